@@ -1,0 +1,1 @@
+"""CRMs behind one seam of four methods: check, streams, pull, push."""

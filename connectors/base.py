@@ -1,0 +1,325 @@
+"""The seam between the product and a CRM: what a connector is given and what it promises.
+
+Together with ``store.canonical`` this module is the public surface for third-party connectors.
+They register a factory ``connect(settings: ConnectionSettings) -> Connector`` under the
+entry-point group ``kpisync.connectors``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import NewType, Protocol, runtime_checkable
+
+from store.canonical import (
+    CanonicalRecord,
+    Company,
+    FieldUpdate,
+    RecordRef,
+    RejectedRecord,
+    Scalar,
+)
+
+Cursor = NewType("Cursor", str)
+"""A position in a stream as JSON text; opaque outside the connector that made it."""
+
+
+# ---------------------------------------------------------------- what a connector is given
+
+
+@dataclass(frozen=True, slots=True)
+class FieldSource:
+    """Where one canonical (or own) field of a stream comes from."""
+
+    source: str
+    """The CRM's own name of the field, or a path to a parent's field (``Account.Region__c``)."""
+    type: str | None = None
+    """One of text, integer, number, money, percent, date, datetime, boolean, ref."""
+    values: Mapping[str, str] = field(default_factory=dict)
+    """CRM value -> canonical value; a value that is not listed stays as it is."""
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSettings:
+    """What the configuration says of one stream; everything unsaid is the connector's default."""
+
+    object: str | None = None
+    where: str | None = None
+    """An additional filter in the CRM's own language."""
+    pipelines: tuple[str, ...] = ()
+    """Labels or ids of the pipelines to read; empty means all."""
+    fields: Mapping[str, FieldSource] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """The ``advanced:`` section as far as connectors care; spans are timedeltas."""
+
+    lookback: timedelta | None = None
+    """Overlap re-read for late writes; None: the connector's own default."""
+    connect_timeout: timedelta = timedelta(seconds=5)
+    read_timeout: timedelta = timedelta(seconds=60)
+    total_timeout: timedelta = timedelta(seconds=300)
+    """Bound on one call including its retries."""
+    retry_attempts: int = 5
+    retry_wait: timedelta = timedelta(seconds=1)
+    retry_wait_max: timedelta = timedelta(seconds=60)
+    page_size: int | None = None
+    """Records a page; None: the largest the CRM allows."""
+    push_batch: int | None = None
+    """Records a write call; None: the largest the CRM allows."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionSettings:
+    """One configured CRM tenant, with its secrets resolved."""
+
+    name: str
+    type: str
+    auth: Mapping[str, str] = field(repr=False)
+    company: Company
+    streams: Mapping[str, StreamSettings]
+    base_url: str | None = None
+    """Another address for every host of the CRM (sandbox, proxy), already checked as allowed."""
+    api_version: str | None = None
+    tuning: Tuning = Tuning()
+    limits_storage: str = "memory://"
+    """Where shared rate limits are counted (a storage URI of the library ``limits``)."""
+    on_wait: Callable[[str, float], None] | None = None
+    """Told (reason, seconds) before the connector sleeps, so that no wait is silent."""
+
+
+# ---------------------------------------------------------------- reading
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """One readable kind of record."""
+
+    name: str
+    """Its canonical name, also that of its checkpoint."""
+    object: str
+    """The CRM's own name of it."""
+    yields: tuple[str, ...]
+    """Canonical streams whose records its pages carry, its own first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """What one step of a pull brought back; committed as one transaction with its cursor."""
+
+    records: Sequence[CanonicalRecord]
+    deleted: Sequence[RecordRef] = ()
+    """Records the CRM reports as deleted without showing them."""
+    rejected: Sequence[RejectedRecord] = ()
+    resume_at: Cursor | None
+    """Where a later pull goes on; None: an interrupted pull starts this stream again."""
+    complete_until: datetime | None = None
+    """Set on the last page: the CRM's clock up to which the stream is now complete."""
+    total: int | None = None
+    """How many records the whole pull will bring, where the CRM says so (for progress)."""
+    warnings: Sequence[str] = ()
+    """Sentences for people: optional fields that are missing, stages nobody knows."""
+
+
+# ---------------------------------------------------------------- writing
+
+
+class PushOutcome(StrEnum):
+    """What became of one update."""
+
+    WRITTEN = "written"
+    FAILED = "failed"
+    """Refused for good: park it with the CRM's words."""
+    RETRY = "retry"
+    """Refused for now (row lock, rate): send it again later."""
+    GONE = "gone"
+    """The record does not exist any more."""
+    UNKNOWN = "unknown"
+    """No answer came for it: read it back before anything else."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PushResult:
+    """The CRM's answer to one update."""
+
+    update: FieldUpdate
+    outcome: PushOutcome
+    code: str | None = None
+    message: str | None = None
+    """The CRM's own words."""
+
+
+class FieldType(StrEnum):
+    """Types of CRM fields that write-back understands."""
+
+    NUMBER = "number"
+    PERCENT = "percent"
+    CURRENCY = "currency"
+    TEXT = "text"
+    DATE = "date"
+    DATETIME = "datetime"
+    CHECKBOX = "checkbox"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetField:
+    """A field of a CRM object as the run-time user sees it."""
+
+    name: str
+    label: str
+    type: FieldType
+    writable: bool
+    precision: int | None = None
+    """Digits in all; None: unlimited."""
+    scale: int | None = None
+    """Digits after the point; None: not limited by the field."""
+    length: int | None = None
+    ratio_factor: int = 1
+    """100 where a ratio of 0.5 is stored as 50 (Salesforce Percent)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewField:
+    """A KPI field that `setup` wants to exist."""
+
+    name: str
+    label: str
+    help_text: str
+    type: FieldType
+    precision: int = 18
+    scale: int = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetupResult:
+    """What `setup` did, or would do, about one field."""
+
+    field: str
+    outcome: str
+    """One of created, granted, present, would_create, manual, conflict."""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveRecord:
+    """The values a CRM record holds now."""
+
+    asked_id: str
+    record_id: str
+    """Differs from `asked_id` when the record was merged into another."""
+    values: Mapping[str, Scalar]
+
+
+# ---------------------------------------------------------------- the connector
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """How this CRM differs from others, as data."""
+
+    push_batch: int
+    """Most records one write call takes."""
+    sees_deletions: bool
+    """Increments report deletions; otherwise only a full pull finds them."""
+    stream_objects: Mapping[str, str]
+    """Canonical stream -> default native object, for every stream it can read."""
+    object_streams: Mapping[str, str]
+    """Native object that can be written -> canonical stream of its records."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """Something `check` found."""
+
+    place: str
+    message: str
+    remedy: str
+    is_error: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckReport:
+    """The connector's view of its connection."""
+
+    org_id: str | None
+    problems: Sequence[Problem] = ()
+
+    @property
+    def is_ok(self) -> bool:
+        """No problem is an error."""
+        return not any(problem.is_error for problem in self.problems)
+
+
+@dataclass(slots=True)
+class CallCounter:
+    """Counts API calls; the least a perfect client would have needed stands beside it."""
+
+    made: int = 0
+
+
+class Connector(Protocol):
+    """One connection to one CRM; knows nothing of KPIs, tables or Celery.
+
+    Errors above this seam are only those of ``connectors.errors``.
+    """
+
+    capabilities: Capabilities
+    calls: CallCounter
+
+    def check(self) -> CheckReport:
+        """Authenticate, look at every mapped object and field, and report what is wrong.
+
+        Never raises for what it looks at: a refused login is a problem in the report.
+        """
+        ...
+
+    def streams(self) -> Sequence[Stream]:
+        """The streams this connection reads, in the order in which to pull them
+        (owners and stages before accounts before deals)."""
+        ...
+
+    def pull(self, stream: Stream, since: Cursor | datetime | None) -> Iterator[Page]:
+        """Read a stream: everything (None), from a date on, or from a cursor on.
+
+        Yields at least one page; the last one carries `complete_until`. Every record that the
+        CRM showed when the pull began is in some page's records, deleted or rejected. A pull
+        that is stopped after any page goes on from that page's `resume_at`.
+        """
+        ...
+
+    def push(self, updates: Sequence[FieldUpdate]) -> Sequence[PushResult]:
+        """Write values, at most `capabilities.push_batch` records in one call.
+
+        Returns exactly one result for each update, whatever the CRM answered.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give connections back."""
+        ...
+
+
+@runtime_checkable
+class WriteTarget(Protocol):
+    """What write-back needs beside `push`; a connector that cannot be written lacks it."""
+
+    def fields(self, object_name: str) -> Mapping[str, TargetField]:
+        """The fields of an object that the run-time user can see, by name."""
+        ...
+
+    def read(
+        self, object_name: str, record_ids: Sequence[str], field_names: Sequence[str]
+    ) -> Sequence[LiveRecord]:
+        """Live values by id; an id that does not exist any more is left out."""
+        ...
+
+    def create(
+        self, object_name: str, fields: Sequence[NewField], *, dry_run: bool
+    ) -> Sequence[SetupResult]:
+        """Create the fields that are missing and make them visible; idempotent."""
+        ...

@@ -1,0 +1,1 @@
+"""A fake Salesforce org and HubSpot portal over real HTTP."""

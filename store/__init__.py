@@ -1,0 +1,1 @@
+"""Everything that is remembered: canonical records, cells, KPI values, outbox, runs."""

@@ -1,0 +1,1 @@
+"""Decides when, and wires the rest together; also the command line."""
