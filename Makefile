@@ -1,0 +1,59 @@
+# Every target creates what it needs: an environment in .venv from the hash-pinned lock files.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+SHELL := /bin/bash
+
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+WORKERS ?= auto
+PACKAGES := config connectors metrics sandbox store worker
+
+.PHONY: help demo test check format bench lock docs chaos clean
+
+help: ## show this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+
+.venv/installed: requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "kpisync needs Python 3.11 or newer on the PATH (or: make PYTHON=/path/to/python)" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv/installed-dev: .venv/installed requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements-dev.lock
+	@touch $@
+
+demo: .venv/installed ## a simulated company, from two CRMs to KPIs inside them and back (DATA=folder for CSV files)
+	$(BIN)/kpisync demo $(if $(DATA),--data $(DATA)) $(if $(CRM),--crm $(CRM))
+
+test: .venv/installed-dev ## all tests, with real PostgreSQL and Redis processes on free ports
+	$(BIN)/python -m pytest -n $(WORKERS) -q
+
+check: .venv/installed-dev ## format, lint, types, import contracts, unit tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q tests/unit
+
+format: .venv/installed-dev ## format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+docs: .venv/installed-dev ## write the generated pages (docs/kpis.md)
+	$(BIN)/python -m metrics.catalog.document > docs/kpis.md
+
+bench: .venv/installed-dev ## measure first load and increments on both stores (minutes)
+	$(BIN)/python bench/engine.py
+
+chaos: .venv/installed-dev ## kill whole passes at every named point, both stores (minutes)
+	$(BIN)/python -m pytest -q -m chaos tests
+
+lock: .venv/installed-dev ## pin the newest versions of everything anew
+	$(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --upgrade pyproject.toml --group build -o requirements.lock
+	$(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 -c requirements.lock pyproject.toml --group dev -o requirements-dev.lock
+
+clean: ## remove the environment and caches
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
