@@ -1,0 +1,235 @@
+"""status, runs, deadletters, dump: what happened and what is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from sqlalchemy import Connection
+
+from metrics import values as published
+from store import deadletters, outbox, records, runs
+from store.canonical import RECORD_TYPES, CanonicalRecord, Scalar
+from store.engine import reading
+from worker import status as operations
+from worker.cli.app import Refused, app, session_of
+from worker.cli.exits import ExitCode
+from worker.runtime import Runtime
+
+runs_app = typer.Typer(help="The history of what ran.", no_args_is_help=True)
+letters_app = typer.Typer(help="Records and writes that were rejected.", no_args_is_help=True)
+dump_app = typer.Typer(help="Everything out, sorted, for programs.", no_args_is_help=True)
+app.add_typer(runs_app, name="runs")
+app.add_typer(letters_app, name="deadletters")
+app.add_typer(dump_app, name="dump")
+
+FAIL_ON = {"stale", "failed"}
+
+
+@app.command()
+def status(
+    context: typer.Context,
+    fail_on: Annotated[str, typer.Option(help="stale, failed (comma between).")] = "",
+) -> None:
+    """Freshness, lag and everything that failed, in plain words."""
+    wanted = {word.strip() for word in fail_on.split(",") if word.strip()}
+    if unknown := wanted - FAIL_ON:
+        raise typer.BadParameter(
+            f"--fail-on knows {', '.join(sorted(FAIL_ON))}, not {unknown.pop()}"
+        )
+    session = session_of(context)
+    with session.runtime() as runtime:
+        found = operations.gather(runtime)
+    printer = session.printer
+    if printer.is_json:
+        printer.document(found.to_json())
+    else:
+        printer.table(
+            ("stream", "state", "complete until", "last success", "lag s", "rejects"),
+            (
+                (
+                    f"{stream.connection}.{stream.stream}",
+                    stream.state,
+                    stream.checkpoint,
+                    stream.last_success,
+                    stream.lag_seconds,
+                    stream.rejects,
+                )
+                for stream in found.streams
+            ),
+            numbers=("lag s", "rejects"),
+        )
+        waiting = ", ".join(f"{count} {state}" for state, count in found.outbox.items())
+        printer.text(f"dirty keys: {found.dirty_keys}; outbox: {waiting}")
+        for sentence in found.sentences:
+            printer.warn(sentence)
+    states = {stream.state for stream in found.streams} | set(found.writeback_states)
+    if ("failed" in wanted and "failed" in states) or ("stale" in wanted and "late" in states):
+        raise typer.Exit(ExitCode.FAIL_ON_HIT)
+
+
+@runs_app.command("list")
+def list_runs(
+    context: typer.Context, limit: Annotated[int, typer.Option(help="Newest first.")] = 50
+) -> None:
+    """The newest runs with their counts."""
+    session = session_of(context)
+    with session.runtime() as runtime, reading(runtime.engine) as conn:
+        found = runs.every(conn, limit=limit)
+    printer = session.printer
+    if printer.is_json:
+        printer.document([run_row(run) for run in found])
+        return
+    numbers = ("pulled", "stored", "dead", "sent", "failed", "calls")
+    printer.table(
+        ("run", "kind", "of", "state", "started", *numbers),
+        (
+            (
+                run.run,
+                run.kind,
+                run.writeback or ".".join(filter(None, (run.connection, run.stream))),
+                run.state,
+                run.started.isoformat(timespec="seconds"),
+                *(getattr(run, name) for name in numbers),
+            )
+            for run in found
+        ),
+        numbers=numbers,
+    )
+
+
+def run_row(run: runs.Run) -> dict[str, object]:
+    """A run with the columns of interfaces other programs read."""
+    return asdict(run)
+
+
+@runs_app.command("show")
+def show_run(context: typer.Context, run: str) -> None:
+    """One run, whole."""
+    session = session_of(context)
+    with session.runtime() as runtime, reading(runtime.engine) as conn:
+        found = runs.get(conn, run)
+    if found is None:
+        raise Refused(ExitCode.USAGE, f'there is no run "{run}" (kpisync runs list)')
+    printer = session.printer
+    if printer.is_json:
+        printer.document(run_row(found))
+        return
+    for name, value in run_row(found).items():
+        printer.text(f"{name:>14}  {value if value is not None else '-'}")
+
+
+@letters_app.command("list")
+def list_letters(context: typer.Context) -> None:
+    """Every rejected record and write with its reason."""
+    session = session_of(context)
+    with session.runtime() as runtime, reading(runtime.engine) as conn:
+        letters = deadletters.every(conn)
+    printer = session.printer
+    if printer.is_json:
+        printer.document([asdict(letter) for letter in letters])
+        return
+    printer.table(
+        ("id", "direction", "record", "field", "reason", "value", "tries"),
+        (
+            (
+                letter.id,
+                letter.direction,
+                f"{letter.stream} {letter.ref}",
+                letter.field,
+                letter.reason,
+                letter.raw,
+                letter.attempts,
+            )
+            for letter in letters
+        ),
+    )
+
+
+Ndjson = Annotated[bool, typer.Option("--ndjson", help="One JSON object a line (the default).")]
+
+
+@dump_app.command("records")
+def dump_records(context: typer.Context, stream: str, ndjson: Ndjson = True) -> None:
+    """Canonical records of a stream, deleted and merged ones with their marks."""
+    if stream not in RECORD_TYPES:
+        known = ", ".join(RECORD_TYPES)
+        raise Refused(ExitCode.USAGE, f'there is no stream "{stream}" (there are: {known})')
+    _dump(
+        context,
+        lambda runtime, conn: map(
+            record_row, records.iterate(conn, stream, runtime.company, include_deleted=True)
+        ),
+        ndjson=ndjson,
+    )
+
+
+@dump_app.command("kpis")
+def dump_kpis(context: typer.Context, ndjson: Ndjson = True) -> None:
+    """Every current KPI value."""
+    _dump(
+        context,
+        lambda runtime, conn: (row.to_json() for row in published.current(conn, runtime.catalog)),
+        ndjson=ndjson,
+    )
+
+
+@dump_app.command("outbox")
+def dump_outbox(context: typer.Context, ndjson: Ndjson = True) -> None:
+    """Field updates: waiting, under way, settled."""
+    _dump(context, lambda _, conn: map(outbox_row, outbox.every(conn)), ndjson=ndjson)
+
+
+@dump_app.command("deadletters")
+def dump_deadletters(context: typer.Context, ndjson: Ndjson = True) -> None:
+    """Rejected records and writes."""
+    _dump(context, lambda _, conn: map(asdict, deadletters.every(conn)), ndjson=ndjson)
+
+
+@dump_app.command("runs")
+def dump_runs(context: typer.Context, ndjson: Ndjson = True) -> None:
+    """Every run with its counts."""
+    _dump(context, lambda _, conn: map(run_row, runs.every(conn)), ndjson=ndjson)
+
+
+def _dump(
+    context: typer.Context,
+    rows: Callable[[Runtime, Connection], Iterator[dict[str, object]]],
+    *,
+    ndjson: bool,
+) -> None:
+    session = session_of(context)
+    is_document = session.is_json and not ndjson
+    with session.runtime() as runtime, reading(runtime.engine) as conn:
+        if is_document:
+            session.printer.document(list(rows(runtime, conn)))
+        else:
+            session.printer.lines(rows(runtime, conn))
+
+
+def record_row(record: CanonicalRecord) -> dict[str, object]:
+    """A record with its canonical field names, own fields beside them."""
+    row: dict[str, Scalar | object] = {
+        name: getattr(record, name)
+        for name in record.__dataclass_fields__
+        if name not in {"ref", "extra"}
+    }
+    return {"ref": record.ref.key, **row, **record.extra}
+
+
+def outbox_row(row: outbox.OutboxRow) -> dict[str, object]:
+    """An outbox row as other programs read it."""
+    return {
+        "ref": f"{row.connection}:{row.record_id}",
+        "object": row.object,
+        "field": row.field,
+        "value": outbox.decode(row.value),
+        "old": outbox.decode(row.old),
+        "as_of": row.as_of,
+        "state": row.state,
+        "run": row.run,
+        "attempts": row.attempts,
+        "sent_at": row.sent_at,
+    }

@@ -1,0 +1,161 @@
+"""kpi list/show/values and verify: what the numbers mean, what they are, whether they are right."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from metrics import catalog as kpi_catalog
+from metrics import values as published
+from metrics.definition import Kpi
+from metrics.values import KpiValue
+from metrics.verify import verify as verify_store
+from store.engine import database_now, reading
+from worker.cli.app import Refused, app, session_of
+from worker.cli.exits import ExitCode
+from worker.cli.output import Printer
+
+kpi_app = typer.Typer(help="The catalogue and the values.", no_args_is_help=True)
+app.add_typer(kpi_app, name="kpi")
+
+DIFFERENCES_SHOWN = 20
+
+
+def _as_object(kpi: Kpi) -> dict[str, object]:
+    return {
+        "kpi": kpi.name,
+        "label": kpi.label,
+        "definition": kpi.definition,
+        "unit": str(kpi.unit),
+        "direction": str(kpi.direction),
+        "caveats": list(kpi.caveats),
+        "version": kpi.version,
+    }
+
+
+@kpi_app.command("list")
+def list_kpis(context: typer.Context) -> None:
+    """Every KPI there is, one line each."""
+    printer = session_of(context).printer
+    kpis = [kpi for _, kpi in sorted(kpi_catalog.available().items())]
+    if printer.is_json:
+        printer.document([_as_object(kpi) for kpi in kpis])
+        return
+    printer.table(
+        ("kpi", "unit", "definition"), ((kpi.name, kpi.unit, kpi.definition) for kpi in kpis)
+    )
+
+
+@kpi_app.command("show")
+def show_kpi(context: typer.Context, name: str) -> None:
+    """One KPI: its definition, its unit, what to beware of, a worked example."""
+    printer = session_of(context).printer
+    known = kpi_catalog.available()
+    if name not in known:
+        raise Refused(ExitCode.USAGE, f'there is no KPI "{name}" (kpisync kpi list shows them all)')
+    kpi = known[name]
+    if printer.is_json:
+        printer.document(_as_object(kpi))
+        return
+    printer.text(f"{kpi.name} - {kpi.label}  [{kpi.unit}, formula {kpi.name}@{kpi.version}]")
+    printer.text(f"  {kpi.definition}")
+    for caveat in kpi.caveats:
+        printer.text(f"  Beware: {caveat}")
+    if kpi.example:
+        printer.text(f"  Example: {kpi.example}")
+
+
+@kpi_app.command("values")
+def show_values(
+    context: typer.Context,
+    kpi: Annotated[str | None, typer.Option(help="One KPI's name.")] = None,
+    period: Annotated[str | None, typer.Option(help="2017-Q1, 2017-03, 2017, all, now …")] = None,
+    by: Annotated[
+        str | None, typer.Option(help="all (totals), owner, product, account, 'owner,region' …")
+    ] = None,
+) -> None:
+    """The published values."""
+    session = session_of(context)
+    with session.runtime() as runtime, reading(runtime.engine) as conn:
+        rows = published.current(conn, runtime.catalog, kpi=kpi, period=period, dimension=by)
+    printer = session.printer
+    if printer.is_json:
+        printer.document([row.to_json() for row in rows])
+        return
+    print_values(printer, rows)
+
+
+def print_values(printer: Printer, rows: Sequence[KpiValue]) -> None:
+    """The values as a table for people."""
+    printer.table(
+        ("kpi", "period", "by", "of", "value", "unit", "n", "left out"),
+        (
+            (
+                row.kpi,
+                row.period,
+                row.dimension,
+                row.label or row.key,
+                display(row),
+                row.currency or row.unit,
+                row.n,
+                ", ".join(f"{reason} {count}" for reason, count in row.left_out.items()),
+            )
+            for row in rows
+        ),
+        numbers=("value", "n"),
+    )
+
+
+def display(row: KpiValue) -> str:
+    """A value as people read it: rounded half-up, a dash where there is none."""
+    if row.value is None:
+        return "-"
+    match row.unit:
+        case "count":
+            return f"{row.value:,.0f}"
+        case "ratio":
+            return f"{row.value:.4f}"
+        case _:
+            return f"{row.value:,.2f}"
+
+
+@app.command()
+def verify(context: typer.Context) -> None:
+    """Recompute everything from the stored records and compare with the stored values."""
+    session = session_of(context)
+    with session.runtime() as runtime, reading(runtime.engine) as conn:
+        verification = verify_store(conn, runtime.catalog, as_of=database_now(conn))
+    printer = session.printer
+    if printer.is_json:
+        printer.document(
+            {
+                "ok": verification.ok,
+                "checked": verification.checked,
+                "differences": [
+                    {
+                        "kpi": difference.kpi,
+                        "period": difference.period,
+                        "dimension": difference.dimension,
+                        "key": difference.key,
+                        "stored": difference.stored,
+                        "recomputed": difference.recomputed,
+                    }
+                    for difference in verification.differences
+                ],
+            }
+        )
+    elif verification.ok:
+        printer.text(f"{verification.checked:,} values recomputed, all equal")
+    else:
+        count = len(verification.differences)
+        printer.fail(f"{count:,} of {verification.checked:,} values differ; the first:")
+        printer.table(
+            ("kpi", "period", "by", "key", "stored", "recomputed"),
+            (
+                (d.kpi, d.period, d.dimension, d.key, d.stored, d.recomputed)
+                for d in verification.differences[:DIFFERENCES_SHOWN]
+            ),
+        )
+    raise typer.Exit(ExitCode.FINE if verification.ok else ExitCode.FAILED)

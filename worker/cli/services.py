@@ -1,0 +1,121 @@
+"""worker, beat, health, db, schema, debug: processes and their surroundings."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from config.schema import json_schema
+from store import schema as store_schema
+from store.engine import open_store
+from worker.cli.app import Refused, app, session_of
+from worker.cli.exits import ExitCode
+
+db_app = typer.Typer(help="The database schema.", no_args_is_help=True)
+debug_app = typer.Typer(help="For tests and rehearsal.", no_args_is_help=True)
+app.add_typer(db_app, name="db")
+app.add_typer(debug_app, name="debug")
+
+
+@db_app.command("upgrade")
+def upgrade(context: typer.Context) -> None:
+    """Bring the database to the newest schema; safe to repeat."""
+    session = session_of(context)
+    engine = open_store(session.load().database)
+    before = store_schema.current_revision(engine)
+    store_schema.upgrade(engine)
+    after = store_schema.current_revision(engine)
+    engine.dispose()
+    session.printer.say(
+        f"the database is at revision {after}"
+        + ("" if before == after else f" (was {before or 'empty'})")
+    )
+
+
+@db_app.command("current")
+def current(context: typer.Context) -> None:
+    """Show the schema's revision and the newest one."""
+    session = session_of(context)
+    engine = open_store(session.load().database)
+    revision = store_schema.current_revision(engine)
+    engine.dispose()
+    head = store_schema.head_revision()
+    if session.is_json:
+        session.printer.document({"current": revision, "head": head})
+    else:
+        session.printer.text(f"{revision or 'empty'} (newest: {head})")
+    raise typer.Exit(ExitCode.FINE if revision == head else ExitCode.FAILED)
+
+
+@app.command("schema")
+def show_schema(context: typer.Context) -> None:
+    """The configuration's JSON Schema, for editors."""
+    session_of(context).printer.document(json_schema())
+
+
+@app.command()
+def worker(
+    context: typer.Context,
+    concurrency: Annotated[int, typer.Option(help="Processes that work side by side.")] = 2,
+    queues: Annotated[
+        str | None, typer.Option("-Q", "--queues", help="Only these (comma between); else all.")
+    ] = None,
+) -> None:
+    """Server mode: take work from the broker until SIGTERM."""
+    _become_celery(context, "worker", concurrency=concurrency, queues=queues)
+
+
+@app.command()
+def beat(context: typer.Context) -> None:
+    """Server mode: ring for what is due until SIGTERM."""
+    _become_celery(context, "beat")
+
+
+def _become_celery(
+    context: typer.Context,
+    role: str,
+    *,
+    concurrency: int | None = None,
+    queues: str | None = None,
+) -> None:
+    session = session_of(context)
+    config = session.load()
+    if not config.broker:
+        raise Refused(
+            ExitCode.CONFIGURATION_INVALID,
+            f"`broker` is empty, so there is nothing for a {role} to listen to. Set it to a Redis "
+            "URL (KPISYNC_BROKER_URL), or use embedded mode: kpisync run",
+        )
+    # Celery's children must find the same file, wherever they start.
+    os.environ["KPISYNC_CONFIG"] = str(session.config_path.absolute())
+    os.environ["KPISYNC_LOG_FORMAT"] = session.log_format
+    from worker.app import run_beat, run_worker  # noqa: PLC0415 - Celery is slow to import
+
+    sys.exit(run_beat() if role == "beat" else run_worker(concurrency=concurrency, queues=queues))
+
+
+@app.command()
+def health(context: typer.Context, role: str) -> None:
+    """Whether a worker or beat of this host is alive: exit 0 or 1, from its heartbeat."""
+    from worker.health import is_healthy  # noqa: PLC0415
+
+    session = session_of(context)
+    engine = open_store(session.load().database)
+    try:
+        is_alive = is_healthy(engine, role)
+    finally:
+        engine.dispose()
+    if not is_alive:
+        raise Refused(ExitCode.FAILED, f"no fresh heartbeat of a {role} on this host")
+
+
+@debug_app.command("crash-points")
+def crash_points(context: typer.Context) -> None:
+    """The names KPISYNC_CRASH_AT knows, one per line."""
+    from worker.crashpoints import POINTS  # noqa: PLC0415
+
+    for point in POINTS:
+        session_of(context).printer.text(point)

@@ -1,0 +1,194 @@
+"""pull, compute, run, drain: the steps by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+import typer
+
+from config.models import Config
+from worker import loop, pipeline
+from worker.cli.app import Refused, app, session_of
+from worker.cli.exits import ExitCode
+from worker.cli.output import Printer
+from worker.pipeline import RunResult
+
+FAILED_STATES = {"failed", "interrupted"}
+
+
+def exit_code_of(results: Sequence[RunResult], *, is_pause_partial: bool = False) -> ExitCode:
+    """The exit code of several runs together."""
+    states = [result.state for result in results]
+    if "refused" in states:
+        return ExitCode.REFUSED
+    failed = [state for state in states if state in FAILED_STATES]
+    if failed:
+        return ExitCode.FAILED if len(failed) == len(states) else ExitCode.PARTLY_FAILED
+    if "partly_failed" in states or (is_pause_partial and "paused" in states):
+        return ExitCode.PARTLY_FAILED
+    return ExitCode.FINE
+
+
+def run_as_object(result: RunResult) -> dict[str, object]:
+    """A run as other programs read it."""
+    return {
+        "run": result.run,
+        "kind": result.kind,
+        "connection": result.connection,
+        "stream": result.stream,
+        "writeback": result.writeback,
+        "state": result.state,
+        "pulled": result.pulled,
+        "stored": result.stored,
+        "unchanged": result.unchanged,
+        "dead": result.dead,
+        "cleaned": result.cleaned,
+        "sent": result.sent,
+        "failed": result.failed,
+        "calls": result.calls,
+        "minimum_calls": result.minimum_calls,
+        "changed_values": result.changed_values,
+        "error": result.error,
+        "warnings": list(result.warnings),
+    }
+
+
+def subject_of(result: RunResult) -> str:
+    """What a run was about, in a word."""
+    if result.connection and result.stream:
+        return f"{result.connection}.{result.stream}"
+    return result.writeback or result.connection or "all KPIs"
+
+
+def report(printer: Printer, results: Sequence[RunResult]) -> None:
+    """Show runs: counts in a table, faults and warnings as sentences."""
+    if printer.is_json:
+        printer.document({"runs": [run_as_object(result) for result in results]})
+    elif not printer.is_quiet:
+        numbers = ("pulled", "stored", "unchanged", "dead", "values", "sent", "failed", "calls")
+        printer.table(
+            ("step", "of", "state", *numbers),
+            (
+                (
+                    result.kind,
+                    subject_of(result),
+                    result.state,
+                    result.pulled,
+                    result.stored,
+                    result.unchanged,
+                    result.dead,
+                    result.changed_values,
+                    result.sent,
+                    result.failed,
+                    result.calls,
+                )
+                for result in results
+            ),
+            numbers=numbers,
+        )
+    for result in results:
+        for warning in result.warnings:
+            printer.warn(f"{subject_of(result)}: {warning}")
+        if result.error:
+            printer.fail(f"{subject_of(result)}: {result.error}")
+        if result.dead:
+            printer.warn(
+                f"{subject_of(result)}: {result.dead} record(s) could not be read and wait in the "
+                "dead letters (kpisync dump deadletters)"
+            )
+
+
+def _targets(config: Config, target: str | None) -> list[tuple[str, str | None]]:
+    if target is None:
+        return [(name, None) for name in config.connections]
+    connection, _, stream = target.partition(".")
+    if connection not in config.connections:
+        known = ", ".join(config.connections)
+        raise Refused(
+            ExitCode.USAGE, f'there is no connection "{connection}" (configured: {known})'
+        )
+    return [(connection, stream or None)]
+
+
+@app.command()
+def pull(
+    context: typer.Context,
+    target: Annotated[
+        str | None, typer.Argument(help="CONN or CONN.STREAM; all if absent.")
+    ] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="Read everything again and remove what has vanished.")
+    ] = False,
+    since: Annotated[
+        datetime | None, typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"], help="UTC.")
+    ] = None,
+    accept_vanished: Annotated[
+        bool,
+        typer.Option("--accept-vanished", help="Yes, the records that vanished are really gone."),
+    ] = False,
+) -> None:
+    """Read what changed in the CRMs since the last pull."""
+    session = session_of(context)
+    with session.runtime() as runtime:
+        results: list[RunResult] = []
+        for connection, stream in _targets(runtime.config, target):
+            results += pipeline.pull_connection(
+                runtime,
+                connection,
+                stream=stream,
+                full=full,
+                since=since.replace(tzinfo=UTC) if since else None,
+                accept_vanished=accept_vanished,
+            )
+    report(session.printer, results)
+    raise typer.Exit(exit_code_of(results))
+
+
+@app.command()
+def compute(
+    context: typer.Context,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="From the stored records, not from the changes.")
+    ] = False,
+) -> None:
+    """Bring the KPI values up to date with the stored records."""
+    session = session_of(context)
+    with session.runtime() as runtime:
+        result = pipeline.compute(runtime, rebuild=rebuild)
+    report(session.printer, [result])
+    raise typer.Exit(exit_code_of([result]))
+
+
+@app.command()
+def run(
+    context: typer.Context,
+    once: Annotated[bool, typer.Option("--once", help="One whole pass, then end.")] = False,
+) -> None:
+    """Embedded mode: pull, compute and push on the configured schedules, without a broker."""
+    session = session_of(context)
+    with session.runtime() as runtime:
+        if not once:
+            loop.run_forever(runtime)
+            return
+        outcome = pipeline.full_pass(runtime)
+    report(session.printer, outcome.results)
+    raise typer.Exit(exit_code_of(outcome.results))
+
+
+@app.command()
+def drain(
+    context: typer.Context,
+    timeout: Annotated[float, typer.Option(help="Seconds.")] = 300.0,
+) -> None:
+    """Work until nothing is due: every stream once, then KPIs, then write-backs."""
+    session = session_of(context)
+    with session.runtime() as runtime:
+        outcome = pipeline.drain(runtime, timeout=timedelta(seconds=timeout))
+    report(session.printer, outcome.results)
+    if outcome.is_time_up:
+        session.printer.fail(f"time was up after {timeout:g} s with work still due")
+        raise typer.Exit(ExitCode.FAILED)
+    code = exit_code_of(outcome.results, is_pause_partial=True)
+    raise typer.Exit(ExitCode.PARTLY_FAILED if code is ExitCode.FAILED else code)

@@ -1,0 +1,172 @@
+"""Freshness, lag and failures of everything, gathered from the tables in one look."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, func, select
+
+from store import checkpoints, deadletters, heartbeats, leases, outbox, runs
+from store.engine import database_now, reading
+from store.tables import DIRTY_KEYS
+from worker.runtime import Runtime
+from worker.schedule import interval_of
+
+LATE_AFTER_INTERVALS = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamStatus:
+    """One stream as `status` shows it."""
+
+    connection: str
+    stream: str
+    state: str
+    """One of ok, running, late, paused, quarantined, waiting, failed."""
+    checkpoint: datetime | None
+    last_success: datetime | None
+    lag_seconds: int | None
+    rejects: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """The whole."""
+
+    streams: Sequence[StreamStatus]
+    dirty_keys: int
+    outbox: Mapping[str, int]
+    leases: Sequence[leases.LeaseRow]
+    heartbeats: Sequence[heartbeats.Heartbeat]
+    writeback_states: Mapping[str, str]
+    sentences: Sequence[str]
+    """Everything that needs a person, in plain words."""
+
+    def to_json(self) -> dict[str, object]:
+        """The shape other programs read."""
+        return {
+            "streams": [
+                {
+                    "connection": stream.connection,
+                    "stream": stream.stream,
+                    "state": stream.state,
+                    "checkpoint": stream.checkpoint,
+                    "last_success": stream.last_success,
+                    "lag_seconds": stream.lag_seconds,
+                    "rejects": stream.rejects,
+                }
+                for stream in self.streams
+            ],
+            "dirty_keys": self.dirty_keys,
+            "outbox": dict(self.outbox),
+            "writebacks": dict(self.writeback_states),
+            "leases": [
+                {"name": lease.name, "holder": lease.holder, "expires_at": lease.expires_at}
+                for lease in self.leases
+            ],
+            "heartbeats": [
+                {"role": one.role, "host": one.host, "pid": one.pid, "seen_at": one.seen_at}
+                for one in self.heartbeats
+            ],
+            "messages": list(self.sentences),
+        }
+
+
+def gather(runtime: Runtime) -> Status:
+    """Look at everything once, in one snapshot."""
+    with reading(runtime.engine) as conn:
+        now = database_now(conn)
+        rejects = _rejects(conn)
+        streams = [
+            _stream_status(runtime, conn, checkpoint, now=now, rejects=rejects)
+            for checkpoint in checkpoints.every(conn)
+            if checkpoint.connection in runtime.config.connections
+        ]
+        counts = outbox.counts(conn)
+        last_pushes = _last_pushes(conn)
+        return Status(
+            streams=streams,
+            dirty_keys=conn.execute(select(func.count()).select_from(DIRTY_KEYS)).scalar_one(),
+            outbox={state: counts.get(state, 0) for state in ("pending", "sending", "failed")},
+            leases=leases.every(conn),
+            heartbeats=heartbeats.every(conn),
+            writeback_states={name: run.state for name, run in last_pushes.items()},
+            sentences=[*_stream_sentences(conn, runtime), *_push_sentences(last_pushes)],
+        )
+
+
+def _rejects(conn: Connection) -> dict[tuple[str, str], int]:
+    counts: dict[tuple[str, str], int] = {}
+    for letter in deadletters.every(conn):
+        if letter.direction == "pull":
+            place = (letter.connection, letter.stream)
+            counts[place] = counts.get(place, 0) + 1
+    return counts
+
+
+def _stream_status(
+    runtime: Runtime,
+    conn: Connection,
+    checkpoint: checkpoints.Checkpoint,
+    *,
+    now: datetime,
+    rejects: Mapping[tuple[str, str], int],
+) -> StreamStatus:
+    complete = checkpoint.complete_until
+    lag = None if complete is None else max(0, int((now - complete).total_seconds()))
+    return StreamStatus(
+        connection=checkpoint.connection,
+        stream=checkpoint.stream,
+        state=_state(runtime, conn, checkpoint, now),
+        checkpoint=complete,
+        last_success=checkpoint.last_success,
+        lag_seconds=lag,
+        rejects=rejects.get((checkpoint.connection, checkpoint.stream), 0),
+    )
+
+
+def _state(
+    runtime: Runtime, conn: Connection, checkpoint: checkpoints.Checkpoint, now: datetime
+) -> str:
+    if checkpoints.paused(conn, checkpoint.connection) is not None:
+        return "paused"
+    if checkpoint.state != "ok":
+        return checkpoint.state
+    every = interval_of(runtime.config.connections[checkpoint.connection].every)
+    last = checkpoint.last_success
+    if last is None or now - last > max(LATE_AFTER_INTERVALS * every, timedelta(minutes=5)):
+        return "late"
+    return "ok"
+
+
+def _stream_sentences(conn: Connection, runtime: Runtime) -> list[str]:
+    sentences: list[str] = []
+    for name in runtime.config.connections:
+        pause = checkpoints.paused(conn, name)
+        if pause is not None:
+            until, reason = pause
+            sentences.append(
+                f"{name}: paused until {until.isoformat(timespec='seconds')}: {reason}"
+            )
+    for checkpoint in checkpoints.every(conn):
+        if checkpoint.error:
+            sentences.append(f"{checkpoint.connection}.{checkpoint.stream}: {checkpoint.error}")
+    return sentences
+
+
+def _last_pushes(conn: Connection) -> dict[str, runs.Run]:
+    newest: dict[str, runs.Run] = {}
+    for run in runs.every(conn):
+        if run.kind == "push" and run.writeback:
+            newest.setdefault(run.writeback, run)
+    return newest
+
+
+def _push_sentences(last_pushes: Mapping[str, runs.Run]) -> list[str]:
+    return [
+        f"write-back {name}: {run.state}: {run.error}"
+        for name, run in last_pushes.items()
+        if run.error
+    ]
