@@ -10,7 +10,7 @@ A value that cannot be read makes a `RejectedRecord`; the rest of its page lives
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 from datetime import date, datetime
 from decimal import Decimal
 from functools import cache
@@ -107,7 +107,7 @@ class MapRequest:
     look_up: Callable[[str], NativeField | None]
     missing_remedy: str
     identify: Callable[[str], str] = str
-    identify_of: Mapping[str, Callable[[str], str]] = MappingProxyType({})
+    identify_of: Mapping[str, Callable[[str], str]] = field(default_factory=dict)
     percent_divisor: int = 100
 
 
