@@ -63,7 +63,7 @@ class Fault:
 
 @dataclass(slots=True)
 class RecordFault:
-    """What happens to writes of one record: a lock or a rule that refuses them."""
+    """What happens to one record: a lock or a rule that refuses its writes, a failed read."""
 
     record_id: str
     kind: str
@@ -72,6 +72,8 @@ class RecordFault:
     message: str = ""
     field: str = ""
     """The field a validation error complains about; empty: the record."""
+    on: str = "write"
+    """Which access fails: ``write``, or ``associations`` (reading its links)."""
 
 
 class FaultList:
@@ -110,10 +112,10 @@ class FaultList:
             return fault
         return None
 
-    def take_for_record(self, record_id: str) -> RecordFault | None:
-        """The fault a write of this record meets, used up by one; None: write it."""
+    def take_for_record(self, record_id: str, on: str = "write") -> RecordFault | None:
+        """The fault this access to the record meets, used up by one; None: go on."""
         for fault in list(self._records):
-            if fault.record_id == record_id:
+            if fault.record_id == record_id and fault.on == on:
                 fault.times -= 1
                 if fault.times <= 0:
                     self._records.remove(fault)

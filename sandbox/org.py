@@ -283,6 +283,18 @@ class Org(ABC):
     def set_stages(self, stages: Sequence[StageSpec]) -> None:
         """Replace the stages of the deal (default) pipeline, in order."""
 
+    def configure(self, settings: Mapping[str, object]) -> None:
+        """Change what the admin endpoint ``settings`` may: limits, scopes, paging.
+
+        Raises:
+            ValueError: for a setting the dialect does not know, or a value it cannot take.
+        """
+        raise ValueError(f"{self.crm} has no setting {', '.join(sorted(settings))}")
+
+    def same_value(self, object_name: str, name: str, old: Value, new: Value) -> bool:  # noqa: ARG002
+        """Whether a write of `new` over `old` is redundant, for the journal."""
+        return old == new
+
     def stamp(self, instant: datetime) -> datetime:
         """An instant in the resolution the vendor keeps (Salesforce: whole seconds)."""
         return instant
@@ -517,7 +529,8 @@ class Org(ABC):
             return
         for name, new in values.items():
             old = before.get(name)
-            entry = JournalEntry(at, record.object_name, record.id, name, old, new, old == new)
+            redundant = self.same_value(record.object_name, name, old, new)
+            entry = JournalEntry(at, record.object_name, record.id, name, old, new, redundant)
             self.journal.append(entry)
 
     def _remember(self, record: Record, values: Fields, *, at: datetime, by: str) -> None:
