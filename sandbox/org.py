@@ -68,6 +68,13 @@ class Clock:
         if start is not None:
             self.move_to(start)
 
+    @classmethod
+    def like(cls, other: Clock) -> Clock:
+        """A clock of its own that shows the same time for now."""
+        clock = cls()
+        clock._fixed, clock._offset = other._fixed, other._offset
+        return clock
+
     def now(self) -> datetime:
         """The org's current instant, aware, in UTC."""
         return self._fixed if self._fixed is not None else datetime.now(UTC) + self._offset
