@@ -1,0 +1,83 @@
+"""The compose file, the image's ingredients and the installed distribution."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.metadata import distribution, packages_distributions
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parents[2]
+OURS = ("config", "connectors", "metrics", "sandbox", "store", "worker")
+
+
+def test_the_compose_file_is_valid_by_the_compose_schema() -> None:
+    command = Path(sys.executable).with_name("check-jsonschema")
+
+    checked = subprocess.run(
+        [command, "--builtin-schema", "vendor.compose-spec", ROOT / "docker-compose.yml"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_every_service_has_a_health_check_or_ends_by_itself() -> None:
+    services = compose()["services"]
+
+    without = {name for name, service in services.items() if "healthcheck" not in service}
+
+    assert set(services) == {"db", "redis", "migrate", "worker", "beat"}
+    assert without == {"migrate"}
+
+
+def test_our_containers_run_unprivileged_with_secrets_as_files() -> None:
+    services = compose()["services"]
+
+    for name in ("migrate", "worker", "beat"):
+        service = services[name]
+        assert service["user"] == "10001"
+        assert service["read_only"] is True
+        assert service["cap_drop"] == ["ALL"]
+        assert not any("SECRET" in key or "TOKEN" in key for key in service["environment"])
+    assert all("file" in secret for secret in compose()["secrets"].values())
+
+
+def test_the_broker_never_evicts_and_survives_a_restart() -> None:
+    command = compose()["services"]["redis"]["command"]
+
+    assert command[command.index("--maxmemory-policy") + 1] == "noeviction"
+    assert command[command.index("--appendonly") + 1] == "yes"
+
+
+def test_no_other_distribution_owns_one_of_our_package_names() -> None:
+    owners = packages_distributions()
+
+    assert {name: set(owners.get(name, [])) - {"kpisync"} for name in OURS} == dict.fromkeys(
+        OURS, set()
+    )
+
+
+def test_the_distribution_offers_its_command_and_its_connectors() -> None:
+    points = {(point.group, point.name) for point in distribution("kpisync").entry_points}
+
+    assert ("console_scripts", "kpisync") in points
+    assert {("kpisync.connectors", "salesforce"), ("kpisync.connectors", "hubspot")} <= points
+
+
+def test_lock_files_pin_hashes_and_name_no_address() -> None:
+    for name in ("requirements.lock", "requirements-dev.lock"):
+        text = (ROOT / name).read_text(encoding="utf-8")
+        pins = [line for line in text.splitlines() if line and not line.startswith((" ", "#"))]
+
+        assert all("==" in pin for pin in pins)
+        assert text.count("--hash=sha256:") >= len(pins)
+        assert "://" not in text
+
+
+def compose():
+    return YAML(typ="safe").load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
