@@ -1,0 +1,162 @@
+"""Embedded and server mode: the installed command and real processes, from CRM to CRM."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.yaml_texts import two_crms
+from tests.fixtures.cli import Cli, clean_environment
+from tests.fixtures.sandboxes import Sandbox, start_sandbox
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture
+def company() -> Iterator[Sandbox]:
+    with start_sandbox("--seed", "11", "--size", "120") as sandbox:
+        yield sandbox
+
+
+def test_a_first_push_waits_for_a_person_and_the_next_ones_do_not(
+    kpisync: Cli, company: Sandbox
+) -> None:
+    kpisync.configure(two_crms(company, approve="first_time"))
+    kpisync("setup", "--yes")
+
+    kpisync("run", "--once")
+
+    assert company.salesforce.journal() == fields_created_only(company.salesforce.journal())
+    assert kpisync("status", "--json").json["writebacks"]["account_kpis"] == "waiting"
+    kpisync("apply", "--yes")
+    assert crm_values(company) == store_values(kpisync)
+    assert sum(run["sent"] for run in kpisync("run", "--once", "--json").json["runs"]) == 0
+
+
+def test_a_changed_deal_reaches_the_crm_fields_in_one_pass(kpisync: Cli, company: Sandbox) -> None:
+    kpisync.configure(two_crms(company))
+    kpisync("setup", "--yes")
+    kpisync("run", "--once")
+    account = company.salesforce.create("Account", {"Name": "Late Account"})
+    company.salesforce.create(
+        "Opportunity",
+        {
+            "Name": "Late deal",
+            "AccountId": account,
+            "StageName": "Closed Won",
+            "CloseDate": "2026-02-03",
+            "Amount": 1234,
+        },
+    )
+
+    kpisync("run", "--once")
+
+    assert Decimal(crm_values(company)[account]["KPI_Revenue__c"]) == 1234
+    assert crm_values(company) == store_values(kpisync)
+    assert kpisync("verify", "--json").json["ok"] is True
+
+
+def test_server_mode_with_every_command_of_the_compose_file_does_the_same(
+    kpisync: Cli, company: Sandbox, postgres_database: str, redis_url: str
+) -> None:
+    kpisync.configure(two_crms(company, database=postgres_database, broker=redis_url))
+    kpisync("db", "upgrade")
+    kpisync("setup", "--yes")
+
+    with ExitStack() as stack:
+        stack.enter_context(serving(kpisync, "--log-format", "json", "worker"))
+        stack.enter_context(serving(kpisync, "--log-format", "json", "beat"))
+        wait_until(lambda: bool(crm_values(company)) and store_values(kpisync) == crm_values(company))
+        kpisync("health", "worker")
+        kpisync("health", "beat")
+
+    kpisync("health", "worker", expect_exit=1)
+    assert kpisync("verify", "--json").json["ok"] is True
+    redundant = [
+        entry
+        for crm in (company.salesforce, company.hubspot)
+        for entry in crm.journal()
+        if entry["redundant"]
+    ]
+    assert redundant == []
+
+
+def store_values(kpisync: Cli) -> dict[str, dict[str, str]]:
+    """Account id -> field -> value of the store, rounded as the fields are."""
+    values: dict[str, dict[str, str]] = {}
+    for row in kpisync("kpi", "values", "--by", "account", "--period", "all", "--json").json:
+        connection, _, native = row["key"].partition(":")
+        field = {
+            ("salesforce", "win_rate"): "KPI_Win_Rate__c",
+            ("salesforce", "revenue"): "KPI_Revenue__c",
+            ("hubspot", "win_rate"): "kpi_win_rate",
+            ("hubspot", "revenue"): "kpi_revenue",
+        }.get((connection, row["kpi"]))
+        if field and row["value"] is not None:
+            value = Decimal(row["value"])
+            if field == "KPI_Win_Rate__c":
+                value *= 100
+            places = Decimal("0.0001") if field == "kpi_win_rate" else Decimal("0.01")
+            values.setdefault(native, {})[field] = normal(value.quantize(places, "ROUND_HALF_UP"))
+    return values
+
+
+def crm_values(company: Sandbox) -> dict[str, dict[str, str]]:
+    """Account id -> field -> value that the CRM holds."""
+    found: dict[str, dict[str, str]] = {}
+    for crm, name in ((company.salesforce, "Account"), (company.hubspot, "companies")):
+        for record in crm.snapshot()[name]:
+            fields = {
+                field: normal(Decimal(str(value)))
+                for field, value in record["values"].items()
+                if field.lower() in {"kpi_win_rate__c", "kpi_revenue__c", "kpi_win_rate", "kpi_revenue"}
+                and value not in (None, "")
+            }
+            if fields:
+                found[record["id"]] = fields
+    return found
+
+
+def normal(value: Decimal) -> str:
+    return format(value.normalize(), "f")
+
+
+def fields_created_only(journal):
+    return [entry for entry in journal if not str(entry.get("field", "")).lower().startswith("kpi_")]
+
+
+@contextmanager
+def serving(kpisync: Cli, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    log = kpisync.folder / f"{arguments[-1]}.log"
+    with log.open("wb") as stream:
+        process = subprocess.Popen(
+            [Path(sys.executable).with_name("kpisync"), *arguments],
+            cwd=kpisync.folder,
+            env=clean_environment() | kpisync.environment,
+            stdout=stream,
+            stderr=stream,
+            stdin=subprocess.DEVNULL,
+        )
+        try:
+            yield process
+            assert process.poll() is None, log.read_text()
+        finally:
+            if process.poll() is None:
+                os.kill(process.pid, signal.SIGTERM)
+                assert process.wait(35) == 0, log.read_text()
+
+
+def wait_until(is_done: Callable[[], bool], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not is_done():
+        assert time.monotonic() < deadline, "not done in time"
+        time.sleep(1)
