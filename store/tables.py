@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import (
     BigInteger,
@@ -29,6 +29,7 @@ from sqlalchemy import (
     TypeDecorator,
     text,
 )
+from sqlalchemy.types import TypeEngine
 
 METADATA: Final = MetaData()
 
@@ -42,18 +43,18 @@ NO_DAY: Final = -2_000_000_000
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """An aware instant; ISO 8601 text with microseconds on SQLite, so that text order is time order."""
+    """An aware instant; on SQLite ISO 8601 text with microseconds, whose order is time order."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
-    def load_dialect_impl(self, dialect: Dialect):  # type: ignore[no-untyped-def]
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         """SQLite has no instants of its own."""
         if dialect.name == "sqlite":
             return dialect.type_descriptor(String(32))
         return dialect.type_descriptor(DateTime(timezone=True))
 
-    def process_bind_param(self, value: datetime | None, dialect: Dialect):  # type: ignore[no-untyped-def]
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> str | datetime | None:
         """Refuse naive datetimes: their instant is unknown."""
         if value is None:
             return None
@@ -62,7 +63,7 @@ class UtcDateTime(TypeDecorator[datetime]):
         instant = value.astimezone(UTC)
         return instant.isoformat(timespec="microseconds") if dialect.name == "sqlite" else instant
 
-    def process_result_value(self, value: object, dialect: Dialect) -> datetime | None:
+    def process_result_value(self, value: object, _dialect: Dialect) -> datetime | None:
         """Always aware UTC."""
         if value is None:
             return None
@@ -72,22 +73,22 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 class ExactNumber(TypeDecorator[Decimal]):
-    """A Decimal that loses nothing: NUMERIC on PostgreSQL, text on SQLite (which has floats only)."""
+    """A Decimal that loses nothing: NUMERIC on PostgreSQL, text on SQLite (floats only)."""
 
     impl = Text
     cache_ok = True
 
-    def load_dialect_impl(self, dialect: Dialect):  # type: ignore[no-untyped-def]
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         """Tools that read the metrics table want a number where there is an exact one."""
         return dialect.type_descriptor(Text() if dialect.name == "sqlite" else Numeric())
 
-    def process_bind_param(self, value: Decimal | None, dialect: Dialect):  # type: ignore[no-untyped-def]
+    def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> str | Decimal | None:
         """Plain notation, never an exponent."""
         if value is None or dialect.name != "sqlite":
             return value
         return format(value, "f")
 
-    def process_result_value(self, value: object, dialect: Dialect) -> Decimal | None:
+    def process_result_value(self, value: object, _dialect: Dialect) -> Decimal | None:
         """Always Decimal."""
         return None if value is None else Decimal(str(value))
 
@@ -499,7 +500,7 @@ OUTBOX: Final = Table(
     Column("object", Text, nullable=False),
     Column("record_id", KEY, nullable=False),
     Column("field", Text, nullable=False),
-    # JSON scalars: a number is a decimal string in a JSON string, null clears.
+    # JSON text of a scalar (store.scalars); null clears.
     Column("value", Text, nullable=False),
     Column("old", Text, nullable=False),
     Column("as_of", UtcDateTime, nullable=False),
