@@ -186,24 +186,22 @@ def _stage_stream(
 ) -> int:
     staged = STAGE[stream]
     _load(conn, staged.name, columns_of(stream), rows)
-    size = len(rows) + len(deleted)
-    temporary.analyze(conn, staged.name, size, ("ref",))
-    size_now = len(rows)
+    temporary.analyze(conn, staged.name, len(rows), ("ref",))
     if rows:
-        size_now -= conn.execute(_drop_older(stream)).rowcount
+        conn.execute(_drop_older(stream))
     if deleted:
-        size_now += _stage_deletions(conn, stream, deleted)
-    if not size_now:
-        return 0
-    return size_now - conn.execute(_find_unchanged(stream)).rowcount
+        _stage_deletions(conn, stream, deleted)
+    conn.execute(_find_unchanged(stream))
+    changed = select(func.count()).select_from(staged).where(staged.c[IS_CHANGED])
+    return conn.execute(changed).scalar_one()
 
 
-def _stage_deletions(conn: Connection, stream: str, deleted: AbstractSet[str]) -> int:
+def _stage_deletions(conn: Connection, stream: str, deleted: AbstractSet[str]) -> None:
     conn.execute(delete(_STAGE_REFS))
     _load(conn, _STAGE_REFS.name, ("ref",), [(key,) for key in sorted(deleted)])
     temporary.analyze(conn, _STAGE_REFS.name, len(deleted))
     conn.execute(_mark_deleted(stream))
-    return conn.execute(_add_deleted(stream)).rowcount
+    conn.execute(_add_deleted(stream))
 
 
 def _load(

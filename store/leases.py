@@ -1,0 +1,133 @@
+"""Who may work on a stream or a write-back now.
+
+A lease is a row with a token that only ever rises. Whoever commits data under a lease calls
+`ensure` in the same transaction: a worker that was frozen past its lease then cannot commit, for
+the token moved on or the time is over, and nobody can take the lease between `ensure` and the
+commit. Time is the database's clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, select, update
+
+from store.engine import database_now, now_after
+from store.errors import LeaseLost
+from store.tables import LEASES
+from store.upsert import upsert
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to work on `name`, proven by its token."""
+
+    name: str
+    token: int
+    holder: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseState:
+    """A lease as everybody sees it."""
+
+    name: str
+    token: int
+    holder: str | None
+    """None: nobody holds it."""
+    expires_at: datetime | None
+    is_held: bool
+    """False once it has expired, whoever held it."""
+
+
+def acquire(conn: Connection, name: str, holder: str, ttl: timedelta) -> Lease | None:
+    """Take a lease that nobody holds, or whose holder let it expire; never waits for it.
+
+    Args:
+        conn: a connection inside `store.engine.operating`.
+        name: what is worked on, such as ``pull:salesforce:deals``.
+        holder: who, for people: host, process.
+        ttl: how long it lasts without `renew`.
+
+    Returns:
+        The lease, or None while somebody else has it.
+    """
+    upsert(conn, LEASES, [{"name": name, "token": 0}], replacing=())
+    # A row that is locked belongs to a transaction that commits under the lease right now.
+    free = (
+        select(LEASES.c.token, LEASES.c.expires_at)
+        .where(LEASES.c.name == name)
+        .with_for_update(skip_locked=True)
+    )
+    row = conn.execute(free).first()
+    if row is None or (row.expires_at is not None and row.expires_at > database_now(conn)):
+        return None
+    token: int = row.token + 1
+    conn.execute(
+        update(LEASES)
+        .where(LEASES.c.name == name)
+        .values(token=token, holder=holder, expires_at=now_after(conn, ttl.total_seconds()))
+    )
+    return Lease(name, token, holder)
+
+
+def renew(conn: Connection, lease: Lease, ttl: timedelta) -> None:
+    """Let a lease last for another `ttl` from now.
+
+    Raises:
+        LeaseLost: it expired or was taken over; it cannot be revived.
+    """
+    ensure(conn, lease)
+    conn.execute(
+        update(LEASES)
+        .where(LEASES.c.name == lease.name)
+        .values(expires_at=now_after(conn, ttl.total_seconds()))
+    )
+
+
+def ensure(conn: Connection, lease: Lease) -> None:
+    """Make the running transaction valid only while the lease is held.
+
+    The lease's row stays locked until the transaction ends, so it cannot change hands before.
+
+    Raises:
+        LeaseLost: it expired or was taken over; roll back.
+    """
+    held = (
+        select(LEASES.c.token, LEASES.c.expires_at)
+        .where(LEASES.c.name == lease.name)
+        .with_for_update()
+    )
+    row = conn.execute(held).first()
+    if (
+        row is None
+        or row.token != lease.token
+        or row.expires_at is None
+        or row.expires_at <= database_now(conn)
+    ):
+        raise LeaseLost(lease.name)
+
+
+def release(conn: Connection, lease: Lease) -> None:
+    """Give a lease back; one that was lost meanwhile is left to its new holder."""
+    conn.execute(
+        update(LEASES)
+        .where(LEASES.c.name == lease.name, LEASES.c.token == lease.token)
+        .values(holder=None, expires_at=None)
+    )
+
+
+def every(conn: Connection) -> list[LeaseState]:
+    """All leases ever taken, by name."""
+    now = database_now(conn)
+    return [
+        LeaseState(
+            name=row.name,
+            token=row.token,
+            holder=row.holder,
+            expires_at=row.expires_at,
+            is_held=row.expires_at is not None and row.expires_at > now,
+        )
+        for row in conn.execute(select(LEASES).order_by(LEASES.c.name))
+    ]
