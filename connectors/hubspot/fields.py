@@ -1,0 +1,277 @@
+"""HubSpot's properties: which ones carry the canonical fields, and how their values are written.
+
+https://developers.hubspot.com/docs/api-reference/crm-properties-v3/guide
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from types import MappingProxyType
+from typing import Final
+
+from connectors.base import FieldSource, FieldType, NewField, TargetField
+from connectors.fieldmap import NativeField
+from connectors.hubspot.client import Json
+from connectors.values import ReadOptions, Unreadable, reader
+from store.canonical import Scalar
+
+DEALS: Final = "deals"
+COMPANIES: Final = "companies"
+
+STREAM_OBJECTS: Final[Mapping[str, str]] = MappingProxyType(
+    {"owners": "owners", "stages": "pipelines/deals", "accounts": COMPANIES, "deals": DEALS}
+)
+"""In the order in which to pull them."""
+
+OBJECT_STREAMS: Final[Mapping[str, str]] = MappingProxyType({COMPANIES: "accounts", DEALS: "deals"})
+
+LINK: Final = "associations."
+"""What stands before the name of an object to which a field is a link, not a property."""
+
+MODIFIED: Final = "hs_lastmodifieddate"
+RECORD_ID: Final = "hs_object_id"
+MERGED: Final = "hs_merged_object_ids"
+STAGE: Final = "dealstage"
+PIPELINE: Final = "pipeline"
+IS_CLOSED: Final = "hs_is_closed"
+IS_WON: Final = "hs_is_closed_won"
+
+ALWAYS: Final = (RECORD_ID, MODIFIED, MERGED)
+"""Asked for whatever is mapped; reads ignore the names a portal does not know."""
+
+_COMMON: Final = {
+    "created_at": FieldSource("createdate"),
+    "modified_at": FieldSource(MODIFIED),
+    "owner": FieldSource("hubspot_owner_id"),
+}
+
+DEFAULTS: Final[Mapping[str, Mapping[str, FieldSource]]] = MappingProxyType(
+    {
+        "accounts": MappingProxyType(
+            {
+                **_COMMON,
+                "name": FieldSource("name"),
+                "domain": FieldSource("domain"),
+                "parent": FieldSource("hs_parent_company_id"),
+                "type": FieldSource("type"),
+                "industry": FieldSource("industry"),
+                "country": FieldSource("country"),
+                "employees": FieldSource("numberofemployees"),
+                "annual_revenue": FieldSource("annualrevenue"),
+            }
+        ),
+        "deals": MappingProxyType(
+            {
+                **_COMMON,
+                "name": FieldSource("dealname"),
+                "account": FieldSource(LINK + COMPANIES),
+                "pipeline": FieldSource(PIPELINE, required=True),
+                "stage": FieldSource(STAGE, required=True),
+                "is_closed": FieldSource(IS_CLOSED, required=True),
+                "is_won": FieldSource(IS_WON, required=True),
+                "amount": FieldSource("amount", required=True),
+                "currency": FieldSource("deal_currency_code"),
+                "close_date": FieldSource("closedate", required=True),
+                "closed_at": FieldSource("closedate"),
+                "probability": FieldSource("hs_deal_stage_probability"),
+                "type": FieldSource("dealtype"),
+                "kind": FieldSource(
+                    "dealtype", values={"newbusiness": "new", "existingbusiness": "upsell"}
+                ),
+                "source": FieldSource("hs_analytics_source"),
+            }
+        ),
+    }
+)
+"""Canonical stream -> field -> where it comes from unless the configuration says otherwise."""
+
+_FROM_STAGES: Final = frozenset({IS_CLOSED, IS_WON})
+"""Properties that the stage's own definition can stand in for."""
+
+GROUP: Final = MappingProxyType({"name": "kpisync", "label": "KPIs (kpisync)"})
+"""The group that holds the properties which `setup` creates."""
+
+_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,99}")
+
+_READ_AS: Final[Mapping[str, str]] = MappingProxyType(
+    {"number": "number", "date": "date", "datetime": "datetime", "bool": "boolean"}
+)
+_TARGETS: Final[Mapping[str, FieldType]] = MappingProxyType(
+    {
+        "number": FieldType.NUMBER,
+        "string": FieldType.TEXT,
+        "date": FieldType.DATE,
+        "datetime": FieldType.DATETIME,
+        "bool": FieldType.CHECKBOX,
+    }
+)
+_HINTS: Final[Mapping[str, FieldType]] = MappingProxyType(
+    {"percentage": FieldType.PERCENT, "currency": FieldType.CURRENCY}
+)
+
+_CREATED_AS: Final[Mapping[FieldType, tuple[str, str, str | None]]] = MappingProxyType(
+    {
+        FieldType.NUMBER: ("number", "number", None),
+        FieldType.PERCENT: ("number", "number", "percentage"),
+        FieldType.CURRENCY: ("number", "number", "currency"),
+        FieldType.TEXT: ("string", "text", None),
+        FieldType.DATE: ("date", "date", None),
+        FieldType.DATETIME: ("datetime", "date", None),
+        FieldType.CHECKBOX: ("bool", "booleancheckbox", None),
+    }
+)
+"""Type of a KPI field -> type, fieldType and numberDisplayHint of its property."""
+
+
+@dataclass(frozen=True, slots=True)
+class Property:
+    """One property of an object as HubSpot describes it."""
+
+    name: str
+    label: str
+    type: str
+    field_type: str
+    display_hint: str | None
+    is_read_only: bool
+
+    @property
+    def kind(self) -> str:
+        """Its type in the words of field maps."""
+        if self.type == "enumeration" and self.field_type == "booleancheckbox":
+            return "boolean"
+        return _READ_AS.get(self.type, "text")
+
+    def as_native(self) -> NativeField:
+        """As field maps see it; HubSpot's modified date moves with calculated values, too."""
+        return NativeField(self.name, self.kind)
+
+    def as_target(self) -> TargetField:
+        """As write-back sees it."""
+        kind = _TARGETS.get(self.type, FieldType.OTHER)
+        if self.kind == "boolean":
+            kind = FieldType.CHECKBOX
+        return TargetField(
+            name=self.name,
+            label=self.label,
+            type=_HINTS.get(self.display_hint or "", kind) if kind == FieldType.NUMBER else kind,
+            writable=not self.is_read_only,
+            length=65_536 if kind == FieldType.TEXT else None,
+        )
+
+
+def property_of(content: Json) -> Property:
+    """Read one property's description."""
+    metadata = content.get("modificationMetadata") or {}
+    return Property(
+        name=str(content["name"]),
+        label=str(content.get("label") or content["name"]),
+        type=str(content.get("type") or ""),
+        field_type=str(content.get("fieldType") or ""),
+        display_hint=content.get("numberDisplayHint"),
+        is_read_only=bool(metadata.get("readOnlyValue") or content.get("calculated")),
+    )
+
+
+def native_field(name: str, properties: Mapping[str, Property]) -> NativeField | None:
+    """What a field map may read under `name`; None: the token sees no such property."""
+    if name.startswith(LINK):
+        return NativeField(name, "ref")
+    known = properties.get(name)
+    if known is None:
+        return NativeField(name, "boolean") if name in _FROM_STAGES else None
+    return known.as_native()
+
+
+# ---------------------------------------------------------------- values
+
+
+def encoded(value: Scalar) -> str:
+    """A value in the text that HubSpot takes; the empty text clears a property."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "true" if value else "false"
+        case Decimal():
+            # Plain digits: HubSpot takes an exponent, and shows it to people.
+            return format(value, "f")
+        case datetime():
+            in_utc = value.astimezone(UTC)
+            return in_utc.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        case date():
+            return value.isoformat()
+        case _:
+            return str(value)
+
+
+def decoded(text: object, described: Property | None) -> Scalar:
+    """A live value as it compares with what would be written.
+
+    A value that is not what its property promises stays text: it differs from every number.
+    """
+    if text is None or text == "":
+        return None
+    kind = described.kind if described else "text"
+    try:
+        return reader(kind, _LIVE)(text)
+    except Unreadable:
+        return str(text)
+
+
+_LIVE: Final = ReadOptions(zone=UTC, prefix="", percent_divisor=1, is_midnight_utc=True)
+
+
+# ---------------------------------------------------------------- setup
+
+
+def definition(field: NewField) -> Json:
+    """The JSON that creates the property of a KPI field.
+
+    Raises:
+        ValueError: HubSpot cannot have such a property; says why.
+    """
+    if not _NAME.fullmatch(field.name) or field.name.startswith("hs_"):
+        raise ValueError(
+            "property names have small letters, digits and underscores, begin with a letter,"
+            " and not with hs_"
+        )
+    if field.type not in _CREATED_AS:
+        raise ValueError(f"a property of type {field.type} cannot be created")
+    kind, field_type, hint = _CREATED_AS[field.type]
+    content: dict[str, object] = {
+        "name": field.name,
+        "label": field.label,
+        "description": field.help_text,
+        "groupName": GROUP["name"],
+        "type": kind,
+        "fieldType": field_type,
+    }
+    if hint is not None:
+        content["numberDisplayHint"] = hint
+    if kind == "bool":
+        content["options"] = [
+            {"label": "Yes", "value": "true", "displayOrder": 0},
+            {"label": "No", "value": "false", "displayOrder": 1},
+        ]
+    return content
+
+
+def is_same_type(field: NewField, existing: Property) -> bool:
+    """Whether an existing property can hold what the KPI field would hold."""
+    kind = _CREATED_AS[field.type][0] if field.type in _CREATED_AS else None
+    return existing.type == kind or (kind == "bool" and existing.kind == "boolean")
+
+
+def by_hand(object_name: str, field: NewField) -> str:
+    """What a person has to create where the token may not."""
+    kind, field_type, hint = _CREATED_AS[field.type]
+    shown_as = f", shown as {hint}" if hint else ""
+    return (
+        f'Create it by hand (Settings > Properties > {object_name}): label "{field.label}",'
+        f" internal name {field.name}, type {kind} ({field_type}{shown_as});"
+        f" or give the token the scope crm.schemas.{object_name}.write."
+    )

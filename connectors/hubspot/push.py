@@ -1,0 +1,350 @@
+"""Writing KPI values, reading them back, and creating the properties that hold them.
+
+A batch answer is in any order; every input carries a trace id of its own, without which one bad
+input would sink its batch. Whatever the answer does not account for is unknown, never written.
+https://developers.hubspot.com/docs/api-reference/crm-objects-v3/guide
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+
+from connectors.base import LiveRecord, NewField, PushOutcome, PushResult, SetupResult
+from connectors.errors import (
+    ConnectorError,
+    CrmUnavailable,
+    MalformedAnswer,
+    PermissionMissing,
+    RateLimited,
+)
+from connectors.hubspot.client import WRITE_LIMIT, Answer, HubSpotClient
+from connectors.hubspot.faults import CONFLICT, AnswerLost, Entry, Refused, entries_of
+from connectors.hubspot.fields import (
+    GROUP,
+    Property,
+    by_hand,
+    decoded,
+    definition,
+    encoded,
+    is_same_type,
+)
+from connectors.hubspot.reading import NOT_FOUND, chunks, fetch
+from store.canonical import FieldUpdate
+
+Values: TypeAlias = dict[str, str]
+"""Property -> its text."""
+
+_VALIDATION: Final = frozenset({"VALIDATION_ERROR", "CONFLICT", "OBJECT_ALREADY_EXISTS"})
+_FOR_ALL: Final = frozenset({"PROPERTY_DOESNT_EXIST", "READ_ONLY_VALUE"})
+"""Faults of a property, whichever record is written."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    outcome: PushOutcome
+    code: str | None = None
+    message: str | None = None
+
+
+_WRITTEN: Final = _Verdict(PushOutcome.WRITTEN)
+
+
+def push(
+    client: HubSpotClient, updates: Sequence[FieldUpdate], *, batch: int | None
+) -> list[PushResult]:
+    """Write values; one result for each update, in their order.
+
+    Args:
+        client: The connection.
+        updates: What to write; several fields of a record travel together.
+        batch: Records a call; None: as many as HubSpot takes.
+
+    Raises:
+        ConnectorError: the connection as a whole cannot write, and nothing was written.
+    """
+    writing = _Writing(client)
+    for object_name, records in _by_object(updates).items():
+        for part in chunks(list(records), min(batch or WRITE_LIMIT, WRITE_LIMIT)):
+            writing.send(object_name, {record_id: records[record_id] for record_id in part})
+    return [
+        PushResult(
+            update=update,
+            outcome=verdict.outcome,
+            code=verdict.code,
+            message=verdict.message,
+        )
+        for update in updates
+        for verdict in (writing.verdicts[update.object, update.record_id, update.field],)
+    ]
+
+
+def _by_object(updates: Iterable[FieldUpdate]) -> dict[str, dict[str, Values]]:
+    grouped: dict[str, dict[str, Values]] = {}
+    for update in updates:
+        record = grouped.setdefault(update.object, {}).setdefault(update.record_id, {})
+        record[update.field] = encoded(update.value)
+    return grouped
+
+
+@dataclass(slots=True)
+class _Writing:
+    """One push under way: what became of each (object, record, property)."""
+
+    client: HubSpotClient
+    verdicts: dict[tuple[str, str, str], _Verdict] = field(default_factory=dict)
+    halted: _Verdict | None = None
+    """Why nothing more is sent, after something was."""
+
+    def send(self, object_name: str, records: Mapping[str, Values]) -> None:
+        """Write one batch, and again what a refusal of its neighbours kept out."""
+        if self.halted is not None:
+            self._settle_all(object_name, records, self.halted)
+            return
+        inputs = [
+            {"id": record_id, "properties": values, "objectWriteTraceId": _trace(record_id)}
+            for record_id, values in records.items()
+        ]
+        try:
+            answer = self.client.batch_update(object_name, inputs)
+        except Refused as refusal:
+            self._refused(object_name, records, refusal)
+        except (AnswerLost, MalformedAnswer) as error:
+            verdict = _Verdict(PushOutcome.UNKNOWN, "no_answer", error.message)
+            self._settle_all(object_name, records, verdict)
+        except (RateLimited, CrmUnavailable) as error:
+            verdict = _Verdict(PushOutcome.RETRY, "not_sent", error.message)
+            self._settle_all(object_name, records, verdict)
+        except ConnectorError as error:
+            if not self.verdicts:
+                raise
+            self.halted = _Verdict(PushOutcome.RETRY, "not_sent", error.message)
+            self._settle_all(object_name, records, self.halted)
+        else:
+            self._answered(object_name, records, answer)
+
+    def _answered(self, object_name: str, records: Mapping[str, Values], answer: Answer) -> None:
+        open_ids = dict.fromkeys(records)
+        for result in answer.results:
+            record_id = str(result.get("id"))
+            if record_id in open_ids:
+                del open_ids[record_id]
+                self._settle(object_name, record_id, records[record_id], _WRITTEN)
+        again: dict[str, Values] = {}
+        for record_id, entries in _by_record(entries_of(answer.content), open_ids).items():
+            del open_ids[record_id]
+            left = self._refuse(object_name, record_id, records[record_id], entries)
+            if left:
+                again[record_id] = left
+        unknown = _Verdict(
+            PushOutcome.UNKNOWN, "left_out", "HubSpot's answer leaves the record out."
+        )
+        self._settle_all(object_name, {one: records[one] for one in open_ids}, unknown)
+        if again:
+            self.send(object_name, again)
+
+    def _refused(self, object_name: str, records: Mapping[str, Values], refusal: Refused) -> None:
+        """The whole batch was refused: nothing was written. Find out whose fault it was."""
+        entries = refusal.entries or (_whole(refusal),)
+        for_all = [one for one in entries if one.code in _FOR_ALL and one.fields]
+        if for_all or len(records) == 1:
+            again = {
+                record_id: left
+                for record_id, values in records.items()
+                if (left := self._refuse(object_name, record_id, values, for_all or entries))
+            }
+            if again:
+                self.send(object_name, again)
+            return
+        ids = list(records)
+        for half in (ids[: len(ids) // 2], ids[len(ids) // 2 :]):
+            self.send(object_name, {record_id: records[record_id] for record_id in half})
+
+    def _refuse(
+        self, object_name: str, record_id: str, values: Values, entries: Sequence[Entry]
+    ) -> Values:
+        """Settle the named properties; returns the others, which were kept out beside them."""
+        named = {name: one for one in entries for name in one.fields if name in values}
+        whole = next((one for one in entries if not one.fields), None)
+        if whole is None and not named:
+            whole = entries[0]
+        for name in values:
+            entry = named.get(name) or whole
+            if entry is not None:
+                verdict = _verdict(entry)
+                self.verdicts[object_name, record_id, name] = verdict
+        if whole is not None:
+            return {}
+        return {name: text for name, text in values.items() if name not in named}
+
+    def _settle(
+        self, object_name: str, record_id: str, values: Iterable[str], verdict: _Verdict
+    ) -> None:
+        for name in values:
+            self.verdicts[object_name, record_id, name] = verdict
+
+    def _settle_all(
+        self, object_name: str, records: Mapping[str, Values], verdict: _Verdict
+    ) -> None:
+        for record_id, values in records.items():
+            self._settle(object_name, record_id, values, verdict)
+
+
+def _trace(record_id: str) -> str:
+    return f"kpisync-{record_id}"
+
+
+def _by_record(entries: Iterable[Entry], open_ids: Iterable[str]) -> dict[str, list[Entry]]:
+    names = {name: one for one in open_ids for name in (one, _trace(one))}
+    found: dict[str, list[Entry]] = {}
+    for entry in entries:
+        named = (
+            name
+            for key in ("objectWriteTraceId", "ids", "id", "objectId")
+            for name in entry.context.get(key, ())
+        )
+        for record_id in dict.fromkeys(names[name] for name in named if name in names):
+            found.setdefault(record_id, []).append(entry)
+    return found
+
+
+def _verdict(entry: Entry) -> _Verdict:
+    code = entry.code or entry.category or "refused"
+    words = entry.message or "HubSpot refuses without a word of explanation."
+    if NOT_FOUND in {entry.category, entry.code}:
+        return _Verdict(PushOutcome.GONE, code, words)
+    if entry.category in _VALIDATION or entry.fields or entry.code in _FOR_ALL:
+        return _Verdict(PushOutcome.FAILED, code, words)
+    # Locks, limits, faults inside HubSpot and whatever it invents next.
+    return _Verdict(PushOutcome.RETRY, code, words)
+
+
+def _whole(refusal: Refused) -> Entry:
+    return Entry(
+        category="VALIDATION_ERROR",
+        sub_category="",
+        code=f"http_{refusal.status}",
+        message=refusal.message,
+        context={},
+    )
+
+
+# ---------------------------------------------------------------- reading back
+
+
+def read(
+    client: HubSpotClient,
+    object_name: str,
+    record_ids: Sequence[str],
+    field_names: Sequence[str],
+    properties: Mapping[str, Property],
+) -> list[LiveRecord]:
+    """Live values by id, of the record it was merged into where it was.
+
+    Raises:
+        CrmUnavailable: HubSpot does not tell of every record whether it exists.
+    """
+    fetched = fetch(client, object_name, record_ids, properties=field_names, look_for_winners=True)
+    if fetched.unread:
+        record_id, why = next(iter(fetched.unread.items()))
+        raise CrmUnavailable(
+            client.connection, f"HubSpot does not tell the values of record {record_id}: {why}"
+        )
+    return list(_live(record_ids, fetched.merged, fetched.rows, field_names, properties))
+
+
+def _live(
+    record_ids: Iterable[str],
+    merged: Mapping[str, str],
+    rows: Mapping[str, Mapping[str, object]],
+    field_names: Sequence[str],
+    properties: Mapping[str, Property],
+) -> Iterator[LiveRecord]:
+    for asked_id in dict.fromkeys(record_ids):
+        record_id = merged.get(asked_id, asked_id)
+        row = rows.get(record_id)
+        if row is None:
+            continue
+        texts = row.get("properties")
+        values = texts if isinstance(texts, dict) else {}
+        yield LiveRecord(
+            asked_id=asked_id,
+            record_id=record_id,
+            values={name: decoded(values.get(name), properties.get(name)) for name in field_names},
+        )
+
+
+# ---------------------------------------------------------------- setup
+
+
+def create(
+    client: HubSpotClient,
+    object_name: str,
+    fields: Sequence[NewField],
+    properties: Callable[[], Mapping[str, Property]],
+    *,
+    dry_run: bool,
+) -> list[SetupResult]:
+    """Create the properties that are missing, in a group of their own; idempotent."""
+    existing = properties()
+    results: list[SetupResult] = []
+    group_is_there = False
+    for wanted in fields:
+        if wanted.name in existing:
+            results.append(_compared(wanted, existing[wanted.name]))
+            continue
+        try:
+            content = definition(wanted)
+        except ValueError as fault:
+            results.append(_result(wanted, "conflict", f"HubSpot cannot have it: {fault}."))
+            continue
+        if dry_run:
+            results.append(_result(wanted, "would_create", f"{content['type']} property"))
+            continue
+        try:
+            if not group_is_there:
+                _unless_present(lambda: client.create_group(object_name, GROUP))
+                group_is_there = True
+            client.create_property(object_name, content)
+            results.append(_result(wanted, "created"))
+        except PermissionMissing as missing:
+            note = f"{missing.message} {by_hand(object_name, wanted)}"
+            results.append(_result(wanted, "manual", note))
+        except Refused as refusal:
+            if refusal.status != CONFLICT:
+                results.append(_result(wanted, "conflict", refusal.message))
+                continue
+            # Somebody was faster; an archived one of the same name is in the way, too.
+            now = properties().get(wanted.name)
+            results.append(
+                _compared(wanted, now)
+                if now
+                else _result(wanted, "conflict", f"{refusal.message} Restore or rename it.")
+            )
+    return results
+
+
+def _compared(wanted: NewField, existing: Property) -> SetupResult:
+    if existing.is_read_only:
+        return _result(wanted, "conflict", "It exists and is read-only. Choose another name.")
+    if is_same_type(wanted, existing):
+        return _result(wanted, "present")
+    return _result(
+        wanted,
+        "conflict",
+        f"It exists with type {existing.type}, which cannot hold the KPI. Choose another name,"
+        " or delete it in HubSpot.",
+    )
+
+
+def _unless_present(create_it: Callable[[], None]) -> None:
+    try:
+        create_it()
+    except Refused as refusal:
+        if refusal.status != CONFLICT:
+            raise
+
+
+def _result(wanted: NewField, outcome: str, note: str = "") -> SetupResult:
+    return SetupResult(field=wanted.name, outcome=outcome, note=note)
