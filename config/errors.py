@@ -11,6 +11,7 @@ Path: TypeAlias = tuple[str | int, ...]
 """The keys and list positions that lead to a value: ``("writebacks", "account_health", "to")``."""
 
 _LONGEST_QUOTE = 60
+_SHORTEST_BEGINNING = 3  # a shorter one fits everything
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -54,6 +55,18 @@ class Problem:
         if self.hint:
             lines.append(f"  {self.hint}")
         return "\n".join(lines)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A fault by key path alone; its place is still to be looked up."""
+
+    path: Path
+    message: str
+    """``{value}`` stands for the value, as far as it may be shown."""
+    hint: str
+    at_key: bool = False
+    """Whether the last key of the path is at fault, not its value."""
 
 
 class ConfigurationError(Exception):
@@ -101,9 +114,10 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     wanted = _folded(name[:_LONGEST_QUOTE])
     if wanted in by_folded:
         return by_folded[wanted]
-    for candidate in by_folded:
-        if len(wanted) >= 3 and (candidate.startswith(wanted) or wanted.startswith(candidate)):  # noqa: PLR2004 - shorter beginnings fit everything
-            return by_folded[candidate]
+    if len(wanted) >= _SHORTEST_BEGINNING:
+        for folded, candidate in by_folded.items():
+            if folded.startswith(wanted) or wanted.startswith(folded):
+                return candidate
     matches = get_close_matches(wanted, by_folded, n=1, cutoff=0.6)
     return by_folded[matches[0]] if matches else None
 

@@ -46,7 +46,7 @@ class Resolved:
     problems: list[Problem] = field(default_factory=list)
 
 
-class _Unresolved(Exception):
+class _UnresolvedError(Exception):
     def __init__(self, message: str, hint: str) -> None:
         super().__init__(message, hint)
         self.message = message
@@ -85,7 +85,7 @@ def _scalar(node: Scalar, path: Path, sources: _Sources, resolved: Resolved) -> 
         return node.value
     try:
         text, is_substituted = _replaced(node.text, sources)
-    except _Unresolved as fault:
+    except _UnresolvedError as fault:
         resolved.problems.append(Problem.at(node.place, path, fault.message, fault.hint))
         resolved.spoiled.add(path)
         return Substituted("")
@@ -106,7 +106,7 @@ def _replaced(text: str, sources: _Sources) -> tuple[str, bool]:
             parts.append("$")
             continue
         if match["body"] is None:
-            raise _Unresolved("A '$' begins no complete reference here.", _FORMS)
+            raise _UnresolvedError("A '$' begins no complete reference here.", _FORMS)
         parts.append(_looked_up(match["body"], sources))
         is_substituted = True
     parts.append(text[end:])
@@ -118,21 +118,23 @@ def _looked_up(body: str, sources: _Sources) -> str:
         return _from_file(body.removeprefix("file:"), sources.folder)
     match = _NAME.fullmatch(body)
     if match is None:
-        raise _Unresolved("This ${...} cannot be understood.", _FORMS)
+        raise _UnresolvedError("This ${...} cannot be understood.", _FORMS)
     return _from_environment(match["name"], match["sign"], match["rest"] or "", sources.env)
 
 
 def _from_environment(name: str, sign: str | None, rest: str, env: Mapping[str, str]) -> str:
     found = env.get(name)
     if found and _SURROGATE.search(found):
-        raise _Unresolved(f"The environment variable {name} is not UTF-8 text.", "Set it anew.")
+        raise _UnresolvedError(
+            f"The environment variable {name} is not UTF-8 text.", "Set it anew."
+        )
     if found is not None and (found or sign is None):
         return found
     if sign == "-":
         return rest
     state = "is empty" if found is not None else "is not set"
     remedy = rest.strip() or f"Set {name}, or give a default: ${{{name}:-default}}."
-    raise _Unresolved(f"The environment variable {name} {state}.", remedy)
+    raise _UnresolvedError(f"The environment variable {name} {state}.", remedy)
 
 
 def _from_file(name: str, folder: FilePath) -> str:
@@ -140,21 +142,23 @@ def _from_file(name: str, folder: FilePath) -> str:
     try:
         path = folder / name
         if not path.is_file():
-            raise _Unresolved(f"There is no file {shown}.", "Create it, or correct the path.")
+            raise _UnresolvedError(f"There is no file {shown}.", "Create it, or correct the path.")
         with path.open("rb") as file:
             content = file.read(MAX_FILE_BYTES + 1)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "bad path"
-        raise _Unresolved(
+        raise _UnresolvedError(
             f"The file {shown} cannot be read: {reason}.", "Check its path and permissions."
         ) from None
     if len(content) > MAX_FILE_BYTES:
-        raise _Unresolved(
+        raise _UnresolvedError(
             f"The file {shown} is larger than {MAX_FILE_BYTES // 1024} KiB.",
             "A secret file holds the secret alone.",
         )
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError:
-        raise _Unresolved(f"The file {shown} is not UTF-8 text.", "Save it as UTF-8.") from None
+        raise _UnresolvedError(
+            f"The file {shown} is not UTF-8 text.", "Save it as UTF-8."
+        ) from None
     return text.removesuffix("\n").removesuffix("\r")

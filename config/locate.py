@@ -36,13 +36,18 @@ Plain: TypeAlias = str | int | bool | Decimal | None
 """What a YAML scalar can be; fractions are exact decimals."""
 
 _NULL = re.compile(r"~|null|Null|NULL|")
-_BOOLEAN = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
+_BOOLEAN = {
+    "true": True,
+    "True": True,
+    "TRUE": True,
+    "false": False,
+    "False": False,
+    "FALSE": False,
+}
 _INTEGER = re.compile(r"[-+]?[0-9]{1,40}")
 _BASED_INTEGER = re.compile(r"0o[0-7]{1,40}|0x[0-9a-fA-F]{1,40}")
 _FRACTION = re.compile(r"[-+]?(\.[0-9]{1,40}|[0-9]{1,40}(\.[0-9]{0,40})?)([eE][-+]?[0-9]{1,2})?")
-_UNPRINTABLE = re.compile(
-    "[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
-)
+_UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -89,7 +94,7 @@ class Items:
 Node: TypeAlias = Scalar | Table | Items
 
 
-class Unreadable(Exception):
+class UnreadableError(Exception):
     """The file cannot be read any further; what was found so far is in ``problems``."""
 
     def __init__(self, problems: tuple[Problem, ...]) -> None:
@@ -104,16 +109,28 @@ class NodeBudget:
     left: int = MAX_NODES
 
 
-def read_tree(text: str, file: str, budget: NodeBudget) -> tuple[Node | None, tuple[Problem, ...]]:
-    """Parse one YAML document into (tree, problems); the tree of an empty file is None.
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """One YAML document."""
+
+    root: Node | None
+    """None: the file is empty."""
+    problems: tuple[Problem, ...]
+    """What is wrong with the YAML as such."""
+    spoiled: frozenset[Path]
+    """Key paths that have no usable value for one of these reasons."""
+
+
+def read_tree(text: str, file: str, budget: NodeBudget) -> Parsed:
+    """Parse one YAML document.
 
     Raises:
-        Unreadable: a syntax error or a limit ended the reading.
+        UnreadableError: a syntax error or a limit ended the reading.
     """
     _refuse_control_characters(text, file)
     reader = _Reader(text, file, budget)
-    node = reader.read()
-    return node, tuple(reader.problems)
+    root = reader.read()
+    return Parsed(root, tuple(reader.problems), frozenset(reader.spoiled))
 
 
 def find(root: Node, path: Path) -> Node | None:
@@ -130,7 +147,7 @@ def find(root: Node, path: Path) -> Node | None:
 
 
 def locate(root: Node, path: Path, *, key: bool = False) -> Place:
-    """Where the value at `path` (or its key) is written; what is unwritten has its parent's place."""
+    """Where the value at `path` (or its key) is written; unwritten ones have their parent's."""
     node, place, key_place = root, root.place, root.place
     for part in path:
         if isinstance(node, Table) and isinstance(part, str) and part in node.entries:
@@ -154,6 +171,7 @@ class _Reader:
         self._path: list[str | int] = []
         self._last = Place(file, 1, 1)
         self.problems: list[Problem] = []
+        self.spoiled: set[Path] = set()
 
     def read(self) -> Node | None:
         events = self._events()
@@ -210,6 +228,7 @@ class _Reader:
             key = key_node.text if isinstance(key_node, Scalar) else ""
             if not isinstance(key_node, Scalar):
                 self._note(key_place, "A key must be plain text.", "Write KEY: VALUE.")
+                self.spoiled.add((*self._path, key))
             self._path.append(key)
             value = self._node(_next_node(events), events)
             self._path.pop()
@@ -235,6 +254,7 @@ class _Reader:
     def _refuse_extras(self, event: NodeEvent, place: Place) -> None:
         if isinstance(event, AliasEvent):
             self._note(place, "Aliases (*) are not allowed.", "Write the value out.")
+            self.spoiled.add(tuple(self._path))
         elif event.anchor is not None:
             self._note(place, "Anchors (&) are not allowed.", "Write the value out where needed.")
         if getattr(event, "tag", None) is not None:
@@ -276,7 +296,7 @@ class _Reader:
     def _stop(self, place: Place, message: str, hint: str) -> None:
         # The path is left out: it may not be the one the reader sees after a slipped indent.
         self.problems.append(Problem.at(place, (), message, hint))
-        raise Unreadable(tuple(self.problems))
+        raise UnreadableError(tuple(self.problems))
 
     def _place(self, mark: StreamMark) -> Place:
         return Place(self._file, mark.line + 1, mark.column + 1)
@@ -310,7 +330,7 @@ def _refuse_control_characters(text: str, file: str) -> None:
     before = text[: found.start()]
     line = before.count("\n") + 1
     column = found.start() - (before.rfind("\n") + 1) + 1
-    raise Unreadable(
+    raise UnreadableError(
         (
             Problem.at(
                 Place(file, line, column),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
-from decimal import Decimal
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import (
@@ -67,7 +66,11 @@ class Section(BaseModel):
     """A mapping of the configuration; a key without a value means its defaults."""
 
     model_config = ConfigDict(
-        frozen=True, strict=True, extra="forbid", hide_input_in_errors=True, use_attribute_docstrings=True
+        frozen=True,
+        strict=True,
+        extra="forbid",
+        hide_input_in_errors=True,
+        use_attribute_docstrings=True,
     )
 
     @model_validator(mode="before")

@@ -1,0 +1,106 @@
+"""What the format knows but this version cannot do yet.
+
+A part that is listed here is refused by name, never ignored. To support it, delete its line.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from config.errors import Finding, Path, quoted
+from config.interpolate import Value
+
+NOT_YET_KEYS: Final = (
+    "company.fx.from",
+    "company.fx.file",
+    "company.business_hours",
+    "connections.*.limits",
+    "connections.*.streams.contacts",
+    "connections.*.streams.leads",
+    "connections.*.streams.campaigns",
+    "connections.*.streams.campaign_members",
+    "connections.*.streams.costs",
+    "connections.*.streams.tickets",
+    "connections.*.streams.survey_responses",
+    "connections.*.streams.contracts",
+    "connections.*.streams.*.touch",
+    "connections.*.streams.*.converted_stage",
+    "identity.accounts",
+    "identity.contacts",
+    "identity.deals",
+    "kpis.settings.*.window",
+    "kpis.settings.*.models",
+    "kpis.settings.*.costs",
+    "kpis.settings.*.clock",
+    "kpis.settings.*.of",
+    "kpis.settings.*.lifespan",
+    "kpis.settings.*.margin",
+    "kpis.settings.*.stalled_days",
+    "kpis.settings.*.answers",
+    "kpis.custom",
+    "targets",
+    "alerts",
+    "writebacks.*.fields.*.by",
+    "sinks",
+    "advanced.index_lag",
+    "advanced.pause_min",
+    "advanced.sweep",
+)
+"""Keys; ``*`` stands for any one key or list position."""
+
+NOT_YET_VALUES: Final[Mapping[str, tuple[re.Pattern[str], str]]] = {
+    "connections.*.auth.flow": (
+        re.compile(r"jwt|password|refresh_token"),
+        "Use client_credentials or token (Salesforce), token (HubSpot).",
+    ),
+    "kpis.use.*": (re.compile(r"marketing|service"), "Use sales and customer."),
+    "writebacks.*.fields.*.period": (
+        re.compile(r"last_[1-9][0-9]{0,3}d"),
+        "Use all, now, a kind such as quarter (the running one), or a label such as 2026-Q1.",
+    ),
+}
+"""Values of supported keys, and what may be used instead."""
+
+WRITABLE_OBJECTS: Final[Mapping[str, tuple[str, ...]]] = {
+    "salesforce": ("Account",),
+    "hubspot": ("companies",),
+}
+"""Connection type -> objects whose records can carry KPI values."""
+
+
+def unsupported(values: Value) -> Iterator[Finding]:
+    """Every part of a configuration that is not supported yet."""
+    for path, value in _walk(values, ()):
+        for pattern in NOT_YET_KEYS:
+            if _fits(path, pattern):
+                yield Finding(
+                    path,
+                    f"{quoted(str(path[-1]))} is not supported yet.",
+                    "Remove it: this version would do nothing with it.",
+                    at_key=True,
+                )
+        if not isinstance(value, str):
+            continue
+        for pattern, (words, hint) in NOT_YET_VALUES.items():
+            if _fits(path, pattern) and words.fullmatch(value):
+                yield Finding(path, f"{quoted(value)} is not supported yet.", hint)
+
+
+def _walk(value: Value, path: Path) -> Iterator[tuple[Path, Value]]:
+    if path:
+        yield path, value
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _walk(inner, (*path, key))
+    elif isinstance(value, tuple):
+        for position, inner in enumerate(value):
+            yield from _walk(inner, (*path, position))
+
+
+def _fits(path: Path, pattern: str) -> bool:
+    parts = pattern.split(".")
+    return len(parts) == len(path) and all(
+        part in {"*", here} for part, here in zip(parts, path, strict=True)
+    )
