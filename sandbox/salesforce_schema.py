@@ -41,8 +41,6 @@ class FieldSpec:
     relationship: str | None = None
     choices: tuple[str, ...] = ()
     default: bool | None = None
-    id: str = ""
-    """Custom fields: the id of their Tooling record."""
 
     @property
     def is_text(self) -> bool:
@@ -61,8 +59,8 @@ class FieldSpec:
 
     @property
     def has_permissions(self) -> bool:
-        """Whether field-level security applies: not to system and required standard fields."""
-        return self.custom or (self.nillable and self.name not in _SYSTEM_NAMES)
+        """Whether field-level security applies: not to system and required fields."""
+        return self.name not in _SYSTEM_NAMES and (self.nillable or self.type == "boolean")
 
     def described(self, *, updateable: bool, choices: Sequence[str]) -> dict[str, object]:
         """The entry of `fields` in a describe answer.
@@ -277,6 +275,23 @@ def standard_objects() -> dict[str, ObjectSpec]:
     return {spec.name.lower(): spec for spec in objects}
 
 
+def tooling_objects() -> dict[str, ObjectSpec]:
+    """A fresh set of the Tooling API's objects, by lower-case name."""
+    fields = (
+        _text("DeveloperName", 40),
+        _text("FullName", 255),
+        _text("TableEnumOrId", 80),
+        _text("NamespacePrefix", 15),
+        _text("ManageableState", 40),
+    )
+    spec = _object(
+        _setup_object("CustomField", "Custom Field", "00N"),
+        *(_read_only(each) for each in fields),
+        system=_system("IsDeleted", "SystemModstamp"),
+    )
+    return {spec.name.lower(): spec}
+
+
 def _account() -> ObjectSpec:
     return _object(
         ObjectSpec("Account", "Account", "001", custom_fields=True),
@@ -389,7 +404,7 @@ def _opportunity_stage() -> ObjectSpec:
 def _user() -> ObjectSpec:
     # A user is never deleted, only deactivated: the object has no IsDeleted.
     return _object(
-        ObjectSpec("User", "User", "005", deletable=False, replicateable=False),
+        ObjectSpec("User", "User", "005", deletable=False, replicateable=False, custom_fields=True),
         _text("Username", 80, required=True),
         _text("FirstName", 40),
         _text("LastName", 80, required=True),

@@ -1,0 +1,283 @@
+"""Reading through the API: queries and their pages, describe, records, deletions, limits.
+
+Pages: REST API Developer Guide, "Query", "QueryAll", "Query Options Header", "sObject Describe",
+"sObject Rows", "sObject Get Deleted", "sObject Get Updated", "Limits", "Record Count".
+"""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from starlette.responses import Response
+
+from sandbox.salesforce_http import ApiError, Call, json_response, not_found
+from sandbox.salesforce_ids import is_id
+from sandbox.salesforce_org import Locator, SalesforceOrg
+from sandbox.salesforce_query import Found, Reader, attributes, shown
+from sandbox.salesforce_schema import FieldSpec, ObjectSpec
+from sandbox.salesforce_values import stamp_text
+from sandbox.soql import SoqlError, parse
+
+LARGEST_PAGE: Final = 2000  # REST guide, "Query Options Header"
+SMALLEST_PAGE: Final = 200
+CELLS_A_PAGE: Final = 20_000
+"""A page of many columns holds fewer rows than asked for; the vendor does not say how many."""
+LONG_TEXTS_THAT_CAP: Final = 2  # SOQL Reference, "Change the Batch Size": then 200 rows a page
+DELETED_DAYS: Final = 15  # REST guide, "sObject Get Deleted"
+UPDATED_DAYS: Final = 30  # REST guide, "sObject Get Updated"
+SHORTEST_SPAN: Final = timedelta(minutes=1)
+_BATCH: Final = re.compile(r"batchSize\s*=\s*(\d+)", re.IGNORECASE)
+
+
+# Queries
+
+
+def query(call: Call) -> Response:
+    """GET query?q=: live rows."""
+    return _query(call, include_deleted=False)
+
+
+def query_all(call: Call) -> Response:
+    """GET queryAll?q=: deleted and merged rows too."""
+    return _query(call, include_deleted=True)
+
+
+def tooling_query(call: Call) -> Response:
+    """GET tooling/query?q=: the org's setup."""
+    return _query(call, include_deleted=False, tooling=True)
+
+
+def _query(call: Call, *, include_deleted: bool, tooling: bool = False) -> Response:
+    text = call.query.get("q")
+    if text is None:
+        raise ApiError(400, "MALFORMED_QUERY", "A query string has to be specified")
+    try:
+        parsed = parse(text)
+        reader = Reader(call.org, parsed, version=call.version, tooling=tooling)
+    except SoqlError as error:
+        raise ApiError(400, error.code, error.message) from None
+    found = reader.run(include_deleted=include_deleted)
+    if parsed.is_count:
+        return json_response({"totalSize": len(found.rows), "done": True, "records": []})
+    _refuse_several_full_names(found)
+    locator = Locator(call.token, call.org.now(), found.rows, found.show, _page_rows(call, found))
+    return _page(call, locator, start=0, name=None)
+
+
+def _refuse_several_full_names(found: Found) -> None:
+    # Tooling API, "CustomField": FullName and Metadata only where one row is asked for.
+    if len(found.rows) > 1 and any(column.name == "FullName" for column in found.columns):
+        message = (
+            "When retrieving results with Metadata or FullName fields, the query qualifications "
+            f"must specify no more than one row for retrieval. Result size: {len(found.rows)}"
+        )
+        raise ApiError(400, "MALFORMED_QUERY", message)
+
+
+def _page_rows(call: Call, found: Found) -> int:
+    """How many rows a page holds: the batch size is a hint, wide rows give fewer."""
+    asked = _BATCH.search(call.headers.get("sforce-query-options", ""))
+    wanted = int(asked.group(1)) if asked else LARGEST_PAGE
+    rows = min(max(wanted, SMALLEST_PAGE), LARGEST_PAGE)
+    long_texts = sum(1 for column in found.columns if column.type == "textarea")
+    if long_texts >= LONG_TEXTS_THAT_CAP:
+        rows = SMALLEST_PAGE
+    fitting = max(SMALLEST_PAGE, CELLS_A_PAGE // max(1, len(found.columns)))
+    return max(1, min(rows, fitting, call.org.page_rows))
+
+
+def _page(call: Call, locator: Locator, *, start: int, name: str | None) -> Response:
+    total = len(locator.rows)
+    end = min(start + locator.page_rows, total)
+    answer: dict[str, object] = {"totalSize": total, "done": end >= total}
+    if end < total:
+        kept = name or call.org.open_locator(locator)
+        answer["nextRecordsUrl"] = f"{call.base}/query/{kept}-{end}"
+    answer["records"] = [locator.show(record) for record in locator.rows[start:end]]
+    return json_response(answer)
+
+
+def next_page(call: Call, place: str) -> Response:
+    """GET query/LOCATOR-OFFSET: the next page of an open query of this session."""
+    name, _, start = place.rpartition("-")
+    locator = call.org.locator(name, call.token)
+    if locator is None or not start.isdigit() or int(start) > len(locator.rows):
+        raise ApiError(400, "INVALID_QUERY_LOCATOR", "invalid query locator")
+    return _page(call, locator, start=int(start), name=name)
+
+
+# Objects and records
+
+
+def list_objects(call: Call) -> Response:
+    """GET sobjects."""
+    listed = [spec.listed() for spec in call.org.schema.values()]
+    return json_response({"encoding": "UTF-8", "maxBatchSize": 200, "sobjects": listed})
+
+
+def object_basics(call: Call, object_name: str) -> Response:
+    """GET sobjects/X."""
+    spec = _spec(call.org, object_name)
+    return json_response({"objectDescribe": spec.listed(), "recentItems": []})
+
+
+def describe(call: Call, object_name: str) -> Response:
+    """GET sobjects/X/describe: only the fields that the run-time user may read."""
+    org, spec = call.org, _spec(call.org, object_name)
+    fields = [
+        each.described(updateable=org.may_edit(spec, each), choices=_choices(org, each))
+        for each in spec.fields.values()
+        if org.may_read(spec, each)
+    ]
+    return json_response(spec.described(fields))
+
+
+def _choices(org: SalesforceOrg, each: FieldSpec) -> list[str]:
+    if each.name != "StageName":
+        return list(each.choices)
+    return [str(stage["ApiName"]) for stage in org.all("OpportunityStage") if stage["IsActive"]]
+
+
+def read_record(call: Call, object_name: str, record_id: str) -> Response:
+    """GET sobjects/X/id, with `fields=` only those."""
+    org, spec = call.org, _spec(call.org, object_name)
+    record = org.find(spec.name, record_id) if is_id(record_id) else None
+    if record is None:
+        raise not_found()
+    if record.is_deleted:
+        raise ApiError(404, "ENTITY_IS_DELETED", "entity is deleted")
+    row: dict[str, object] = {"attributes": attributes(spec, record, call.version)}
+    for each in _wanted_fields(call, spec):
+        row[each.name] = shown(org, each)(record)
+    return json_response(row)
+
+
+def _wanted_fields(call: Call, spec: ObjectSpec) -> list[FieldSpec]:
+    readable = [each for each in spec.fields.values() if call.org.may_read(spec, each)]
+    wanted = call.query.get("fields")
+    if not wanted:
+        return readable
+    by_name = {each.name.lower(): each for each in readable}
+    out = []
+    for name in wanted.split(","):
+        each = by_name.get(name.strip().lower())
+        if each is None:
+            message = f"No such column '{name}' on sobject of type {spec.name}"
+            raise ApiError(400, "INVALID_FIELD", message)
+        out.append(each)
+    return out
+
+
+def _spec(org: SalesforceOrg, object_name: str) -> ObjectSpec:
+    spec = org.object_spec(object_name)
+    if spec is None:
+        raise not_found()
+    return spec
+
+
+# Deletions and updates by time
+
+
+def deleted(call: Call, object_name: str) -> Response:
+    """GET sobjects/X/deleted/?start&end: soft and hard deletions of the last 15 days."""
+    org, spec = call.org, _replicated(call, object_name, "getDeleted")
+    start, end = _span(call, days=DELETED_DAYS)
+    since = org.deletion_log_since
+    if since is not None and start < since:
+        # REST guide: the log is purged under load; what it no longer covers it refuses.
+        message = f"startDate before earliestDateAvailable: {stamp_text(since)}"
+        raise ApiError(400, "INVALID_REPLICATION_DATE", message)
+    moments = {
+        record.id: record.state.deleted_at
+        for record in org.all(spec.name, include_deleted=True)
+        if record.state.deleted_at is not None and start <= record.state.deleted_at < end
+    }
+    moments |= {gone.id: gone.at for gone in org.erased_between(spec.name, start, end)}
+    listed = [
+        {"id": record_id, "deletedDate": stamp_text(moment)}
+        for record_id, moment in moments.items()
+        if moment is not None
+    ]
+    earliest = since or org.now() - timedelta(days=DELETED_DAYS)
+    answer = {
+        "deletedRecords": listed,
+        "earliestDateAvailable": stamp_text(earliest),
+        "latestDateCovered": stamp_text(_covered_until(org, end)),
+    }
+    return json_response(answer)
+
+
+def updated(call: Call, object_name: str) -> Response:
+    """GET sobjects/X/updated/?start&end: ids of live records changed in the span."""
+    org, spec = call.org, _replicated(call, object_name, "getUpdated")
+    start, end = _span(call, days=UPDATED_DAYS)
+    ids = [r.id for r in org.all(spec.name) if start <= r.state.modified_at < end]
+    covered = stamp_text(_covered_until(org, end))
+    return json_response({"ids": ids, "latestDateCovered": covered})
+
+
+def _replicated(call: Call, object_name: str, operation: str) -> ObjectSpec:
+    spec = _spec(call.org, object_name)
+    if not spec.replicateable:
+        message = f"entity type {spec.name} does not support {operation}"
+        raise ApiError(400, "INVALID_TYPE_FOR_OPERATION", message)
+    return spec
+
+
+def _span(call: Call, *, days: int) -> tuple[datetime, datetime]:
+    start, end = (_instant(call, name) for name in ("start", "end"))
+    if end - start <= SHORTEST_SPAN:
+        message = "startDate has to be more than one minute before endDate"
+        raise ApiError(400, "INVALID_REPLICATION_DATE", message)
+    if start < call.org.now() - timedelta(days=days):
+        message = f"The date range is out of bounds: startDate is more than {days} days back"
+        raise ApiError(400, "INVALID_REPLICATION_DATE", message)
+    return start, end
+
+
+def _instant(call: Call, name: str) -> datetime:
+    text = call.query.get(name, "")
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        # A `+` that was not encoded arrives as a blank, and is refused like other nonsense.
+        message = f"The value '{text}' of the parameter '{name}' is no date and time"
+        raise ApiError(400, "INVALID_REPLICATION_DATE", message)
+    # The seconds of both ends are ignored (REST guide, "sObject Get Deleted").
+    return moment.astimezone(UTC).replace(second=0, microsecond=0)
+
+
+def _covered_until(org: SalesforceOrg, end: datetime) -> datetime:
+    """`latestDateCovered`: up to here no transaction is open that may still add deletions."""
+    until = min(end, org.now().replace(second=0, microsecond=0))
+    pending = org.earliest_pending()
+    return until if pending is None else min(until, pending)
+
+
+# Limits
+
+
+def limits(call: Call) -> Response:
+    """GET limits."""
+    remaining = max(0, call.org.api_calls_max - call.org.api_calls)
+    full = {
+        "DailyBulkV2QueryJobs": 10_000,
+        "DailyBulkV2QueryFileStorageMB": 976_562,
+        "DailyBulkApiBatches": 15_000,
+    }
+    answer = {name: {"Max": most, "Remaining": most} for name, most in full.items()}
+    answer["DailyApiRequests"] = {"Max": call.org.api_calls_max, "Remaining": remaining}
+    return json_response(answer)
+
+
+def record_count(call: Call) -> Response:
+    """GET limits/recordCount?sObjects=: approximate numbers of records."""
+    wanted = {name.strip().lower() for name in call.query.get("sObjects", "").split(",")} - {""}
+    counts = [
+        {"name": spec.name, "count": len(call.org.rows(spec.name))}
+        for spec in call.org.schema.values()
+        if not wanted or spec.name.lower() in wanted
+    ]
+    return json_response({"sObjects": counts})
