@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -31,7 +31,6 @@ from sandbox.org import (
 PREFIX = "/__sandbox__/"
 
 Json: TypeAlias = Mapping[str, object]
-T = TypeVar("T")
 
 
 class BadAdminRequestError(ValueError):
@@ -41,12 +40,14 @@ class BadAdminRequestError(ValueError):
 def routes(org: Org) -> list[Route]:
     """The admin endpoints of this org."""
     return [
-        *(_post(org, name, verb) for name, verb in VERBS.items()),
+        *(post(org, name, verb) for name, verb in VERBS.items()),
         *(_get(org, name, view) for name, view in VIEWS.items()),
     ]
 
 
-def _post(org: Org, name: str, verb: Callable[[Org, Json], Json]) -> Route:
+def post(org: Org, name: str, verb: Callable[[Org, Json], Json]) -> Route:
+    """The endpoint of one verb; what the verb refuses is answered with 400 and its words."""
+
     async def endpoint(request: Request) -> Response:
         try:
             body = json.loads(await request.body() or b"{}")
@@ -56,7 +57,7 @@ def _post(org: Org, name: str, verb: Callable[[Org, Json], Json]) -> Route:
         except UnknownRecordError as error:
             return JSONResponse({"error": str(error)}, status_code=404)
         except (ValueError, TypeError, KeyError) as error:
-            return JSONResponse({"error": f"{name}: {error}"}, status_code=400)
+            return JSONResponse({"error": f"{name}: {error!r}"}, status_code=400)
 
     return Route(PREFIX + name, endpoint, methods=["POST"])
 
@@ -74,10 +75,12 @@ def _get(org: Org, name: str, view: Callable[[Org], object]) -> Route:
 def create(org: Org, body: Json) -> Json:
     """``object``, ``fields`` (or ``records``: a list of them), ``at``, ``commit_after``, ``by``."""
     many = body.get("records")
-    wanted = _list(body, "records") if many is not None else [body.get("fields", {})]
+    wanted = list_of(body, "records") if many is not None else [body.get("fields", {})]
     at, commit_after, by = _when(body)
     ids = [
-        org.create(_text(body, "object"), _fields(values), by=by, at=at, commit_after=commit_after)
+        org.create(
+            text_of(body, "object"), _fields(values), by=by, at=at, commit_after=commit_after
+        )
         for values in wanted
     ]
     return {"ids": ids} if many is not None else {"id": ids[0]}
@@ -90,7 +93,7 @@ def edit(org: Org, body: Json) -> Json:
     for record_id in _ids(body):
         values = _fields(body.get("fields", {}))
         org.edit(
-            _text(body, "object"), record_id, values, by=by, at=stamped, commit_after=commit_after
+            text_of(body, "object"), record_id, values, by=by, at=stamped, commit_after=commit_after
         )
     return {}
 
@@ -99,7 +102,7 @@ def delete(org: Org, body: Json) -> Json:
     """``object``, ``id`` or ``ids``: into the bin, archived."""
     at, commit_after, by = _when(body)
     for record_id in _ids(body):
-        org.delete(_text(body, "object"), record_id, by=by, at=at, commit_after=commit_after)
+        org.delete(text_of(body, "object"), record_id, by=by, at=at, commit_after=commit_after)
     return {}
 
 
@@ -107,39 +110,39 @@ def undelete(org: Org, body: Json) -> Json:
     """``object``, ``id`` or ``ids``: out of the bin again."""
     at, commit_after, by = _when(body)
     for record_id in _ids(body):
-        org.undelete(_text(body, "object"), record_id, by=by, at=at, commit_after=commit_after)
+        org.undelete(text_of(body, "object"), record_id, by=by, at=at, commit_after=commit_after)
     return {}
 
 
 def erase(org: Org, body: Json) -> Json:
     """``object``, ``id`` or ``ids``: gone for good."""
     for record_id in _ids(body):
-        org.erase(_text(body, "object"), record_id)
+        org.erase(text_of(body, "object"), record_id)
     return {}
 
 
 def merge(org: Org, body: Json) -> Json:
     """``object``, ``winner``, ``losers``; answers the id under which the record lives on."""
-    losers = [str(loser) for loser in _list(body, "losers")]
-    return {"id": org.merge(_text(body, "object"), _text(body, "winner"), losers)}
+    losers = [str(loser) for loser in list_of(body, "losers")]
+    return {"id": org.merge(text_of(body, "object"), text_of(body, "winner"), losers)}
 
 
 def add_field(org: Org, body: Json) -> Json:
     """``object``, ``name``, ``label``, ``type`` (a `FieldType`), ``choices``."""
-    name = _text(body, "name")
+    name = text_of(body, "name")
     org.add_field(
-        _text(body, "object"),
+        text_of(body, "object"),
         name,
         label=str(body.get("label", name)),
-        type=FieldType(_text(body, "type")),
-        choices=[str(choice) for choice in _list(body, "choices")],
+        type=FieldType(text_of(body, "type")),
+        choices=[str(choice) for choice in list_of(body, "choices")],
     )
     return {}
 
 
 def set_stages(org: Org, body: Json) -> Json:
     """``stages``: a list of ``name``, ``is_closed``, ``is_won``, ``probability``."""
-    org.set_stages([_stage(stage) for stage in _list(body, "stages")])
+    org.set_stages([_stage(stage) for stage in list_of(body, "stages")])
     return {}
 
 
@@ -244,7 +247,7 @@ def _request_line(entry: RequestEntry) -> dict[str, object]:
 
 
 def _request_fault(body: Json) -> Fault:
-    kind = Kind(_text(body, "kind"))
+    kind = Kind(text_of(body, "kind"))
     content = body.get("body", "")
     return Fault(
         kind=kind,
@@ -255,7 +258,7 @@ def _request_fault(body: Json) -> Fault:
         body_contains=str(body.get("body_contains", "")),
         status=_whole(body.get("status", _default_status(kind))),
         body=content if isinstance(content, str) else json.dumps(content),
-        headers={str(k): str(v) for k, v in _mapping(body.get("headers", {})).items()},
+        headers={str(k): str(v) for k, v in mapping_of(body.get("headers", {})).items()},
         seconds=_seconds(body.get("seconds", 120)).total_seconds(),
     )
 
@@ -266,8 +269,8 @@ def _default_status(kind: Kind) -> int:
 
 def _record_fault(body: Json) -> RecordFault:
     return RecordFault(
-        record_id=_text(body, "record"),
-        kind=_text(body, "kind"),
+        record_id=text_of(body, "record"),
+        kind=text_of(body, "kind"),
         times=_times(body),
         message=str(body.get("message", "")),
         field=str(body.get("field", "")),
@@ -287,16 +290,16 @@ def _when(body: Json) -> tuple[datetime | None, timedelta | None, str]:
 
 
 def _ids(body: Json) -> list[str]:
-    return [str(i) for i in _list(body, "ids")] if "ids" in body else [_text(body, "id")]
+    return [str(i) for i in list_of(body, "ids")] if "ids" in body else [text_of(body, "id")]
 
 
 def _stage(value: object) -> StageSpec:
-    stage = _mapping(value)
+    stage = mapping_of(value)
     probability = stage.get("probability", 0)
     if not isinstance(probability, int | float):
         raise BadAdminRequestError(f'"probability" must be a number, not {probability!r}')
     return StageSpec(
-        _text(stage, "name"),
+        text_of(stage, "name"),
         bool(stage.get("is_closed", False)),
         bool(stage.get("is_won", False)),
         float(probability),
@@ -304,7 +307,7 @@ def _stage(value: object) -> StageSpec:
 
 
 def _fields(value: object) -> Fields:
-    return {name: _value(name, content) for name, content in _mapping(value).items()}
+    return {name: _value(name, content) for name, content in mapping_of(value).items()}
 
 
 def _value(name: str, content: object) -> Value:
@@ -313,20 +316,23 @@ def _value(name: str, content: object) -> Value:
     raise BadAdminRequestError(f"{name} must be a plain JSON value, not {content!r}")
 
 
-def _mapping(value: object) -> dict[str, object]:
+def mapping_of(value: object) -> dict[str, object]:
+    """A JSON object; anything else is refused."""
     if not isinstance(value, dict):
         raise BadAdminRequestError(f"expected a JSON object, not {value!r}")
     return {str(k): v for k, v in value.items()}
 
 
-def _list(body: Json, name: str) -> Sequence[object]:
+def list_of(body: Json, name: str) -> Sequence[object]:
+    """The list of this name, empty where it is absent."""
     value = body.get(name, [])
     if not isinstance(value, list):
         raise BadAdminRequestError(f'"{name}" must be a list')
     return value
 
 
-def _text(body: Json, name: str) -> str:
+def text_of(body: Json, name: str) -> str:
+    """The text of this name, which must be there."""
     value = body.get(name)
     if not isinstance(value, str) or not value:
         raise BadAdminRequestError(f'"{name}" is missing or not a text')

@@ -1,0 +1,186 @@
+"""What every call to HubSpot passes before it is looked at, and the shape of what goes wrong."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+from zoneinfo import ZoneInfo
+
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from sandbox.hubspot_errors import (
+    HubSpotError,
+    JsonObject,
+    bad_request,
+    expired_credentials,
+    missing_scopes,
+    no_credentials,
+)
+from sandbox.hubspot_portal import OBJECT_TYPES, TYPE_NAMES, Portal
+
+LONGEST_URL = 16_000
+"""Characters; beyond, the web server in front answers 414 in HTML (reported by peers)."""
+
+TOO_LONG_PAGE = (
+    "<html><head><title>414 Request-URI Too Large</title></head>"
+    "<body><center><h1>414 Request-URI Too Large</h1></center></body></html>"
+)
+
+# "Legacy API migration guide": the dated versions that are served beside the legacy paths.
+DATED_VERSIONS = ("2026-03", "2026-09")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request that passed the gate."""
+
+    portal: Portal
+    request: Request
+    body: Mapping[str, object]
+
+    def path(self, name: str) -> str:
+        """A part of the path."""
+        return str(self.request.path_params[name])
+
+    def object_type(self, name: str = "type") -> str:
+        """An object type named in the path; 400 for one the portal does not know."""
+        named = self.path(name)
+        if named not in TYPE_NAMES:
+            raise bad_request(f"Unable to infer object type from: {named}")
+        return TYPE_NAMES[named]
+
+    def list_of(self, name: str) -> list[str]:
+        """A query parameter that may be repeated or hold commas."""
+        given = self.request.query_params.getlist(name)
+        return [part for value in given for part in value.split(",") if part]
+
+    def flag(self, name: str) -> bool:
+        """A query parameter that is true or false (the default)."""
+        return self.request.query_params.get(name, "false") == "true"
+
+    def whole(self, name: str, *, default: int, most: int) -> int:
+        """A query parameter with a whole number in 1..most; 400 otherwise."""
+        text = self.request.query_params.get(name, str(default))
+        if not text.isdecimal() or not 1 <= int(text) <= most:
+            raise bad_request(f"{name} must be a whole number from 1 to {most}, got {text}")
+        return int(text)
+
+    def text(self, name: str) -> str:
+        """A text of the body; 400 where it is missing."""
+        value = self.body.get(name)
+        if not isinstance(value, str) or not value:
+            raise bad_request(f"Invalid input JSON: {name} is required", "REQUIRED_FIELD")
+        return value
+
+    def inputs(self, most: int, too_many: str | None = None) -> list[JsonObject]:
+        """The ``inputs`` of a batch; 400 for more than the endpoint takes."""
+        inputs = self.body.get("inputs")
+        if not isinstance(inputs, list) or not all(isinstance(one, dict) for one in inputs):
+            raise bad_request("Invalid input JSON: inputs must be a list of objects")
+        if len(inputs) > most:
+            raise bad_request(
+                too_many or f"The maximum number of inputs supported in a batch request is {most}."
+            )
+        return inputs
+
+
+Handler: TypeAlias = Callable[[Call], Response]
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One operation: its legacy path, its dated twin (None: there is none), its scopes."""
+
+    method: str
+    legacy: str
+    dated: str | None
+    handler: Handler
+    scopes: Sequence[str] = ()
+    """One of them is needed; ``{type}`` stands for the object type of the path."""
+    is_search: bool = False
+
+    def routes(self, portal: Portal) -> list[Route]:
+        """The routes under which it is served."""
+        endpoint = self._guarded(portal)
+        paths = [self.legacy]
+        if self.dated is not None:
+            paths += [self.dated.replace("{version}", version) for version in DATED_VERSIONS]
+        return [Route(path, endpoint, methods=[self.method]) for path in paths]
+
+    def _guarded(self, portal: Portal) -> Callable[[Request], Awaitable[Response]]:
+        async def endpoint(request: Request) -> Response:
+            if len(_url(request)) > LONGEST_URL:
+                return HTMLResponse(TOO_LONG_PAGE, status_code=414)
+            try:
+                response = await self._answered(portal, request)
+            except HubSpotError as error:
+                response = _refusal(portal, error)
+            if not self.is_search:
+                response.headers.update(portal.limits.headers())
+            return response
+
+        return endpoint
+
+    async def _answered(self, portal: Portal, request: Request) -> Response:
+        _authenticate(portal, request)
+        zone = ZoneInfo(portal.settings.time_zone)
+        portal.limits.count(is_search=self.is_search, today=portal.now().astimezone(zone).date())
+        self._authorise(portal, request)
+        body = await _json_body(request)
+        return self.handler(Call(portal, request, body))
+
+    def _authorise(self, portal: Portal, request: Request) -> None:
+        named = request.path_params.get("type") or request.path_params.get("from_type", "")
+        object_type = TYPE_NAMES.get(str(named), "")
+        if not self.scopes or ("{type}" in self.scopes[0] and object_type not in OBJECT_TYPES):
+            return
+        needed = [scope.replace("{type}", object_type) for scope in self.scopes]
+        if portal.settings.scopes.isdisjoint(needed):
+            raise missing_scopes(needed)
+
+
+def answer(content: object, status: int = 200) -> Response:
+    """A JSON answer."""
+    return JSONResponse(content, status_code=status)
+
+
+def _refusal(portal: Portal, error: HubSpotError) -> Response:
+    correlation_id = str(uuid.UUID(int=portal.random.getrandbits(128), version=4))
+    headers = {**error.headers, "X-HubSpot-Correlation-Id": correlation_id}
+    return JSONResponse(error.body(correlation_id), status_code=error.status, headers=headers)
+
+
+def _authenticate(portal: Portal, request: Request) -> None:
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme != "Bearer" or not token:
+        raise no_credentials()
+    if token in portal.settings.tokens:
+        return
+    # A token of a wrong shape is reported as expired in 1970, not as unknown.
+    raise no_credentials() if token.startswith("pat-") else expired_credentials()
+
+
+async def _json_body(request: Request) -> Mapping[str, object]:
+    if request.method not in ("POST", "PUT", "PATCH"):
+        return {}
+    content_type = request.headers.get("content-type", "")
+    if not content_type.startswith("application/json"):
+        raise HubSpotError(415, f"HTTP 415 Unsupported Media Type: {content_type}")
+    try:
+        body = json.loads(await request.body())
+    except ValueError as error:
+        raise bad_request(f"Invalid input JSON: {error}") from None
+    if not isinstance(body, dict):
+        raise bad_request("Invalid input JSON: an object is expected")
+    return body
+
+
+def _url(request: Request) -> str:
+    raw: bytes = request.scope.get("raw_path") or request.url.path.encode()
+    query: bytes = request.scope["query_string"]
+    return f"{raw.decode('latin-1')}?{query.decode('latin-1')}"
