@@ -29,7 +29,8 @@ from sandbox.salesforce_http import (
     version_list,
     version_of,
 )
-from sandbox.salesforce_org import CLIENT_ID, CLIENT_SECRET, SalesforceOrg
+from sandbox.salesforce_org import SalesforceOrg
+from sandbox.salesforce_sessions import CLIENT_ID, CLIENT_SECRET
 
 METHODS: Final = ("GET", "HEAD", "POST", "PATCH", "PUT", "DELETE")
 _AUTHORIZATION: Final = re.compile(r"(?:Bearer|OAuth)\s+(\S+)\Z", re.IGNORECASE)
@@ -92,7 +93,7 @@ async def _token(org: SalesforceOrg, request: Request) -> Response:
     address = _address(request)
     # No expires_in and no refresh token: a client learns of the end by a 401.
     answer = {
-        "access_token": org.issue_token(),
+        "access_token": org.sessions.issue(org.org_id),
         "signature": base64.b64encode(org.random.randbytes(32)).decode(),
         "scope": "api",
         "instance_url": address,
@@ -136,7 +137,7 @@ def _address(request: Request) -> str:
 
 def _identity(org: SalesforceOrg, request: Request) -> Response:
     token = _bearer(request)
-    if token is None or token not in org.tokens:
+    if token is None or not org.sessions.knows(token):
         return html_page(403, "Bad_OAuth_Token")
     user = org.find("User", request.path_params["user_id"])
     if user is None or request.path_params["org_id"] != org.org_id:
@@ -168,7 +169,7 @@ async def _data(org: SalesforceOrg, request: Request) -> Response:
     except ApiError as error:
         response = error.response()
     # On every answer to a known session (REST guide, "Limit Info Header").
-    if response.status_code not in {401, 404, 410} or _bearer(request) in org.tokens:
+    if response.status_code not in {401, 404, 410} or org.sessions.knows(_bearer(request)):
         response.headers["Sforce-Limit-Info"] = f"api-usage={org.api_calls}/{org.api_calls_max}"
     return response
 
@@ -194,7 +195,7 @@ def _session(org: SalesforceOrg, request: Request) -> str:
     token = _bearer(request)
     if token is None:
         raise ApiError(401, "INVALID_AUTH_HEADER", "INVALID_HEADER_TYPE")
-    if token not in org.tokens:
+    if not org.sessions.knows(token):
         raise ApiError(401, "INVALID_SESSION_ID", "Session expired or invalid")
     return token
 

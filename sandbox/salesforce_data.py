@@ -12,9 +12,10 @@ from starlette.responses import Response
 
 from sandbox.salesforce_http import ApiError, Call, json_response, not_found
 from sandbox.salesforce_ids import is_id
-from sandbox.salesforce_org import Locator, SalesforceOrg
+from sandbox.salesforce_org import SalesforceOrg
 from sandbox.salesforce_query import Found, Reader, attributes, shown
 from sandbox.salesforce_schema import FieldSpec, ObjectSpec
+from sandbox.salesforce_sessions import Locator
 from sandbox.salesforce_values import stamp_text
 from sandbox.soql import SoqlError, parse
 
@@ -91,7 +92,7 @@ def _page(call: Call, locator: Locator, *, start: int, name: str | None) -> Resp
     end = min(start + locator.page_rows, total)
     answer: dict[str, object] = {"totalSize": total, "done": end >= total}
     if end < total:
-        kept = name or call.org.open_locator(locator)
+        kept = name or call.org.sessions.open_locator(locator)
         answer["nextRecordsUrl"] = f"{call.base}/query/{kept}-{end}"
     answer["records"] = [locator.show(record) for record in locator.rows[start:end]]
     return json_response(answer)
@@ -100,7 +101,7 @@ def _page(call: Call, locator: Locator, *, start: int, name: str | None) -> Resp
 def next_page(call: Call, place: str) -> Response:
     """GET query/LOCATOR-OFFSET: the next page of an open query of this session."""
     name, _, start = place.rpartition("-")
-    locator = call.org.locator(name, call.token)
+    locator = call.org.sessions.locator(name, call.token)
     if locator is None or not start.isdigit() or int(start) > len(locator.rows):
         raise ApiError(400, "INVALID_QUERY_LOCATOR", "invalid query locator")
     return _page(call, locator, start=int(start), name=name)
@@ -196,7 +197,6 @@ def deleted(call: Call, object_name: str) -> Response:
     listed = [
         {"id": record_id, "deletedDate": stamp_text(moment)}
         for record_id, moment in moments.items()
-        if moment is not None
     ]
     earliest = since or org.now() - timedelta(days=DELETED_DAYS)
     answer = {

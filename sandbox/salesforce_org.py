@@ -33,13 +33,9 @@ from sandbox.salesforce_schema import (
     standard_objects,
     tooling_objects,
 )
+from sandbox.salesforce_sessions import Sessions
 from sandbox.salesforce_values import stamp_text, stored
 
-READY_TOKEN: Final = "sandbox-token"  # noqa: S105 - the sandbox's published credentials
-CLIENT_ID: Final = "sandbox-client"
-CLIENT_SECRET: Final = "sandbox-secret"  # noqa: S105 - the sandbox's published credentials
-LOCATOR_LIFE: Final = timedelta(days=2)  # App Limits Cheat Sheet, "Query cursors"
-OPEN_LOCATORS: Final = 10  # SOAP API guide, queryMore(): older cursors are released
 MERGED_AT_ONCE: Final = 3  # SOAP API guide, merge(): one winner and up to two more
 HISTORY_CAUSES: Final = ("StageName", "Amount", "Probability", "CloseDate")
 STANDARD_STAGES: Final = (
@@ -57,17 +53,6 @@ STANDARD_STAGES: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Locator:
-    """An open query cursor: what is left of one query, for one session."""
-
-    token: str
-    opened_at: datetime
-    rows: tuple[Record, ...]
-    show: Callable[[Record], dict[str, object]]
-    page_rows: int
-
-
-@dataclass(frozen=True, slots=True)
 class Grant:
     """What field-level security gives the run-time user on one field."""
 
@@ -82,12 +67,9 @@ class SalesforceOrg(Org):
         super().__init__(crm="salesforce", clock=clock, seed=seed)
         self.schema: dict[str, ObjectSpec] = standard_objects()
         self._tooling = tooling_objects()
-        self.tokens: set[str] = {READY_TOKEN}
-        self.locators: dict[str, Locator] = {}
         self.api_calls = 0
         self.api_calls_max = 100_000
         self.page_rows = 2000
-        self.rotates_tokens = False
         self.assignment_owner: str | None = None
         self.deletion_log_since: datetime | None = None
         self._numbers: dict[str, itertools.count[int]] = {}
@@ -95,9 +77,8 @@ class SalesforceOrg(Org):
         self._stamp_index: dict[str, tuple[int, list[tuple[datetime, str, Record]]]] = {}
         self._grants: tuple[tuple[int, ...], dict[tuple[str, str], Grant]] = ((), {})
         self._history: dict[str, list[str]] = {}
-        self._token_numbers = itertools.count(1)
-        self._locator_numbers = itertools.count(1)
         self.org_id = make_id("00D", seed)
+        self.sessions = Sessions(self)
         self.admin_id = self.new_id("User")
         self.api_user_id = self.new_id("User")
         self.profile_id = self.new_id("Profile")
@@ -516,36 +497,7 @@ class SalesforceOrg(Org):
         }
         return assigned | {self.profile_permissions_id}
 
-    # Sessions, cursors, settings
-
-    def issue_token(self) -> str:
-        """A new session; with `rotate_tokens` it ends the others and their cursors."""
-        if self.rotates_tokens:
-            self.revoke_tokens()
-        secret = f"{next(self._token_numbers):06d}{self.random.getrandbits(96):024x}"
-        token = f"{self.org_id[:15]}!AQ{secret}"
-        self.tokens.add(token)
-        return token
-
-    def revoke_tokens(self) -> None:
-        """End every session and its cursors, the ready token's too."""
-        self.tokens.clear()
-        self.locators.clear()
-
-    def open_locator(self, locator: Locator) -> str:
-        """Keep a cursor and return its name; the oldest goes when there are too many."""
-        name = f"0r8{make_id('0r8', next(self._locator_numbers))[3:15]}"
-        self.locators[name] = locator
-        while len(self.locators) > OPEN_LOCATORS:
-            del self.locators[next(iter(self.locators))]
-        return name
-
-    def locator(self, name: str, token: str) -> Locator | None:
-        """The cursor of this session, unless it is unknown, another's, or too old."""
-        found = self.locators.get(name)
-        if found is None or found.token != token:
-            return None
-        return found if self.now() - found.opened_at < LOCATOR_LIFE else None
+    # Settings
 
     def configure(self, settings: Mapping[str, object]) -> None:
         """Change settings of the org; see `Org.configure`.
@@ -694,7 +646,7 @@ def _set_page_rows(org: SalesforceOrg, value: object) -> None:
 
 
 def _set_rotate_tokens(org: SalesforceOrg, value: object) -> None:
-    org.rotates_tokens = bool(value)
+    org.sessions.rotates = bool(value)
 
 
 def _set_assignment_owner(org: SalesforceOrg, value: object) -> None:
@@ -706,8 +658,8 @@ _SETTINGS: Final[Mapping[str, Callable[[SalesforceOrg, object], None]]] = {
     "daily_calls_used": _set_daily_calls_used,
     "page_rows": _set_page_rows,
     "rotate_tokens": _set_rotate_tokens,
-    "revoke_tokens": lambda org, _: org.revoke_tokens(),
-    "expire_locators": lambda org, _: org.locators.clear(),
+    "revoke_tokens": lambda org, _: org.sessions.revoke(),
+    "expire_locators": lambda org, _: org.sessions.close_locators(),
     "purge_deletion_log": lambda org, _: org.purge_deletion_log(),
     "hide_fields": lambda org, value: org.set_field_access(value, visible=False),
     "show_fields": lambda org, value: org.set_field_access(value, visible=True),
