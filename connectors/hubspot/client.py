@@ -171,7 +171,7 @@ class HubSpotClient:
         api = self._owners_api
         return self._read(
             lambda: api.get_page(
-                limit=OWNERS_LIMIT, archived=archived, **_after(after), **self._raw
+                limit=OWNERS_LIMIT, archived=_flag(archived), **_after(after), **self._raw
             )
         )
 
@@ -180,15 +180,21 @@ class HubSpotClient:
     ) -> Answer:
         """One page of an object's records, ids only, in the order of their ids."""
         api = self._objects_api
+
+        def is_of_its_kind(answer: Answer) -> bool:
+            # A live record taken for an archived one would leave every number.
+            return all(bool(row.get("archived")) is archived for row in answer.results)
+
         return self._read(
             lambda: api.get_page(
                 object_name,
                 limit=min(limit, LIST_LIMIT),
                 properties=["hs_object_id"],
-                archived=archived,
+                archived=_flag(archived),
                 **_after(after),
                 **self._raw,
-            )
+            ),
+            is_sound=is_of_its_kind,
         )
 
     def search(self, object_name: str, request: Json, is_sound: Callable[[Answer], bool]) -> Answer:
@@ -270,12 +276,12 @@ class HubSpotClient:
     def create_group(self, object_name: str, group: Json) -> None:
         """Create a group of properties."""
         api = self._groups_api
-        self._write(lambda: api.create(object_name, group, **self._raw), _is_object)
+        self._write(lambda: api.create(object_name, dict(group), **self._raw), _is_object)
 
     def create_property(self, object_name: str, definition: Json) -> None:
         """Create a property."""
         api = self._properties_api
-        self._write(lambda: api.create(object_name, definition, **self._raw), _is_object)
+        self._write(lambda: api.create(object_name, dict(definition), **self._raw), _is_object)
 
     # ------------------------------------------------------------ the seam
 
@@ -291,7 +297,7 @@ class HubSpotClient:
             answer = self._send(request, is_complete or _has_results, limiter)
             if is_sound is not None and not is_sound(answer):
                 raise MalformedAnswer(
-                    self.connection, "HubSpot sent a page that does not go on where it should."
+                    self.connection, "HubSpot sent a page that is not the one asked for."
                 )
             return answer
 
@@ -606,6 +612,11 @@ def _version(settings: ConnectionSettings) -> str:
 
 def _after(after: str | None) -> dict[str, str]:
     return {} if after is None else {"after": after}
+
+
+def _flag(value: bool) -> str:
+    # The library would send "True".
+    return "true" if value else "false"
 
 
 def _has_results(content: Json) -> bool:

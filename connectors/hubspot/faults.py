@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
@@ -104,16 +104,16 @@ def parse(body: bytes | str | None) -> Mapping[str, Any]:
 
 
 def entries_of(content: Mapping[str, Any]) -> tuple[Entry, ...]:
-    """Every single error in an answer: its ``errors``, and the list inside its message."""
+    """Every single error in an answer: its ``errors``, and the lists inside its messages."""
     listed = content.get("errors")
     items = listed if isinstance(listed, list) else []
-    found = [_entry(item) for item in items if isinstance(item, dict)]
+    found = [entry for item in items if isinstance(item, dict) for entry in _entries(item)]
     return (*found, *_embedded(_text(content.get("message"))))
 
 
 def words_of(content: Mapping[str, Any]) -> str:
     """HubSpot's own words, bounded, with the id by which its support finds the request."""
-    words = _text(content.get("message")).strip() or _NO_WORDS
+    words = _plain(_text(content.get("message")).strip()) or _NO_WORDS
     correlation = _text(content.get("correlationId"))
     ending = f" (correlation id {correlation})" if correlation else ""
     return words[:_WORDS_LENGTH] + ending
@@ -248,25 +248,36 @@ def _embedded(message: str) -> Iterator[Entry]:
             )
 
 
-def _entry(item: Mapping[str, Any]) -> Entry:
+def _entries(item: Mapping[str, Any]) -> Iterator[Entry]:
+    """One error, or one for each property that its message lists."""
     content = item.get("context")
     message = _text(item.get("message"))
-    code = _text(item.get("code"))
-    context = {
-        str(name): tuple(_texts(values))
-        for name, values in (content.items() if isinstance(content, dict) else ())
-    }
-    inner = list(_embedded(message))
-    if inner:
-        code = code or inner[0].code
-        context.setdefault("propertyName", tuple(name for one in inner for name in one.fields))
-    return Entry(
+    whole = Entry(
         category=_text(item.get("category")),
         sub_category=_text(item.get("subCategory")),
-        code=code,
-        message=message,
-        context=context,
+        code=_text(item.get("code")),
+        message=_plain(message),
+        context={
+            str(name): tuple(_texts(values))
+            for name, values in (content.items() if isinstance(content, dict) else ())
+        },
     )
+    inner = list(_embedded(message))
+    for one in inner:
+        yield replace(
+            whole,
+            code=one.code or whole.code,
+            message=one.message or whole.message,
+            context={**whole.context, **one.context},
+        )
+    if not inner:
+        yield whole
+
+
+def _plain(message: str) -> str:
+    """A message without JSON inside: the listed errors' own words."""
+    inner = [one.message for one in _embedded(message) if one.message]
+    return message[: message.find("[{")] + "; ".join(inner) if inner else message
 
 
 def _texts(values: object) -> Iterable[str]:

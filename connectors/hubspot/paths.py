@@ -39,7 +39,7 @@ def versioned(path: str, version: str) -> str:
         ValueError: the path has no known twin in that version.
     """
     if version == LEGACY:
-        return path
+        return path.rstrip("/")
     for pattern, replacement in _DATED:
         if pattern.match(path):
             return pattern.sub(replacement.format(date=version), path).rstrip("/")

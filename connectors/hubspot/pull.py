@@ -122,7 +122,9 @@ class Position:
             "archived": self.archived,
             "unsettled": self.unsettled,
         }
-        return Cursor(orjson.dumps({k: v for k, v in content.items() if v}).decode())
+        return Cursor(
+            orjson.dumps({k: v for k, v in content.items() if v not in {None, ()}}).decode()
+        )
 
 
 def position_of(connection: str, cursor: Cursor) -> Position:
@@ -142,7 +144,7 @@ def position_of(connection: str, cursor: Cursor) -> Position:
             archived=tuple(content.get("archived", ())),
             unsettled=tuple(content.get("unsettled", ())),
         )
-    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError, OverflowError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise MisconfiguredConnection(
             connection,
             "The checkpoint of this stream cannot be read. Start it again: kpisync state reset"
