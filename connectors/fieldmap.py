@@ -106,6 +106,8 @@ class MapRequest:
     own: Mapping[str, FieldSource]
     look_up: Callable[[str], NativeField | None]
     missing_remedy: str
+    may_lack: frozenset[str] = frozenset()
+    """Default fields that need no word when they are not there."""
     identify: Callable[[str], str] = str
     identify_of: Mapping[str, Callable[[str], str]] = field(default_factory=dict)
     percent_divisor: int = 100
@@ -153,6 +155,10 @@ class FieldMap:
         self.mapped = frozenset(column.name for column in canonical + own)
         self.warnings = warnings
         self.calculated = calculated
+
+    def source_of(self, name: str) -> str | None:
+        """The native field that a mapped field is read from; None: it is not read."""
+        return next((c.source for c in self._canonical + self._own if c.name == name), None)
 
     def record(
         self,
@@ -237,7 +243,8 @@ def compile_fieldmap(request: MapRequest) -> FieldMap:
         if native is None:
             if source.required:
                 raise MisconfiguredConnection(request.connection, _missing(request, name, source))
-            warnings.append(_missing(request, name, source))
+            if name in request.own or name not in request.may_lack:
+                warnings.append(_missing(request, name, source))
             continue
         if native.is_calculated:
             calculated.append(native.name)
@@ -249,6 +256,26 @@ def compile_fieldmap(request: MapRequest) -> FieldMap:
         tuple(own),
         warnings=tuple(warnings),
         calculated=tuple(calculated),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class MissingField:
+    """A mapped field that the CRM does not show."""
+
+    name: str
+    message: str
+    is_required: bool
+
+
+def missing_fields(request: MapRequest) -> tuple[MissingField, ...]:
+    """Every mapped field that is not there, for `check`: it reports all of them at once."""
+    known = _canonical_types(request.stream)
+    return tuple(
+        MissingField(name, _missing(request, name, source), source.required)
+        for name, source in _merged(request, known).items()
+        if (name in request.own or name not in request.may_lack)
+        and request.look_up(source.source) is None
     )
 
 

@@ -16,7 +16,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception
 from tenacity.wait import wait_exponential_jitter
 
 from connectors.base import Tuning
-from connectors.errors import ConnectorError, RateLimited
+from connectors.errors import ConnectorError, CursorExpired, RateLimited
 
 T = TypeVar("T")
 
@@ -58,6 +58,9 @@ class RetryPolicy:
 
     def _is_worth_another_try(self, error: BaseException) -> bool:
         if isinstance(error, RateLimited) and error.wait_seconds > self._longest_wait:
+            return False
+        # A lost place in a query stays lost: the caller starts it again from its checkpoint.
+        if isinstance(error, CursorExpired):
             return False
         return isinstance(error, ConnectorError) and error.retryable
 

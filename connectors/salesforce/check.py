@@ -1,0 +1,118 @@
+"""Looking at a connection without reading a record: login, objects, fields, filters, quota."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from connectors.base import CheckReport, ConnectionSettings, Problem, Stream
+from connectors.errors import (
+    AuthenticationFailed,
+    ConnectorError,
+    CrmUnavailable,
+    MisconfiguredConnection,
+    RateLimited,
+)
+from connectors.fieldmap import missing_fields
+from connectors.salesforce.client import SalesforceClient
+from connectors.salesforce.faults import UnknownName
+from connectors.salesforce.mapping import map_request, stream_settings, streams_of
+from connectors.salesforce.schema import MISSING_REMEDY, OrgSchema
+
+_LOW_QUOTA: Final = 0.1
+
+
+def check(client: SalesforceClient, settings: ConnectionSettings) -> CheckReport:
+    """Look at everything this connection is configured to read."""
+    place = f"connections.{settings.name}"
+    try:
+        client.log_in()
+        org_id = client.org_id()
+    except ConnectorError as error:
+        return CheckReport(org_id=None, problems=[_login_problem(place, error)])
+    problems: list[Problem] = []
+    try:
+        streams = streams_of(settings)
+    except MisconfiguredConnection as error:
+        streams = ()
+        problems.append(_problem(f"{place}.streams", error, "Remove the streams it names."))
+    schema = OrgSchema(client)
+    for stream in streams:
+        problems.extend(_stream_problems(client, settings, stream, schema))
+    problems.extend(_quota_problems(client, place))
+    return CheckReport(org_id=org_id, problems=problems)
+
+
+def _stream_problems(
+    client: SalesforceClient, settings: ConnectionSettings, stream: Stream, schema: OrgSchema
+) -> Iterator[Problem]:
+    place = f"connections.{settings.name}.streams.{stream.name}"
+    try:
+        request = map_request(settings, stream.name, schema)
+        for missing in missing_fields(request):
+            yield Problem(
+                place=f"{place}.fields.{missing.name}",
+                message=missing.message.removesuffix(MISSING_REMEDY).strip(),
+                remedy=MISSING_REMEDY,
+                is_error=missing.is_required,
+            )
+        for name, source in request.own.items():
+            native = request.look_up(source.source)
+            if native is not None and (native.is_calculated or "." in native.name):
+                yield _stale_problem(f"{place}.fields.{name}", stream.object, native.name)
+        where = stream_settings(settings, stream.name).where
+        if where:
+            client.query(f"SELECT Id FROM {stream.object} WHERE ({where}) LIMIT 1")  # noqa: S608  # the admin's own filter
+    except UnknownName as error:
+        yield _problem(f"{place}.where", error, "Correct the filter; it is SOQL, without WHERE.")
+    except ConnectorError as error:
+        yield _problem(place, error, "Grant the access, or correct the name of the object.")
+
+
+def _stale_problem(place: str, object_name: str, source: str) -> Problem:
+    return Problem(
+        place=place,
+        message=(
+            f"{object_name}.{source} is computed by Salesforce or belongs to a parent record: when"
+            " it changes alone, the record is not reported as changed."
+        ),
+        remedy="Map a stored field of the record itself, or rely on full_refresh to bring it.",
+        is_error=False,
+    )
+
+
+def _quota_problems(client: SalesforceClient, place: str) -> Iterator[Problem]:
+    try:
+        calls = client.get("limits").get("DailyApiRequests", {})
+        most, left = int(calls["Max"]), int(calls["Remaining"])
+    except (ConnectorError, KeyError, TypeError, ValueError, AttributeError):
+        return
+    if most and left < most * _LOW_QUOTA:
+        yield Problem(
+            place=f"{place}.limits",
+            message=f"Of the org's {most} API calls a day only {left} are left.",
+            remedy="Wait, pull less often, or find out which other tool uses them up"
+            " (Setup > System Overview).",
+            is_error=False,
+        )
+
+
+def _login_problem(place: str, error: ConnectorError) -> Problem:
+    if isinstance(error, AuthenticationFailed):
+        return _problem(
+            f"{place}.auth",
+            error,
+            "Compare auth.client_id and auth.client_secret (or auth.access_token) with the"
+            " External Client App in Setup.",
+        )
+    if isinstance(error, MisconfiguredConnection):
+        return _problem(f"{place}.auth", error, "Correct connections.*.auth as it says.")
+    if isinstance(error, (CrmUnavailable, RateLimited)):
+        return _problem(
+            place, error, "Check the address and the network, then try again; the CRM may be down."
+        )
+    return _problem(place, error, "See docs/salesforce for what the connected user needs.")
+
+
+def _problem(place: str, error: ConnectorError, remedy: str) -> Problem:
+    return Problem(place=place, message=error.message, remedy=remedy)

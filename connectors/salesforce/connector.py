@@ -1,0 +1,91 @@
+"""The Salesforce connector: the seam's methods, each handed to the module that knows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+
+from connectors.base import (
+    CallCounter,
+    Capabilities,
+    CheckReport,
+    ConnectionSettings,
+    Cursor,
+    LiveRecord,
+    NewField,
+    Page,
+    PushResult,
+    SetupResult,
+    Stream,
+    TargetField,
+)
+from connectors.salesforce.check import check
+from connectors.salesforce.client import SalesforceClient
+from connectors.salesforce.create import FieldMaker
+from connectors.salesforce.fields import LiveReader, target_fields
+from connectors.salesforce.mapping import SPECS, object_of, streams_of
+from connectors.salesforce.pull import StreamPull
+from connectors.salesforce.push import MOST_RECORDS, push
+from connectors.salesforce.schema import OrgSchema
+from store.canonical import FieldUpdate
+
+_WRITABLE_STREAMS = ("accounts", "deals")
+
+
+class SalesforceConnector:
+    """One Salesforce org; see ``connectors.base.Connector`` and ``WriteTarget``."""
+
+    def __init__(self, settings: ConnectionSettings) -> None:
+        self._settings = settings
+        self.calls = CallCounter()
+        self.capabilities = Capabilities(
+            push_batch=min(settings.tuning.push_batch or MOST_RECORDS, MOST_RECORDS),
+            sees_deletions=True,
+            stream_objects={name: object_of(settings, name) for name in SPECS},
+            object_streams={object_of(settings, name): name for name in _WRITABLE_STREAMS},
+        )
+        self._client = SalesforceClient(settings, self.calls)
+
+    def check(self) -> CheckReport:
+        """Look at login, objects, fields, filters and quota; never raises for what it sees."""
+        return check(self._client, self._settings)
+
+    def streams(self) -> Sequence[Stream]:
+        """Owners, stages, accounts, deals, stage changes: what is configured or implied."""
+        return streams_of(self._settings)
+
+    def pull(self, stream: Stream, since: Cursor | datetime | None) -> Iterator[Page]:
+        """Read a stream; see ``connectors.salesforce.pull``."""
+        yield from StreamPull(self._client, self._settings, stream).pages(since)
+
+    def push(self, updates: Sequence[FieldUpdate]) -> Sequence[PushResult]:
+        """Write values by sObject Collections; see ``connectors.salesforce.push``."""
+        return push(self._client, updates, batch=self.capabilities.push_batch)
+
+    def fields(self, object_name: str) -> Mapping[str, TargetField]:
+        """The fields of an object that the connected user sees."""
+        return target_fields(OrgSchema(self._client).shape(object_name))
+
+    def read(
+        self, object_name: str, record_ids: Sequence[str], field_names: Sequence[str]
+    ) -> Sequence[LiveRecord]:
+        """Live values by id; merged records show their winner, deleted ones are left out."""
+        if not record_ids:
+            return []
+        reader = LiveReader(self._client, OrgSchema(self._client), object_name)
+        return reader.read(record_ids, field_names)
+
+    def create(
+        self, object_name: str, fields: Sequence[NewField], *, dry_run: bool
+    ) -> Sequence[SetupResult]:
+        """Create missing fields by the Tooling API and grant them by permission sets."""
+        return FieldMaker(self._client, object_name).create(fields, dry_run=dry_run)
+
+    def close(self) -> None:
+        """Give sockets back."""
+        self._client.close()
+
+
+def connect(settings: ConnectionSettings) -> SalesforceConnector:
+    """The factory behind the entry point ``salesforce``."""
+    return SalesforceConnector(settings)

@@ -1,0 +1,133 @@
+"""What the connected user sees of the org's objects, asked once per run.
+
+Page: REST API Developer Guide, "sObject Describe". It lists only what field-level security lets
+this user read, so a field that is not here may exist all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from types import MappingProxyType
+from typing import Any, Final
+
+from connectors.errors import MisconfiguredConnection
+from connectors.fieldmap import NativeField
+from connectors.salesforce.client import SalesforceClient
+from connectors.salesforce.faults import NotFound
+
+MISSING_REMEDY: Final = (
+    "Check the spelling of the API name, and give the connected user read access to the field"
+    " (field-level security, by permission set)."
+)
+
+_COMPOUND: Final = frozenset({"address", "location"})
+_TYPES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "reference": "ref",
+        "int": "integer",
+        "long": "integer",
+        "double": "number",
+        "currency": "money",
+        "percent": "percent",
+        "date": "date",
+        "datetime": "datetime",
+        "boolean": "boolean",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectShape:
+    """One described object; names are found in any case, as SOQL does."""
+
+    name: str
+    fields: Mapping[str, Mapping[str, Any]]
+    """By lower-case name."""
+    is_replicateable: bool
+    server_time: datetime
+
+    def field(self, name: str) -> Mapping[str, Any] | None:
+        """The description of a field, or None where this user sees none."""
+        return self.fields.get(name.lower())
+
+    def has(self, name: str) -> bool:
+        """This user sees the field."""
+        return name.lower() in self.fields
+
+    def relation(self, name: str) -> Mapping[str, Any] | None:
+        """The reference field behind a relationship name such as ``Account``."""
+        wanted = name.lower()
+        for field in self.fields.values():
+            if str(field.get("relationshipName") or "").lower() == wanted:
+                return field
+        return None
+
+
+class OrgSchema:
+    """Described objects of one run; make a new one for the next run."""
+
+    def __init__(self, client: SalesforceClient) -> None:
+        self._client = client
+        self._shapes: dict[str, ObjectShape] = {}
+
+    def shape(self, object_name: str) -> ObjectShape:
+        """Describe an object, once.
+
+        Raises:
+            MisconfiguredConnection: this user sees no such object.
+        """
+        key = object_name.lower()
+        if key not in self._shapes:
+            self._shapes[key] = self._described(object_name)
+        return self._shapes[key]
+
+    def look_up(self, object_name: str, source: str) -> NativeField | None:
+        """A field of an object, or of its parents by a path (``Account.Owner.Name``).
+
+        Raises:
+            MisconfiguredConnection: the field is a compound, which has to be read by its parts.
+        """
+        *relations, name = source.split(".")
+        shapes = [self.shape(object_name)]
+        spelling: list[str] = []
+        for relation in relations:
+            field = next((found for shape in shapes if (found := shape.relation(relation))), None)
+            if field is None:
+                return None
+            spelling.append(str(field["relationshipName"]))
+            shapes = [self.shape(str(target)) for target in field.get("referenceTo") or ()]
+        described = next((found for shape in shapes if (found := shape.field(name))), None)
+        if described is None:
+            return None
+        return self._native(object_name, ".".join([*spelling, str(described["name"])]), described)
+
+    def _native(self, object_name: str, path: str, described: Mapping[str, Any]) -> NativeField:
+        kind = str(described.get("type"))
+        if kind in _COMPOUND:
+            raise MisconfiguredConnection(
+                self._client.connection,
+                f"{object_name}.{path} is a compound of several fields."
+                " Map one of its parts, such as BillingCity of BillingAddress.",
+            )
+        return NativeField(path, _TYPES.get(kind, "text"), bool(described.get("calculated")))
+
+    def _described(self, object_name: str) -> ObjectShape:
+        try:
+            answer, server_time = self._client.describe(object_name)
+        except NotFound as error:
+            raise MisconfiguredConnection(
+                self._client.connection,
+                f"The object {object_name} does not exist or the connected user has no access to"
+                " it. Check the spelling of its API name, and give the user read access to the"
+                " object by a permission set.",
+            ) from error
+        return ObjectShape(
+            name=str(answer.get("name") or object_name),
+            fields=MappingProxyType(
+                {str(field["name"]).lower(): field for field in answer["fields"]}
+            ),
+            is_replicateable=answer.get("replicateable") is True,
+            server_time=server_time,
+        )
