@@ -11,7 +11,7 @@ from typing import Final, TypeAlias
 from urllib.parse import urlsplit
 
 from config.errors import Finding, Path, did_you_mean, dotted, quoted
-from config.interpolate import Value
+from config.interpolate import Substituted, Value
 from config.support import WRITABLE_OBJECTS
 
 Values: TypeAlias = Mapping[str, Value]
@@ -53,6 +53,11 @@ def _texts(value: Value) -> tuple[str, ...]:
     if not isinstance(value, tuple):
         return ()
     return tuple(item for item in value if isinstance(item, str))
+
+
+def _named(part: str, whole: str) -> str:
+    """A part of a value for a sentence, unless the value came from outside the file."""
+    return "of that name" if isinstance(whole, Substituted) else quoted(part)
 
 
 # ---------------------------------------------------------------- connections
@@ -165,7 +170,7 @@ def _ambiguous_natives(values: Values, path: Path) -> Iterator[Finding]:
             if native in meaning:
                 yield Finding(
                     (*path, canonical),
-                    f"{quoted(native)} already means {quoted(meaning[native])}.",
+                    f"{_named(native, native)} already means {quoted(meaning[native])}.",
                     "List each CRM value once.",
                     at_key=True,
                 )
@@ -234,7 +239,7 @@ def _targets_exist(values: Values) -> Iterator[Finding]:
             if connections:
                 yield Finding(
                     path,
-                    f"There is no connection {quoted(connection)}.",
+                    f"There is no connection {_named(connection, to)}.",
                     did_you_mean(connection, tuple(connections)),
                 )
             continue
@@ -243,7 +248,7 @@ def _targets_exist(values: Values) -> Iterator[Finding]:
         if object_name and writable and object_name not in writable:
             yield Finding(
                 path,
-                f"Writing to {quoted(object_name)} is not supported yet.",
+                f"Writing to {_named(object_name, to)} is not supported yet.",
                 f"Write to {' or '.join(f'{connection}.{known}' for known in writable)}.",
             )
 

@@ -92,8 +92,8 @@ class Explainer:
         while path and find(self.root, path) is None:
             path = path[:-1]  # a short form: its parts are not written
         message, hint = self._sentence(detail, path)
-        if self.is_secret(path) and "Did you mean" in hint:
-            hint = ""
+        if kind == FAULT and self.is_secret(path) and "Did you mean" in hint:
+            hint = ""  # it would be close to the secret
         message = message.replace("{value}", self.shown(path))
         return Problem.at(locate(self.root, path), path, message, hint)
 

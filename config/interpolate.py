@@ -15,6 +15,7 @@ from config.errors import Path, Problem, quoted
 from config.locate import Node, Plain, Scalar, Table
 
 MAX_FILE_BYTES: Final = 65_536
+MAX_TEXT: Final = 1_000_000
 
 Value: TypeAlias = "Plain | Mapping[str, Value] | tuple[Value, ...]"
 """A configuration value before it is checked."""
@@ -98,6 +99,7 @@ def _scalar(node: Scalar, path: Path, sources: _Sources, resolved: Resolved) -> 
 def _replaced(text: str, sources: _Sources) -> tuple[str, bool]:
     parts: list[str] = []
     end = 0
+    length = 0
     is_substituted = False
     for match in _REFERENCE.finditer(text):
         parts.append(text[end : match.start()])
@@ -108,6 +110,9 @@ def _replaced(text: str, sources: _Sources) -> tuple[str, bool]:
         if match["body"] is None:
             raise _UnresolvedError("A '$' begins no complete reference here.", _FORMS)
         parts.append(_looked_up(match["body"], sources))
+        length += len(parts[-1])
+        if length > MAX_TEXT:
+            raise _UnresolvedError("The text grows beyond all reason here.", "Check what it names.")
         is_substituted = True
     parts.append(text[end:])
     return "".join(parts), is_substituted

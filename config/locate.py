@@ -169,6 +169,7 @@ class _Reader:
         self._text = text
         self._budget = budget
         self._path: list[str | int] = []
+        self._depth = 0
         self._last = Place(file, 1, 1)
         self.problems: list[Problem] = []
         self.spoiled: set[Path] = set()
@@ -211,12 +212,17 @@ class _Reader:
             return self._items(place, events)
         if isinstance(event, ScalarEvent):
             if _SURROGATE.search(event.value):
-                self._note(place, "This text has an escape that is no character (a surrogate).")
+                self._note(
+                    place,
+                    "This text has an escape that is no character (a surrogate).",
+                    "Remove the escape.",
+                )
+                self.spoiled.add(tuple(self._path))
             return Scalar(place, _SURROGATE.sub("\ufffd", event.value), event.style is None)
         return Scalar(place, "", is_plain=True)  # an alias, already refused
 
     def _table(self, place: Place, events: Iterator[Event]) -> Table:
-        self._check_depth(place)
+        self._descend(place)
         entries: dict[str, Entry] = {}
         for event in events:
             if isinstance(event, MappingEndEvent):
@@ -236,10 +242,11 @@ class _Reader:
                 self._refuse_duplicate(key, key_place, entries[key].place)
             else:
                 entries[key] = Entry(key_place, key, value)
+        self._depth -= 1
         return Table(place, entries)
 
     def _items(self, place: Place, events: Iterator[Event]) -> Items:
-        self._check_depth(place)
+        self._descend(place)
         nodes: list[Node] = []
         for event in events:
             if isinstance(event, SequenceEndEvent):
@@ -249,6 +256,7 @@ class _Reader:
             self._path.append(len(nodes))
             nodes.append(self._node(event, events))
             self._path.pop()
+        self._depth -= 1
         return Items(place, tuple(nodes))
 
     def _refuse_extras(self, event: NodeEvent, place: Place) -> None:
@@ -259,13 +267,16 @@ class _Reader:
             self._note(place, "Anchors (&) are not allowed.", "Write the value out where needed.")
         if getattr(event, "tag", None) is not None:
             self._note(place, "Tags (!) are not allowed.", "Leave the tag out.")
+            self.spoiled.add(tuple(self._path))
 
     def _refuse_duplicate(self, key: str, place: Place, first: Place) -> None:
-        name = "This key" if "auth" in self._path else quoted(key)
-        self._note(
-            place,
-            f"{name} is set twice; the first time at {first}.",
-            "Keep one of the two.",
+        message = f"is set twice; the first time at {first}."
+        if "auth" in self._path:  # what stands here may be a secret that lost its key
+            self._note(place, f"This key {message}", "Keep one of the two.")
+            return
+        path = (*self._path, key)
+        self.problems.append(
+            Problem.at(place, path, f"{quoted(key)} {message}", "Keep one of the two.")
         )
 
     def _check_document(self, event: DocumentStartEvent, documents: int) -> None:
@@ -277,8 +288,9 @@ class _Reader:
         if event.tags:
             self._note(place, "Tags are not allowed.", "Leave the %TAG line out.")
 
-    def _check_depth(self, place: Place) -> None:
-        if len(self._path) >= MAX_DEPTH:
+    def _descend(self, place: Place) -> None:
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
             self._stop(place, f"More than {MAX_DEPTH} levels are nested here.", "Flatten it.")
 
     def _spend(self, place: Place) -> None:

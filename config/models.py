@@ -48,6 +48,7 @@ from config.scalars import (
     Secret,
     Text,
     TimeZone,
+    Version,
     WebAddress,
     WeekStart,
     Word,
@@ -710,7 +711,7 @@ class Advanced(Section):
 class Config(Section):
     """Everything a kpisync installation is told."""
 
-    version: Literal[1] = 1
+    version: Version = 1
     """The version of this format: 1."""
     database: DatabaseUrl = Address("sqlite:///kpisync.db")
     """Where everything is remembered: sqlite:///FILE or postgresql://USER@HOST/NAME."""

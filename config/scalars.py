@@ -171,6 +171,13 @@ def _decimal(value: object) -> Decimal | None:
     return value if isinstance(value, Decimal) else None
 
 
+def read_version(value: object) -> int:
+    """The one version of the format that there is."""
+    if value != 1 or isinstance(value, bool):
+        raise fault("{value} is no version of this format.", "Write version: 1.")
+    return 1
+
+
 def read_rate(value: object) -> Decimal:
     """A positive number, such as an exchange rate."""
     number = _decimal(value)
@@ -212,6 +219,7 @@ def read_percent_or_count(value: object) -> Decimal | int:
 Boolean: TypeAlias = Annotated[
     bool, Reads(read_boolean, {"anyOf": [{"type": "boolean"}, _REFERENCE]})
 ]
+Version: TypeAlias = Annotated[int, Reads(read_version, {"const": 1})]
 Rate: TypeAlias = Annotated[
     Decimal, Reads(read_rate, {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, _REFERENCE]})
 ]
