@@ -38,7 +38,7 @@ class Status:
     streams: Sequence[StreamStatus]
     dirty_keys: int
     outbox: Mapping[str, int]
-    leases: Sequence[leases.LeaseRow]
+    leases: Sequence[leases.LeaseState]
     heartbeats: Sequence[heartbeats.Heartbeat]
     writeback_states: Mapping[str, str]
     sentences: Sequence[str]
@@ -65,6 +65,7 @@ class Status:
             "leases": [
                 {"name": lease.name, "holder": lease.holder, "expires_at": lease.expires_at}
                 for lease in self.leases
+                if lease.is_held
             ],
             "heartbeats": [
                 {"role": one.role, "host": one.host, "pid": one.pid, "seen_at": one.seen_at}
@@ -150,9 +151,11 @@ def _stream_sentences(conn: Connection, runtime: Runtime) -> list[str]:
             sentences.append(
                 f"{name}: paused until {until.isoformat(timespec='seconds')}: {reason}"
             )
-    for checkpoint in checkpoints.every(conn):
-        if checkpoint.error:
-            sentences.append(f"{checkpoint.connection}.{checkpoint.stream}: {checkpoint.error}")
+    sentences.extend(
+        f"{checkpoint.connection}.{checkpoint.stream}: {checkpoint.error}"
+        for checkpoint in checkpoints.every(conn)
+        if checkpoint.error
+    )
     return sentences
 
 

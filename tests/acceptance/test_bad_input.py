@@ -52,7 +52,10 @@ def test_a_wrong_type_and_a_missing_variable_are_told_together(kpisync: Cli) -> 
         "version: 1\n"
         "company: {currency: EUR, timezone: Mars/Olympus}\n"
         "connections:\n"
-        "  hubspot: {type: hubspot, every: soon, auth: {flow: token, token: '${NO_SUCH_KEY:?make one}'}}\n"
+        "  hubspot:\n"
+        "    type: hubspot\n"
+        "    every: soon\n"
+        "    auth: {flow: token, token: '${NO_SUCH_KEY:?make one}'}\n"
     )
 
     ended = kpisync("check", expect_exit=3)
@@ -65,7 +68,9 @@ def test_a_wrong_type_and_a_missing_variable_are_told_together(kpisync: Cli) -> 
 
 
 def test_what_is_not_supported_yet_is_refused_by_name(kpisync: Cli, sandbox: Sandbox) -> None:
-    kpisync.configure(two_crms(sandbox) + "alerts: {channels: {ops: 'mailto://ops@acme.example'}}\n")
+    kpisync.configure(
+        two_crms(sandbox) + "alerts: {channels: {ops: 'mailto://ops@acme.example'}}\n"
+    )
 
     ended = kpisync("check", expect_exit=3)
 

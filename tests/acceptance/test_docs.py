@@ -35,9 +35,7 @@ def test_every_kpi_has_a_paragraph(kpisync: Cli) -> None:
 def test_every_link_leads_somewhere(page: Path) -> None:
     links = re.findall(r"\]\(([^)#\s]+)\)", page.read_text(encoding="utf-8"))
 
-    broken = [
-        link for link in links if "://" not in link and not (page.parent / link).exists()
-    ]
+    broken = [link for link in links if "://" not in link and not (page.parent / link).exists()]
 
     assert broken == []
 

@@ -1,4 +1,4 @@
-"""The public data set of a hardware seller, through each CRM and half and half: its known figures."""
+"""The public data set of a hardware seller: known figures, through each CRM and half and half."""
 
 from __future__ import annotations
 

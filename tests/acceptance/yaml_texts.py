@@ -8,7 +8,11 @@ SALESFORCE = """\
   salesforce:
     type: salesforce
     base_url: {url}
-    auth: {{flow: client_credentials, domain: sandbox.my, client_id: sandbox-client, client_secret: "${{SF_SECRET:-sandbox-secret}}"}}
+    auth:
+      flow: client_credentials
+      domain: sandbox.my
+      client_id: sandbox-client
+      client_secret: "${{SF_SECRET:-sandbox-secret}}"
     every: 2s
     streams:
       deals: {{object: Opportunity}}

@@ -38,7 +38,7 @@ app = typer.Typer(
 )
 
 
-class Refused(Exception):
+class CommandError(Exception):
     """A command ends with this exit code after this sentence."""
 
     def __init__(self, code: ExitCode, sentence: str) -> None:
@@ -71,10 +71,10 @@ class Session:
             ConfigurationError: with every problem at once.
         """
         if not self.config_path.exists():
-            raise Refused(
+            raise CommandError(
                 ExitCode.CONFIGURATION_INVALID,
-                f"{self.config_path} does not exist. Name a file with --config PATH or KPISYNC_CONFIG, "
-                "or see docs/quickstart.md for a first one.",
+                f"{self.config_path} does not exist. Name a file with --config PATH or "
+                "KPISYNC_CONFIG, or see docs/quickstart.md for a first one.",
             )
         config, warnings = load_with_warnings(self.config_path, self.environment)
         for problem in warnings:
@@ -112,6 +112,7 @@ def _show_version(is_wanted: bool) -> None:
 @app.callback()
 def root(
     context: typer.Context,
+    *,
     config: Annotated[
         Path | None,
         typer.Option(help="The YAML file or folder [KPISYNC_CONFIG, else kpisync.yaml]."),
@@ -152,7 +153,7 @@ def hoist_global_options(arguments: Sequence[str]) -> list[str]:
     for word in words:
         if word == "--":
             rest.extend([word, *words])
-        elif word in GLOBAL_FLAGS or word.split("=")[0] in GLOBAL_OPTIONS and "=" in word:
+        elif word in GLOBAL_FLAGS or ("=" in word and word.split("=")[0] in GLOBAL_OPTIONS):
             front.append(word)
         elif word in GLOBAL_OPTIONS:
             front.extend([word, *([following] if (following := next(words, None)) else [])])
@@ -182,7 +183,7 @@ def run_command(arguments: Sequence[str]) -> int:
     except ConfigurationError as error:
         printer.fail(str(error))
         return int(ExitCode.CONFIGURATION_INVALID)
-    except Refused as refused:
+    except CommandError as refused:
         printer.fail(refused.sentence)
         return int(refused.code)
     except (ConnectorError, StoreError) as error:

@@ -8,7 +8,7 @@ import typer
 
 from connectors.base import Problem
 from worker import pipeline
-from worker.cli.app import Refused, app, foreign_owners, session_of
+from worker.cli.app import CommandError, app, foreign_owners, session_of
 from worker.cli.exits import ExitCode
 
 
@@ -24,7 +24,7 @@ def check(
     printer = session.printer
     if claimed := foreign_owners():
         names = "; ".join(f"{name} by {', '.join(owners)}" for name, owners in claimed.items())
-        raise Refused(
+        raise CommandError(
             ExitCode.FAILED,
             f"other installed packages claim names of kpisync: {names}. Install kpisync into an "
             "environment of its own.",

@@ -1,4 +1,4 @@
-"""demo: a simulated company, from two CRMs to KPIs inside them, and proof that nothing is left to do."""
+"""demo: a simulated company, from two CRMs to KPIs inside them, and nothing left to do."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from metrics.values import KpiValue
 from metrics.verify import verify as verify_store
 from store.engine import database_now, reading
 from worker import pipeline
-from worker.cli.app import Refused, Session, app, session_of
+from worker.cli.app import CommandError, Session, app, session_of
 from worker.cli.exits import ExitCode
 from worker.cli.kpis import display, print_values
 from worker.cli.output import Printer
@@ -52,6 +52,7 @@ HEADLINES = (
 @app.command()
 def demo(
     context: typer.Context,
+    *,
     data: Annotated[
         Path | None,
         typer.Option(help="A folder of CSV files of a real company, instead of the simulated one."),
@@ -71,7 +72,7 @@ def demo(
     if crm not in CRMS:
         raise typer.BadParameter(f"--crm is one of {', '.join(CRMS)}")
     if data is not None and not data.is_dir():
-        raise Refused(ExitCode.USAGE, f"{data} is not a folder")
+        raise CommandError(ExitCode.USAGE, f"{data} is not a folder")
     with ExitStack() as stack:
         if folder is None:
             # Kept after the end: the closing words point to it.
@@ -119,7 +120,7 @@ def ready_line(process: subprocess.Popen[bytes], log: Path) -> Mapping[str, str]
     line = stdout.readline() if stdout else b""
     if not line:
         words = log.read_text(encoding="utf-8", errors="replace").strip()
-        raise Refused(ExitCode.FAILED, f"the sandbox did not start:\n{words[-2000:]}")
+        raise CommandError(ExitCode.FAILED, f"the sandbox did not start:\n{words[-2000:]}")
     urls = json.loads(line)
     return {name: str(urls[name]) for name in ("salesforce", "hubspot")}
 

@@ -14,7 +14,7 @@ from store import deadletters, outbox, records, runs
 from store.canonical import RECORD_TYPES, CanonicalRecord, Scalar
 from store.engine import reading
 from worker import status as operations
-from worker.cli.app import Refused, app, session_of
+from worker.cli.app import CommandError, app, session_of
 from worker.cli.exits import ExitCode
 from worker.runtime import Runtime
 
@@ -112,7 +112,7 @@ def show_run(context: typer.Context, run: str) -> None:
     with session.runtime() as runtime, reading(runtime.engine) as conn:
         found = runs.get(conn, run)
     if found is None:
-        raise Refused(ExitCode.USAGE, f'there is no run "{run}" (kpisync runs list)')
+        raise CommandError(ExitCode.USAGE, f'there is no run "{run}" (kpisync runs list)')
     printer = session.printer
     if printer.is_json:
         printer.document(run_row(found))
@@ -156,7 +156,7 @@ def dump_records(context: typer.Context, stream: str, ndjson: Ndjson = True) -> 
     """Canonical records of a stream, deleted and merged ones with their marks."""
     if stream not in RECORD_TYPES:
         known = ", ".join(RECORD_TYPES)
-        raise Refused(ExitCode.USAGE, f'there is no stream "{stream}" (there are: {known})')
+        raise CommandError(ExitCode.USAGE, f'there is no stream "{stream}" (there are: {known})')
     _dump(
         context,
         lambda runtime, conn: map(

@@ -13,7 +13,7 @@ from metrics.definition import Kpi
 from metrics.values import KpiValue
 from metrics.verify import verify as verify_store
 from store.engine import database_now, reading
-from worker.cli.app import Refused, app, session_of
+from worker.cli.app import CommandError, app, session_of
 from worker.cli.exits import ExitCode
 from worker.cli.output import Printer
 
@@ -54,7 +54,9 @@ def show_kpi(context: typer.Context, name: str) -> None:
     printer = session_of(context).printer
     known = kpi_catalog.available()
     if name not in known:
-        raise Refused(ExitCode.USAGE, f'there is no KPI "{name}" (kpisync kpi list shows them all)')
+        raise CommandError(
+            ExitCode.USAGE, f'there is no KPI "{name}" (kpisync kpi list shows them all)'
+        )
     kpi = known[name]
     if printer.is_json:
         printer.document(_as_object(kpi))
@@ -63,8 +65,7 @@ def show_kpi(context: typer.Context, name: str) -> None:
     printer.text(f"  {kpi.definition}")
     for caveat in kpi.caveats:
         printer.text(f"  Beware: {caveat}")
-    if kpi.example:
-        printer.text(f"  Example: {kpi.example}")
+    printer.text(f"  Example: {kpi.example.text}")
 
 
 @kpi_app.command("values")

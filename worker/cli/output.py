@@ -1,4 +1,4 @@
-"""How results reach people (tables) and programs (JSON): data on stdout, everything else on stderr."""
+"""How results reach people and programs: data on stdout, everything else on stderr."""
 
 from __future__ import annotations
 

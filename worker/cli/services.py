@@ -11,7 +11,7 @@ import typer
 from config.schema import json_schema
 from store import schema as store_schema
 from store.engine import open_store
-from worker.cli.app import Refused, app, session_of
+from worker.cli.app import CommandError, app, session_of
 from worker.cli.exits import ExitCode
 
 db_app = typer.Typer(help="The database schema.", no_args_is_help=True)
@@ -84,7 +84,7 @@ def _become_celery(
     session = session_of(context)
     config = session.load()
     if not config.broker:
-        raise Refused(
+        raise CommandError(
             ExitCode.CONFIGURATION_INVALID,
             f"`broker` is empty, so there is nothing for a {role} to listen to. Set it to a Redis "
             "URL (KPISYNC_BROKER_URL), or use embedded mode: kpisync run",
@@ -109,7 +109,7 @@ def health(context: typer.Context, role: str) -> None:
     finally:
         engine.dispose()
     if not is_alive:
-        raise Refused(ExitCode.FAILED, f"no fresh heartbeat of a {role} on this host")
+        raise CommandError(ExitCode.FAILED, f"no fresh heartbeat of a {role} on this host")
 
 
 @debug_app.command("crash-points")

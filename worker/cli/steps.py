@@ -10,7 +10,7 @@ import typer
 
 from config.models import Config
 from worker import loop, pipeline
-from worker.cli.app import Refused, app, session_of
+from worker.cli.app import CommandError, app, session_of
 from worker.cli.exits import ExitCode
 from worker.cli.output import Printer
 from worker.pipeline import RunResult
@@ -106,7 +106,7 @@ def _targets(config: Config, target: str | None) -> list[tuple[str, str | None]]
     connection, _, stream = target.partition(".")
     if connection not in config.connections:
         known = ", ".join(config.connections)
-        raise Refused(
+        raise CommandError(
             ExitCode.USAGE, f'there is no connection "{connection}" (configured: {known})'
         )
     return [(connection, stream or None)]

@@ -11,7 +11,7 @@ import typer
 
 from metrics.writeback import Change, Plan
 from worker import pipeline
-from worker.cli.app import Refused, Session, app, session_of
+from worker.cli.app import CommandError, Session, app, session_of
 from worker.cli.exits import ExitCode
 from worker.cli.output import Printer, as_json
 from worker.cli.steps import exit_code_of, report
@@ -24,11 +24,13 @@ def chosen(runtime: Runtime, name: str | None) -> list[str]:
     """The named write-back, or all of them."""
     if name is None:
         if not runtime.writebacks:
-            raise Refused(ExitCode.USAGE, "no `writebacks` are configured (docs/configuration.md)")
+            raise CommandError(
+                ExitCode.USAGE, "no `writebacks` are configured (docs/configuration.md)"
+            )
         return list(runtime.writebacks)
     if name not in runtime.writebacks:
         known = ", ".join(runtime.writebacks) or "none"
-        raise Refused(ExitCode.USAGE, f'there is no write-back "{name}" (configured: {known})')
+        raise CommandError(ExitCode.USAGE, f'there is no write-back "{name}" (configured: {known})')
     return [name]
 
 
@@ -158,13 +160,13 @@ def read_plans(path: Path) -> list[Plan]:
     """Plans kept by ``kpisync plan -o``.
 
     Raises:
-        Refused: when the file is missing or is no plan.
+        CommandError: when the file is missing or is no plan.
     """
     try:
         documents = json.loads(path.read_text(encoding="utf-8"))
         return [Plan.from_json(document) for document in documents]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise Refused(
+        raise CommandError(
             ExitCode.FAILED,
             f"{path} cannot be read as a plan ({type(error).__name__}); "
             "make one with: kpisync plan -o FILE",
