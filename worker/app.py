@@ -1,0 +1,268 @@
+"""Server mode: the Celery application, its settings as measured, and its processes.
+
+The broker is a doorbell. Messages carry names; what is due stands in the database, so a lost,
+doubled or late message changes latency and nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+from celery import Celery, signals
+from celery.beat import Scheduler
+from kombu import Queue
+from sqlalchemy import Engine
+
+from config.errors import ConfigurationError
+from config.loader import load
+from config.models import Config
+from store.engine import open_store
+from store.errors import SchemaTooNew, SchemaTooOld, StoreUnavailable
+from store.schema import ensure_current
+from worker import observe
+from worker.health import Pulse
+from worker.settings import secrets_of
+
+SWEEP: Final = "kpisync.sweep"
+PULL: Final = "kpisync.pull_stream"
+COMPUTE: Final = "kpisync.compute"
+PUSH: Final = "kpisync.push_writeback"
+
+RING_EVERY: Final = timedelta(seconds=2)
+VISIBILITY_TIMEOUT_SECONDS: Final = 900
+MAIN_QUEUE: Final = "kpisync"
+
+_LONGEST_WAIT_SECONDS: Final = 5.0
+_CLOCK_JUMP_SECONDS: Final = 30.0
+_EXIT_FAILED: Final = 1
+_EXIT_CONFIGURATION: Final = 3
+
+
+def queue_of(connection: str) -> str:
+    """The queue of a connection: a slow CRM does not hold up the others' workers."""
+    return f"{MAIN_QUEUE}.{connection}"
+
+
+def settings_for(config: Config) -> dict[str, object]:
+    """Celery's settings; each departs from its default for a reason."""
+    return {
+        "broker_url": str(config.broker),
+        "include": ["worker.tasks"],
+        # Nothing is read from results, and nothing but plain names is sent.
+        "task_ignore_result": True,
+        "result_backend": None,
+        "task_serializer": "json",
+        "accept_content": ["json"],
+        "enable_utc": True,
+        # A message goes back when the child or the whole worker that had it is killed.
+        "task_acks_late": True,
+        "task_reject_on_worker_lost": True,
+        "worker_prefetch_multiplier": 1,
+        # After a killed worker its messages reappear within 15 minutes; the next ring of the bell
+        # has long made up for them.
+        "broker_transport_options": {
+            "visibility_timeout": VISIBILITY_TIMEOUT_SECONDS,
+            "unacked_restore_interval": 5,
+            "unacked_restore_throttle": 1,
+            # A connection into a black hole would keep a worker alive and idle for ever.
+            "socket_timeout": 30,
+            "socket_connect_timeout": 5,
+            "socket_keepalive": True,
+            "health_check_interval": 10,
+            "retry_on_timeout": True,
+        },
+        "broker_connection_retry": True,
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        "broker_connection_timeout": 5,
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        # Whoever rings while Redis is away gives up at once: the next ring comes anyway.
+        "task_publish_retry": False,
+        "worker_soft_shutdown_timeout": 30.0,
+        "worker_enable_soft_shutdown_on_idle": False,
+        "worker_max_tasks_per_child": 200,
+        "worker_max_memory_per_child": 300_000,
+        "worker_hijack_root_logger": False,
+        "worker_redirect_stdouts": False,
+        "worker_send_task_events": False,
+        "worker_proc_alive_timeout": 30.0,
+        # Steps end by themselves long before; this is for a hang nobody thought of.
+        "task_soft_time_limit": VISIBILITY_TIMEOUT_SECONDS - 60,
+        "task_time_limit": VISIBILITY_TIMEOUT_SECONDS - 30,
+        "task_default_queue": MAIN_QUEUE,
+        "task_create_missing_queues": True,
+        "task_queues": [
+            Queue(MAIN_QUEUE),
+            *(Queue(queue_of(connection)) for connection in config.connections),
+        ],
+        "beat_scheduler": "worker.app:Bell",
+        "beat_max_loop_interval": 5,
+        "beat_schedule": {
+            "sweep": {
+                "task": SWEEP,
+                "schedule": RING_EVERY.total_seconds(),
+                "options": {"queue": MAIN_QUEUE, "expires": RING_EVERY.total_seconds()},
+            }
+        },
+    }
+
+
+def config_path() -> Path:
+    """The configuration every process of server mode reads."""
+    return Path(os.environ.get("KPISYNC_CONFIG") or "kpisync.yaml")
+
+
+def _load_or_end() -> Config:
+    try:
+        return load(config_path(), dict(os.environ))
+    except ConfigurationError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - there is no log yet
+        sys.exit(_EXIT_CONFIGURATION)
+
+
+config: Final = _load_or_end()
+"""Read once, before any child is forked: a file that breaks later breaks no running worker."""
+
+app: Final = Celery("kpisync")
+app.conf.update(settings_for(config))
+
+
+# ---------------------------------------------------------------- starting
+
+
+@signals.setup_logging.connect
+def _set_up_logging(**_: object) -> None:
+    observe.hide(secrets_of(config))
+    observe.configure_logging(log_format=os.environ.get("KPISYNC_LOG_FORMAT") or "text")
+
+
+def _database_ready() -> Engine:
+    """Wait for the database and its schema, visibly; end when we are older than it is."""
+    engine = open_store(config.database)
+    log = structlog.get_logger("kpisync.start")
+    wait = 0.5
+    while True:
+        try:
+            ensure_current(engine)
+        except SchemaTooNew as error:
+            print(error, file=sys.stderr)  # noqa: T201 - the one line a supervisor's log shows
+            raise SystemExit(_EXIT_FAILED) from None
+        except (StoreUnavailable, SchemaTooOld) as error:
+            log.warning("waiting for the database", reason=str(error))
+            time.sleep(wait)
+            wait = min(wait * 2, _LONGEST_WAIT_SECONDS)
+        else:
+            return engine
+
+
+_pulses: dict[str, Pulse] = {}
+
+
+def _start_pulse(role: str) -> None:
+    pulse = Pulse(_database_ready(), role)
+    _pulses[role] = pulse
+    pulse.start()
+
+
+def _stop_pulse(role: str) -> None:
+    pulse = _pulses.pop(role, None)
+    if pulse is not None:
+        pulse.stop()
+
+
+@signals.worker_init.connect
+def _worker_begins(**_: object) -> None:
+    _database_ready().dispose()
+
+
+@signals.worker_ready.connect
+def _worker_is_ready(**_: object) -> None:
+    _start_pulse("worker")
+
+
+@signals.worker_shutdown.connect
+def _worker_ends(**_: object) -> None:
+    _stop_pulse("worker")
+
+
+# ---------------------------------------------------------------- beat
+
+
+class Bell(Scheduler):  # type: ignore[misc]  # Celery ships no types
+    """Celery's plain scheduler (nothing on disk) that ends when the clock jumps.
+
+    After a jump backwards Celery's own beat would sit silent until the old time comes again; its
+    supervisor starts a new one that rings at once.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._apart = _clocks_apart()
+
+    def tick(self, *args: Any, **kwargs: Any) -> float:
+        """Ring what is due; returns seconds to the next look."""
+        jump = _clocks_apart() - self._apart
+        if abs(jump) > _CLOCK_JUMP_SECONDS:
+            print(  # noqa: T201 - the one line a supervisor's log shows
+                f"the clock jumped by {jump:.0f} seconds; beat ends and must be started again",
+                file=sys.stderr,
+            )
+            raise SystemExit(_EXIT_FAILED)
+        self._apart += jump
+        return float(super().tick(*args, **kwargs))
+
+    def apply_async(self, entry: Any, *args: Any, **kwargs: Any) -> Any:
+        """Send one ring; a broker that is away is told once per ring, never raised."""
+        try:
+            return super().apply_async(entry, *args, **kwargs)
+        except Exception as error:  # noqa: BLE001 - of any kind: the next ring comes anyway
+            structlog.get_logger("kpisync.beat").warning(
+                "the broker does not take the ring; trying again", reason=str(error)
+            )
+            return None
+
+
+def _clocks_apart() -> float:
+    """Wall clock minus monotonic clock: constant unless somebody sets the clock."""
+    return time.time() - time.monotonic()
+
+
+@signals.beat_init.connect
+def _beat_begins(**_: object) -> None:
+    _start_pulse("beat")
+
+
+# ---------------------------------------------------------------- running
+
+
+def run_worker(*, concurrency: int | None = None, queues: str | None = None) -> int:
+    """Take work from the broker in the foreground until SIGTERM; returns an exit code."""
+    arguments = ["worker", "--without-gossip", "--without-mingle", "--loglevel", "INFO"]
+    if concurrency is not None:
+        arguments += ["--concurrency", str(concurrency)]
+    if queues is not None:
+        arguments += ["--queues", queues]
+    return _run(arguments)
+
+
+def run_beat() -> int:
+    """Ring in the foreground until SIGTERM; returns an exit code."""
+    try:
+        return _run(["beat", "--loglevel", "INFO"])
+    finally:
+        _stop_pulse("beat")
+
+
+def _run(arguments: list[str]) -> int:
+    # A folder with a config.py of its own would shadow ours in children that Celery starts.
+    try:
+        app.worker_main(arguments) if arguments[0] == "worker" else app.start(arguments)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else _EXIT_FAILED * bool(end.code)
+    return 0

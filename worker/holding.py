@@ -1,0 +1,157 @@
+"""Leases as steps use them: taken, kept alive over long waits, given back.
+
+A lease that its process left behind by dying is taken over at once when that process can be seen
+to be gone (same machine, same process namespace); otherwise it runs out by itself.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import Connection, Engine
+
+from store import leases
+from store.engine import operating
+from store.errors import StoreError
+from store.leases import Lease
+from worker import crashpoints
+
+_POLL_SECONDS: Final = 0.1
+
+
+class Busy(Exception):  # noqa: N818 - a state of affairs, not a fault
+    """Another process holds the lease."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+    def __str__(self) -> str:
+        """What holds us up."""
+        return f"another process is at work on {self.name}"
+
+
+class HeldLeases:
+    """The leases this process holds now, so that a long wait can renew them all."""
+
+    def __init__(self, engine: Engine, ttl: timedelta) -> None:
+        self._engine = engine
+        self._ttl = ttl
+        self._held: list[Lease] = []
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def hold(self, *names: str, patience: timedelta = timedelta(0)) -> Iterator[tuple[Lease, ...]]:
+        """Hold these leases for the length of a block.
+
+        Args:
+            names: Taken in this order.
+            patience: How long to wait for others to give them back.
+
+        Raises:
+            Busy: Another process holds one of them; none is kept then.
+        """
+        taken: list[Lease] = []
+        deadline = time.monotonic() + patience.total_seconds()
+        try:
+            for name in names:
+                lease = self._take(name, deadline)
+                taken.append(lease)
+            crashpoints.reach(crashpoints.LEASE_ACQUIRED)
+            yield tuple(taken)
+        finally:
+            self._give_back(taken)
+
+    def renew(self, extra: timedelta = timedelta(0)) -> None:
+        """Keep every held lease for another term.
+
+        Args:
+            extra: Time on top, for a sleep that is about to begin.
+
+        Raises:
+            LeaseLost: One of them has been taken over.
+        """
+        with self._lock:
+            held = tuple(self._held)
+        if not held:
+            return
+        with operating(self._engine) as conn:
+            for lease in held:
+                leases.renew(conn, lease, self._ttl + extra)
+        crashpoints.reach(crashpoints.LEASE_RENEWED)
+
+    def _take(self, name: str, deadline: float) -> Lease:
+        while True:
+            with operating(self._engine) as conn:
+                _free_if_holder_is_gone(conn, name)
+                lease = leases.acquire(conn, name, holder_of_this_process(), self._ttl)
+            if lease is not None:
+                with self._lock:
+                    self._held.append(lease)
+                return lease
+            if time.monotonic() >= deadline:
+                raise Busy(name)
+            time.sleep(_POLL_SECONDS)
+
+    def _give_back(self, taken: list[Lease]) -> None:
+        with self._lock:
+            self._held = [lease for lease in self._held if lease not in taken]
+        if not taken:
+            return
+        # A lease that cannot be given back runs out by itself; what led here matters more.
+        with suppress(StoreError), operating(self._engine) as conn:
+            for lease in reversed(taken):
+                leases.release(conn, lease)
+
+
+def holder_of_this_process() -> str:
+    """Names this process so that another one on this machine can tell whether it still runs."""
+    pid = os.getpid()
+    return f"{_machine()}/{pid}/{_started(pid)}"
+
+
+def is_gone(holder: str) -> bool:
+    """Whether the process of a holder is known to have ended; False when nobody can tell."""
+    machine, _, process = holder.rpartition("/")[0].rpartition("/")
+    started = holder.rpartition("/")[2]
+    if machine != _machine() or not process.isdecimal() or not started:
+        return False
+    return _started(int(process)) != started
+
+
+def _machine() -> str:
+    """Host and process namespace: containers of one host do not see each other's processes."""
+    try:
+        namespace = str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        namespace = "?"
+    return f"{socket.gethostname()}/{namespace}"
+
+
+def _started(pid: int) -> str:
+    """When a process started, in clock ticks since boot; empty when it does not run.
+
+    Process ids are used again, pairs of id and start are not (before the next boot, which ends
+    leases that nobody renews).
+    """
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    state, *rest = stat.rpartition(")")[2].split()
+    ticks = rest[18]
+    return "" if state in {"Z", "X"} else ticks
+
+
+def _free_if_holder_is_gone(conn: Connection, name: str) -> None:
+    for row in leases.every(conn):
+        if row.name == name and row.is_held and row.holder and is_gone(row.holder):
+            leases.release(conn, Lease(row.name, row.token, row.holder))

@@ -1,0 +1,74 @@
+"""Embedded mode: one process, its own schedule, no broker."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Final
+
+import structlog
+
+from store.errors import StoreError
+from worker.health import Pulse
+from worker.passes import perform
+from worker.runtime import Runtime
+from worker.schedule import due
+
+ROLE: Final = "loop"
+LOOK_EVERY_SECONDS: Final = 1.0
+_AWAY_SECONDS: Final = 5.0
+
+
+def run_forever(runtime: Runtime) -> None:
+    """Do what is due until SIGTERM or Ctrl-C; the step under way ends at its next good place.
+
+    Raises:
+        SchemaTooNew: A newer kpisync has upgraded the database.
+        SchemaTooOld: The database waits for `kpisync db upgrade`.
+        StoreUnavailable: The database is away when the loop starts.
+    """
+    engine = runtime.engine
+    with _stopping_on_signals(runtime), Pulse(engine, ROLE):
+        runtime.progress.say("kpisync runs; Ctrl-C or SIGTERM ends it after the step under way")
+        while not runtime.is_stopping:
+            _round(runtime)
+    runtime.progress.say("kpisync has stopped")
+
+
+def _round(runtime: Runtime) -> None:
+    """One look at what is due, and all of it."""
+    log = structlog.get_logger("kpisync.loop")
+    try:
+        steps = due(runtime)
+        for step in steps:
+            if runtime.is_stopping:
+                return
+            perform(runtime, step)
+    except StoreError as error:
+        if not error.retryable:
+            raise
+        log.warning("the database is away; waiting", reason=str(error))
+        runtime.rest(_AWAY_SECONDS)
+        return
+    if not steps:
+        runtime.rest(LOOK_EVERY_SECONDS)
+
+
+@contextmanager
+def _stopping_on_signals(runtime: Runtime) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        runtime.stop()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

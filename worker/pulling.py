@@ -1,0 +1,438 @@
+"""Pulling: pages of a stream into the store, one transaction a page, nothing counted twice."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final, cast
+
+from sqlalchemy import Connection
+
+from connectors.base import Connector, Cursor, Page, Problem, Stream
+from connectors.errors import CursorExpired, MalformedAnswer, MisconfiguredConnection
+from metrics import cells
+from store import checkpoints, deadletters, records, seen
+from store.canonical import CanonicalRecord, RecordRef, RejectedRecord
+from store.checkpoints import Checkpoint
+from store.engine import database_now, operating, reading, writing
+from store.errors import RecordRefused
+from worker import crashpoints
+from worker.results import Kind, RunResult, State
+from worker.running import Running, Subject, record_run
+from worker.runtime import Runtime
+
+VANISHED_SHARE: Final = 0.05
+VANISHED_COUNT: Final = 20
+"""A full pull that misses more than both is not believed: lost permissions look like deletes."""
+
+_SINCE_MARGIN: Final = timedelta(hours=1)
+_EXPIRED_CURSORS_IN_A_ROW: Final = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PullOptions:
+    """How to pull."""
+
+    full: bool = False
+    """Read everything again and remove what has vanished."""
+    since: datetime | None = None
+    """Read again what changed since then."""
+    accept_vanished: bool = False
+    """However many records vanished, they are really gone."""
+    max_rows: int | None = None
+    """Stop after a page when this many records are committed; the next pull goes on."""
+
+
+def pull_stream(
+    runtime: Runtime,
+    connection: str,
+    stream: str,
+    *,
+    full: bool = False,
+    since: datetime | None = None,
+    accept_vanished: bool = False,
+    max_rows: int | None = None,
+) -> RunResult:
+    """Bring one stream up to what the CRM shows now.
+
+    Args:
+        runtime: What it works with.
+        connection: A configured connection.
+        stream: One of its streams.
+        full: Read everything again and remove what has vanished.
+        since: Read again what changed since then (aware).
+        accept_vanished: However many records vanished, they are really gone.
+        max_rows: Stop early after about this many records; `is_unfinished` tells.
+
+    Raises:
+        StoreUnavailable: The database is away; what was committed stays.
+    """
+    options = PullOptions(
+        full=full, since=since, accept_vanished=accept_vanished, max_rows=max_rows
+    )
+    subject = Subject(kind=Kind.PULL, connection=connection, stream=stream)
+    return record_run(
+        runtime,
+        subject,
+        lambda running: _pull(running, options),
+        lease_names=(f"pull:{connection}.{stream}",),
+        settle=_settle,
+    )
+
+
+def pull_connection(
+    runtime: Runtime,
+    connection: str,
+    *,
+    stream: str | None = None,
+    full: bool = False,
+    since: datetime | None = None,
+    accept_vanished: bool = False,
+) -> list[RunResult]:
+    """Pull one stream of a connection, or all in their order; one that fails stops no other."""
+    names = [stream] if stream else stream_names(runtime, connection)
+    results: list[RunResult] = []
+    for name in names:
+        if runtime.is_stopping:
+            break
+        results.append(
+            pull_stream(
+                runtime,
+                connection,
+                name,
+                full=full,
+                since=since,
+                accept_vanished=accept_vanished,
+            )
+        )
+    return results
+
+
+def stream_names(runtime: Runtime, connection: str) -> list[str]:
+    """The streams of a connection in the order in which to pull them."""
+    return [stream.name for stream in runtime.connector(connection).streams()]
+
+
+def check_connection(runtime: Runtime, connection: str) -> Sequence[Problem]:
+    """Log in and look at every mapped object and field; the database is left alone."""
+    return runtime.connector(connection).check().problems
+
+
+def recognise_org(runtime: Runtime, connection: str) -> None:
+    """Make sure, once a process, that the credentials still lead to the org our data is from.
+
+    Raises:
+        OrgPinned: They lead elsewhere.
+    """
+    if connection in runtime.recognised:
+        return
+    org_id = runtime.connector(connection).check().org_id
+    if org_id is None:
+        # The login failed; whatever is called next says why in its own class of error.
+        return
+    with operating(runtime.engine) as conn:
+        checkpoints.pin_org(conn, connection, org_id)
+    runtime.recognised.add(connection)
+
+
+def _pull(running: Running, options: PullOptions) -> State:
+    runtime, subject = running.runtime, running.subject
+    connection = cast("str", subject.connection)
+    stream = _stream(runtime.connector(connection), connection, cast("str", subject.stream))
+    with reading(runtime.engine) as conn:
+        pause = checkpoints.paused(conn, connection)
+    if pause is not None:
+        until, reason = pause
+        running.warn(f"{connection} is paused until {until:%Y-%m-%d %H:%M:%S} UTC: {reason}")
+        return State.PAUSED
+    _mark_attempt(running, connection, stream)
+    recognise_org(runtime, connection)
+    return _Pull(running, stream, options).to_the_end()
+
+
+def _stream(connector: Connector, connection: str, name: str) -> Stream:
+    for stream in connector.streams():
+        if stream.name == name:
+            return stream
+    known = ", ".join(stream.name for stream in connector.streams())
+    raise MisconfiguredConnection(
+        connection, f'there is no stream "{name}" on this connection (it has: {known})'
+    )
+
+
+def _mark_attempt(running: Running, connection: str, stream: Stream) -> None:
+    with operating(running.runtime.engine) as conn:
+        running.guard(conn)
+        checkpoint = checkpoints.load(conn, connection, stream.name)
+        checkpoints.save(
+            conn, replace(checkpoint, state=State.RUNNING, last_attempt=database_now(conn))
+        )
+
+
+def _settle(conn: Connection, running: Running, state: State) -> None:
+    """Leave the stream's own row in a state that tells how the run ended."""
+    subject = running.subject
+    checkpoint = checkpoints.load(
+        conn, cast("str", subject.connection), cast("str", subject.stream)
+    )
+    match state:
+        case State.OK if running.is_unfinished:
+            stream_state = "running"
+        case State.OK | State.PARTLY_FAILED:
+            stream_state = "ok"
+        case State.REFUSED:
+            # A person must say whether the records are gone.
+            stream_state = "waiting"
+        case _:
+            stream_state = state.value
+    error = running.error
+    if state is State.PAUSED:
+        error = "; ".join(running.warnings) or None
+    checkpoints.save(conn, replace(checkpoint, state=stream_state, error=error))
+
+
+class _Pull:
+    """One pull of one stream."""
+
+    def __init__(self, running: Running, stream: Stream, options: PullOptions) -> None:
+        self._running = running
+        self._runtime = running.runtime
+        self._engine = running.runtime.engine
+        self._stream = stream
+        self._options = options
+        self._connection = cast("str", running.subject.connection)
+        self._checkpoint, self._since = self._begin()
+        self._rows = 0
+
+    def to_the_end(self) -> State:
+        """Commit page after page; a cursor the CRM forgot is picked up from the checkpoint."""
+        expired = 0
+        while True:
+            rows_before = self._rows
+            try:
+                return self._pages()
+            except CursorExpired:
+                expired = expired + 1 if self._rows == rows_before else 1
+                if expired >= _EXPIRED_CURSORS_IN_A_ROW:
+                    raise
+                self._since = self._place_of(self._checkpoint)
+            finally:
+                self._runtime.progress.finish(self._running.subject.label)
+
+    # ------------------------------------------------------------ where it begins
+
+    def _begin(self) -> tuple[Checkpoint, Cursor | datetime | None]:
+        with writing(self._engine) as conn:
+            self._running.guard(conn)
+            checkpoint = checkpoints.load(conn, self._connection, self._stream.name)
+            since = self._usable_since(checkpoint)
+            if since is not None:
+                return checkpoint, since
+            starts_over = self._options.full or checkpoint.cursor is None
+            if starts_over:
+                checkpoint = replace(checkpoint, cursor=None, is_full_pull_running=True)
+                seen.clear(conn, self._connection, self._stream.name)
+                seen.start(conn, self._connection, self._stream.name)
+                checkpoints.save(conn, checkpoint)
+        return checkpoint, self._place_of(checkpoint)
+
+    def _usable_since(self, checkpoint: Checkpoint) -> datetime | None:
+        """The date to begin at, unless beginning there would skip something unread."""
+        since = self._options.since
+        if since is None or self._options.full:
+            return None
+        if checkpoint.is_full_pull_running:
+            self._running.warn("a full pull is under way and brings everything; --since is idle")
+            return None
+        complete = checkpoint.complete_until
+        if complete is not None and since > complete - _SINCE_MARGIN:
+            self._running.warn(
+                "--since lies after the last pull's end; going on from there instead"
+            )
+            return None
+        return since
+
+    @staticmethod
+    def _place_of(checkpoint: Checkpoint) -> Cursor | None:
+        return None if checkpoint.cursor is None else Cursor(checkpoint.cursor)
+
+    # ------------------------------------------------------------ page after page
+
+    def _pages(self) -> State:
+        connector = self._runtime.connector(self._connection)
+        label = self._running.subject.label
+        is_started = False
+        with _ended(connector.pull(self._stream, self._since)) as pages:
+            for page in pages:
+                crashpoints.reach(crashpoints.PAGE_RECEIVED)
+                if not is_started:
+                    self._runtime.progress.start(label, page.total)
+                    is_started = True
+                is_believed = self._commit(page)
+                self._runtime.progress.advance(label, _size(page))
+                if page.complete_until is not None:
+                    return State.OK if is_believed else State.REFUSED
+                if page.resume_at is not None and self._should_stop():
+                    self._running.is_unfinished = True
+                    return State.OK
+        raise MalformedAnswer(
+            self._connection,
+            f"the pull of {self._stream.name} ended before it was complete; "
+            "the next one goes on from the last page",
+        )
+
+    def _should_stop(self) -> bool:
+        most = self._options.max_rows
+        return self._runtime.is_stopping or (most is not None and self._rows >= most)
+
+    def _commit(self, page: Page) -> bool:
+        """One transaction; False when the vanish guard did not believe the end of a full pull."""
+        accepted, refused = self._checked(page.records)
+        rejected = [*page.rejected, *refused]
+        self._running.warn(*page.warnings)
+        crashpoints.reach(crashpoints.PAGE_MAPPED)
+        with writing(self._engine) as conn:
+            self._running.guard(conn)
+            staged = self._apply(conn, accepted, page.deleted)
+            deadletters.record_rejected(conn, rejected)
+            self._clear_mapped(conn, accepted)
+            self._note_seen(conn, page, rejected)
+            checkpoint = self._advanced(page)
+            is_believed = True
+            if page.complete_until is not None:
+                is_believed = self._reconcile(conn)
+                checkpoint = _completed(checkpoint, database_now(conn), is_believed=is_believed)
+            checkpoints.save(conn, checkpoint)
+            pulled = len(page.records) + len(page.deleted) + len(page.rejected)
+            self._running.add(
+                conn,
+                pulled=pulled,
+                stored=staged.changed,
+                dead=len(rejected),
+                unchanged=pulled - staged.changed - len(rejected),
+                cleaned=staged.cleaned,
+                minimum_calls=1,
+            )
+            crashpoints.reach(crashpoints.STORE_BEFORE_COMMIT)
+        crashpoints.reach(crashpoints.STORE_AFTER_COMMIT)
+        crashpoints.reach(crashpoints.LEASE_RENEWED)
+        self._checkpoint = checkpoint
+        self._rows += pulled
+        return is_believed
+
+    def _checked(
+        self, found: Sequence[CanonicalRecord]
+    ) -> tuple[list[CanonicalRecord], list[RejectedRecord]]:
+        accepted: list[CanonicalRecord] = []
+        refused: list[RejectedRecord] = []
+        for record in found:
+            try:
+                records.check(record, self._runtime.company)
+            except RecordRefused as error:
+                refused.append(
+                    RejectedRecord(record.ref, error.field, error.reason, error.code, error.raw)
+                )
+            else:
+                accepted.append(record)
+        return accepted, refused
+
+    def _apply(
+        self,
+        conn: Connection,
+        accepted: Sequence[CanonicalRecord],
+        deleted: Sequence[RecordRef],
+    ) -> records.Staged:
+        return cells.commit_page(
+            conn,
+            self._runtime.catalog,
+            accepted,
+            deleted,
+            # A first load moves most of the table: building once at its end is far cheaper.
+            defer=self._checkpoint.complete_until is None,
+        )
+
+    def _clear_mapped(self, conn: Connection, accepted: Sequence[CanonicalRecord]) -> None:
+        by_stream: dict[str, list[RecordRef]] = {}
+        for record in accepted:
+            by_stream.setdefault(record.ref.stream, []).append(record.ref)
+        for stream, refs in by_stream.items():
+            deadletters.clear_mapped(conn, self._connection, stream, refs)
+
+    def _note_seen(self, conn: Connection, page: Page, rejected: Sequence[RejectedRecord]) -> None:
+        if not self._checkpoint.is_full_pull_running:
+            return
+        # A record that cannot be mapped is there all the same.
+        refs = [
+            *(record.ref for record in page.records),
+            *(letter.ref for letter in rejected),
+        ]
+        own = [ref for ref in refs if ref.stream == self._stream.name]
+        seen.add(conn, self._connection, self._stream.name, own)
+
+    def _advanced(self, page: Page) -> Checkpoint:
+        cursor: str | None = page.resume_at
+        if cursor is None and page.complete_until is None:
+            # Nothing to resume at yet: an interrupted pull begins where this one began.
+            cursor = self._checkpoint.cursor
+        return replace(
+            self._checkpoint,
+            cursor=cursor,
+            complete_until=page.complete_until or self._checkpoint.complete_until,
+            state=State.RUNNING,
+        )
+
+    def _reconcile(self, conn: Connection) -> bool:
+        """Remove what a full pull did not see any more; False when it is too much to believe."""
+        if not self._checkpoint.is_full_pull_running:
+            return True
+        vanished = seen.vanished(conn, self._connection, self._stream.name)
+        stored = records.count(conn, self._stream.name, self._connection)
+        is_too_much = len(vanished) > VANISHED_COUNT and len(vanished) > VANISHED_SHARE * stored
+        if is_too_much and not self._options.accept_vanished:
+            self._running.error = (
+                f"{len(vanished):,} of {stored:,} stored {self._stream.name} are missing from the "
+                "CRM's answer. Lost permissions look the same, so nothing was removed. If access "
+                "is back, run "
+                f"`kpisync pull {self._connection}.{self._stream.name} --full`; if the records "
+                "are really gone, add --accept-vanished."
+            )
+            return False
+        if vanished:
+            staged = self._apply(conn, [], vanished)
+            self._running.add(
+                conn,
+                pulled=len(vanished),
+                stored=staged.changed,
+                unchanged=len(vanished) - staged.changed,
+            )
+        seen.clear(conn, self._connection, self._stream.name)
+        return True
+
+
+def _completed(checkpoint: Checkpoint, now: datetime, *, is_believed: bool) -> Checkpoint:
+    was_full = checkpoint.is_full_pull_running
+    return replace(
+        checkpoint,
+        # A refused end stays open: every pull looks again until a person has decided.
+        is_full_pull_running=was_full and not is_believed,
+        last_full=now if was_full else checkpoint.last_full,
+        last_success=now if is_believed else checkpoint.last_success,
+        error=None if is_believed else checkpoint.error,
+        strikes=0,
+    )
+
+
+@contextmanager
+def _ended(pages: Iterator[Page]) -> Iterator[Iterator[Page]]:
+    """A pull that stops between two pages gives its connection back now, not some time later."""
+    try:
+        yield pages
+    finally:
+        if isinstance(pages, Generator):
+            pages.close()
+
+
+def _size(page: Page) -> int:
+    return len(page.records) + len(page.deleted) + len(page.rejected)

@@ -1,0 +1,289 @@
+"""One run from its first row to its final state, whatever happens between.
+
+Every step of the product runs in here: it holds its leases, owns a row in ``runs``, and each way
+it can fail becomes a state and one sentence. Nothing that goes wrong leaves a run without an end:
+a run whose process dies is closed as interrupted by whoever takes its lease over.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import structlog
+from sqlalchemy import Connection
+
+from connectors.errors import (
+    AuthenticationFailed,
+    ConnectorError,
+    OrgChanged,
+    PermissionMissing,
+    QuotaExhausted,
+    RateLimited,
+)
+from store import checkpoints, leases, runs
+from store.engine import operating
+from store.errors import LeaseLost, StoreError
+from store.leases import Lease
+from worker.holding import Busy
+from worker.results import Kind, RunResult, State
+from worker.runtime import Runtime
+
+_MOST_WARNINGS: Final = 50
+
+_COUNTS_OF_ROW: Final = frozenset(
+    {"pulled", "stored", "unchanged", "dead", "cleaned", "sent", "failed", "calls", "minimum_calls"}
+)
+
+_REMEDIES: Final[dict[type[ConnectorError], str]] = {
+    AuthenticationFailed: "Correct the credentials of this connection, then see "
+    "`kpisync check --online`.",
+    PermissionMissing: "Grant the missing right to the integration user, then see "
+    "`kpisync check --online`.",
+    OrgChanged: "Correct the credentials, or run `kpisync state reset CONNECTION --org` if the "
+    "change is meant.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What a run is about."""
+
+    kind: Kind
+    connection: str | None = None
+    stream: str | None = None
+    writeback: str | None = None
+
+    @property
+    def label(self) -> str:
+        """A word for progress and logs."""
+        if self.stream:
+            return f"{self.connection}.{self.stream}"
+        return self.writeback or self.kind
+
+
+@dataclass(slots=True)
+class Running:
+    """A run under way."""
+
+    runtime: Runtime
+    subject: Subject
+    run: str
+    held: tuple[Lease, ...]
+    counts: Counter[str] = field(default_factory=Counter)
+    error: str | None = None
+    is_unfinished: bool = False
+    _warnings: dict[str, None] = field(default_factory=dict)
+    _calls_before: int = 0
+
+    def warn(self, *sentences: str) -> None:
+        """Keep sentences for people, each once."""
+        for sentence in sentences:
+            if len(self._warnings) < _MOST_WARNINGS:
+                self._warnings.setdefault(sentence)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """The sentences so far."""
+        return tuple(self._warnings)
+
+    def guard(self, conn: Connection) -> None:
+        """Tie this transaction to our leases and keep them for another term.
+
+        Raises:
+            LeaseLost: Somebody else has taken one over; the transaction must not commit.
+        """
+        for lease in self.held:
+            leases.ensure(conn, lease)
+            leases.renew(conn, lease, self.runtime.lease_ttl)
+
+    def add(self, conn: Connection, **counts: int) -> None:
+        """Count on the run's row, in the transaction that makes the counts true."""
+        counts["calls"] = counts.get("calls", 0) + self._calls_since_last_count()
+        self.counts.update(counts)
+        of_row = {name: n for name, n in counts.items() if n and name in _COUNTS_OF_ROW}
+        if of_row:
+            runs.add(conn, self.run, **of_row)
+
+    def _calls_since_last_count(self) -> int:
+        if self.subject.connection is None:
+            return 0
+        made = self.runtime.connector(self.subject.connection).calls.made
+        fresh = made - self._calls_before
+        self._calls_before = made
+        return fresh
+
+
+Body = Callable[[Running], State]
+Settle = Callable[[Connection, Running, State], None]
+
+
+def record_run(
+    runtime: Runtime,
+    subject: Subject,
+    body: Body,
+    *,
+    lease_names: tuple[str, ...],
+    patience: timedelta = timedelta(0),
+    settle: Settle | None = None,
+) -> RunResult:
+    """Run `body` under its leases and write down how it ended.
+
+    Args:
+        runtime: What it works with.
+        subject: What it is about.
+        body: Does the work, returns its final state; commits as it goes.
+        lease_names: Taken in this order and held throughout.
+        patience: How long to wait for others who hold them.
+        settle: Written in the transaction that ends the run, while the leases are still ours.
+
+    Raises:
+        StoreUnavailable: The database is away; what was committed stays.
+    """
+    try:
+        with runtime.leases.hold(*lease_names, patience=patience) as held:
+            return _run(runtime, subject, body, held, settle)
+    except Busy as busy:
+        return RunResult(
+            kind=subject.kind,
+            connection=subject.connection,
+            stream=subject.stream,
+            writeback=subject.writeback,
+            state=State.SKIPPED,
+            warnings=(f"skipped: {busy}; it will be done there",),
+        )
+
+
+def _run(
+    runtime: Runtime,
+    subject: Subject,
+    body: Body,
+    held: tuple[Lease, ...],
+    settle: Settle | None,
+) -> RunResult:
+    running = _start(runtime, subject, held)
+    with structlog.contextvars.bound_contextvars(
+        run=running.run,
+        **{
+            name: value
+            for name in ("connection", "stream", "writeback")
+            if (value := getattr(subject, name))
+        },
+    ):
+        try:
+            state = _attempt(running, body)
+        except BaseException:
+            # Ctrl-C, or the database is away: say so on the row if that is still possible.
+            with suppress(StoreError):
+                _finish(running, State.INTERRUPTED, None)
+            raise
+        state = _finish(running, state, settle)
+        return _result(running, state)
+
+
+def _start(runtime: Runtime, subject: Subject, held: tuple[Lease, ...]) -> Running:
+    with operating(runtime.engine) as conn:
+        runs.interrupt_unfinished(
+            conn,
+            kind=subject.kind,
+            connection=subject.connection,
+            stream=subject.stream,
+            writeback=subject.writeback,
+        )
+        run = runs.start(
+            conn,
+            subject.kind,
+            connection=subject.connection,
+            stream=subject.stream,
+            writeback=subject.writeback,
+        )
+    running = Running(runtime=runtime, subject=subject, run=run, held=held)
+    running._calls_since_last_count()  # noqa: SLF001 - earlier calls belong to earlier runs
+    return running
+
+
+def _attempt(running: Running, body: Body) -> State:
+    log = structlog.get_logger("kpisync.run")
+    try:
+        return body(running)
+    except QuotaExhausted as error:
+        return _pause(running, error, error.until)
+    except RateLimited as error:
+        if error.wait_seconds > running.runtime.pause_min.total_seconds():
+            return _pause(running, error, _now() + timedelta(seconds=error.wait_seconds))
+        running.error = str(error)
+        return State.FAILED
+    except ConnectorError as error:
+        running.error = _with_remedy(error)
+        return State.FAILED
+    except LeaseLost as error:
+        running.error = str(error)
+        return State.INTERRUPTED
+    except StoreError as error:
+        if error.retryable:
+            raise
+        running.error = str(error)
+        return State.FAILED
+    except Exception as error:
+        # A fault of ours in one step must not take the other steps down, nor stay silent.
+        log.exception("step failed unexpectedly", step=running.subject.label)
+        running.error = (
+            f"an unexpected {type(error).__name__} stopped this step; the log has its trace. "
+            "The next run tries again from the last checkpoint."
+        )
+        return State.FAILED
+
+
+def _pause(running: Running, error: ConnectorError, until: datetime) -> State:
+    """Remember across processes that this connection rests until an instant."""
+    connection = running.subject.connection or error.connection
+    with operating(running.runtime.engine) as conn:
+        checkpoints.pause(conn, connection, until, error.message)
+    when = until.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    running.warn(f"{connection} is paused until {when}: {error.message}")
+    return State.PAUSED
+
+
+def _finish(running: Running, state: State, settle: Settle | None) -> State:
+    with operating(running.runtime.engine) as conn:
+        if settle is not None and state is not State.INTERRUPTED:
+            try:
+                running.guard(conn)
+            except LeaseLost as error:
+                state, running.error = State.INTERRUPTED, str(error)
+            else:
+                settle(conn, running, state)
+        running.add(conn)
+        runs.finish(conn, running.run, state, error=running.error, warnings=running.warnings)
+    return state
+
+
+def _result(running: Running, state: State) -> RunResult:
+    subject = running.subject
+    return RunResult(
+        run=running.run,
+        kind=subject.kind,
+        connection=subject.connection,
+        stream=subject.stream,
+        writeback=subject.writeback,
+        state=state,
+        error=running.error,
+        warnings=running.warnings,
+        is_unfinished=running.is_unfinished,
+        **running.counts,
+    )
+
+
+def _with_remedy(error: ConnectorError) -> str:
+    remedy = _REMEDIES.get(type(error))
+    if remedy is None:
+        return str(error)
+    return f"{error} {remedy.replace('CONNECTION', error.connection)}"
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,218 @@
+"""What is due, derived from the tables alone: no clockwork remembers anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from cronsim import CronSim
+from sqlalchemy import Connection, func, select
+
+from config.scalars import Cron, Interval
+from metrics.rebuild import stale_families
+from store import checkpoints, leases
+from store.checkpoints import Checkpoint
+from store.engine import database_now, reading
+from store.tables import DIRTY_KEYS, RUNS
+from worker.pulling import stream_names
+from worker.results import Kind, State
+from worker.runtime import Runtime
+
+LONGEST_RETRY: Final = timedelta(minutes=15)
+"""What failed is tried again after this at the latest, however rare its schedule."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing to do now; names only."""
+
+    kind: Kind
+    connection: str | None = None
+    stream: str | None = None
+    writeback: str | None = None
+    is_full: bool = False
+
+    @property
+    def label(self) -> str:
+        """A word for logs."""
+        return f"{self.connection}.{self.stream}" if self.stream else self.writeback or self.kind
+
+
+@dataclass(frozen=True, slots=True)
+class _Push:
+    """The latest run of a write-back."""
+
+    started: datetime
+    state: str
+
+
+def next_firing(schedule: Interval | Cron, after: datetime, zone: ZoneInfo) -> datetime:
+    """The first instant after `after` at which a schedule fires (aware UTC).
+
+    A cron expression is read in the company's zone; an hour that a clock change repeats or skips
+    fires once.
+    """
+    if isinstance(schedule, Interval):
+        return after + schedule.every
+    local = next(CronSim(schedule.expression, after.astimezone(zone)))
+    return local.astimezone(UTC)
+
+
+def interval_of(schedule: Interval | Cron) -> timedelta:
+    """The usual span between two firings."""
+    if isinstance(schedule, Interval):
+        return schedule.every
+    firings = CronSim(schedule.expression, datetime(2001, 1, 1, tzinfo=UTC))
+    first, second = next(firings), next(firings)
+    return second - first
+
+
+def due(runtime: Runtime) -> tuple[Step, ...]:
+    """Everything that should be done now, in a good order: pulls, computation, write-backs.
+
+    Raises:
+        StoreUnavailable: The database is away.
+    """
+    with reading(runtime.engine) as conn:
+        look = _Look(conn, runtime)
+        return (*look.pulls(), *look.computation(), *look.pushes())
+
+
+def is_dirty(runtime: Runtime) -> bool:
+    """Whether published values lag behind the stored records."""
+    with reading(runtime.engine) as conn:
+        return _is_dirty(conn, runtime)
+
+
+class _Look:
+    """One look at the tables."""
+
+    def __init__(self, conn: Connection, runtime: Runtime) -> None:
+        self._conn = conn
+        self._runtime = runtime
+        self._now = database_now(conn)
+        self._zone = runtime.company.timezone
+        self._held = {lease.name for lease in leases.every(conn) if lease.is_held}
+        self._checkpoints = {(one.connection, one.stream): one for one in checkpoints.every(conn)}
+        self._paused = {
+            name
+            for name in runtime.config.connections
+            if checkpoints.paused(conn, name) is not None
+        }
+
+    # ------------------------------------------------------------ pulls
+
+    def pulls(self) -> Iterator[Step]:
+        """Streams to pull, in the order of their connection."""
+        for connection in self._runtime.config.connections:
+            if connection in self._paused:
+                continue
+            for stream in stream_names(self._runtime, connection):
+                if f"pull:{connection}.{stream}" in self._held:
+                    continue
+                checkpoint = self._checkpoints.get(
+                    (connection, stream), Checkpoint(connection=connection, stream=stream)
+                )
+                if self._is_refresh_due(checkpoint):
+                    yield Step(Kind.PULL, connection, stream, is_full=True)
+                elif self._is_pull_due(checkpoint):
+                    yield Step(Kind.PULL, connection, stream)
+
+    def _is_pull_due(self, checkpoint: Checkpoint) -> bool:
+        if checkpoint.last_attempt is None or checkpoint.state == State.RUNNING:
+            # Never pulled, or its process ended before it did.
+            return True
+        every = self._runtime.config.connections[checkpoint.connection].every
+        firing = next_firing(every, checkpoint.last_attempt, self._zone)
+        if checkpoint.state == State.FAILED:
+            firing = min(firing, checkpoint.last_attempt + LONGEST_RETRY)
+        return firing <= self._now
+
+    def _is_refresh_due(self, checkpoint: Checkpoint) -> bool:
+        """Whether everything should be read again; a full pull under way goes on instead."""
+        is_refused = checkpoint.state == checkpoints.WAITING
+        is_under_way = checkpoint.is_full_pull_running and not is_refused
+        if checkpoint.last_full is None or is_under_way:
+            return False
+        every = self._runtime.config.connections[checkpoint.connection].full_refresh
+        if next_firing(every, checkpoint.last_full, self._zone) > self._now:
+            return False
+        return checkpoint.state != State.FAILED or self._is_pull_due(checkpoint)
+
+    # ------------------------------------------------------------ computation
+
+    def computation(self) -> Iterator[Step]:
+        """One step when values lag behind, but not while a first load keeps everything moving."""
+        if (
+            "compute" not in self._held
+            and not self._is_loading()
+            and _is_dirty(self._conn, self._runtime)
+        ):
+            yield Step(Kind.COMPUTE)
+
+    def _is_loading(self) -> bool:
+        return any(
+            one.complete_until is None
+            and one.state == State.RUNNING
+            and one.connection in self._runtime.config.connections
+            and one.connection not in self._paused
+            for one in self._checkpoints.values()
+        )
+
+    # ------------------------------------------------------------ write-backs
+
+    def pushes(self) -> Iterator[Step]:
+        """Write-backs to run."""
+        latest = self._latest_pushes()
+        for name, section in self._runtime.config.writebacks.items():
+            connection = section.connection
+            busy = {f"push:{name}", f"push-org:{connection}"} & self._held
+            if busy or connection in self._paused or not self._is_read(connection):
+                continue
+            if self._is_push_due(section.every, latest.get(name)):
+                yield Step(Kind.PUSH, connection, writeback=name)
+
+    def _is_push_due(self, every: Interval | Cron, latest: _Push | None) -> bool:
+        if latest is None:
+            begun = self._first_start()
+            if isinstance(every, Interval) or begun is None:
+                return begun is not None
+            return next_firing(every, begun, self._zone) <= self._now
+        if latest.state in {State.RUNNING, State.INTERRUPTED}:
+            return True
+        firing = next_firing(every, latest.started, self._zone)
+        if latest.state in {State.FAILED, State.PAUSED}:
+            firing = min(firing, latest.started + LONGEST_RETRY)
+        return firing <= self._now
+
+    def _is_read(self, connection: str) -> bool:
+        """Whether everything of a connection has been read once, and counted."""
+        is_complete = all(
+            (one := self._checkpoints.get((connection, stream))) is not None
+            and one.complete_until is not None
+            for stream in stream_names(self._runtime, connection)
+        )
+        return is_complete and not stale_families(self._conn, self._runtime.catalog)
+
+    def _latest_pushes(self) -> dict[str, _Push]:
+        newest = (
+            select(RUNS.c.writeback, func.max(RUNS.c.run).label("run"))
+            .where(RUNS.c.kind == Kind.PUSH, RUNS.c.writeback.is_not(None))
+            .group_by(RUNS.c.writeback)
+            .subquery()
+        )
+        query = select(RUNS.c.writeback, RUNS.c.started, RUNS.c.state).join(
+            newest, RUNS.c.run == newest.c.run
+        )
+        return {row.writeback: _Push(row.started, row.state) for row in self._conn.execute(query)}
+
+    def _first_start(self) -> datetime | None:
+        return self._conn.execute(select(func.min(RUNS.c.started))).scalar_one_or_none()
+
+
+def _is_dirty(conn: Connection, runtime: Runtime) -> bool:
+    is_dirty = conn.execute(select(DIRTY_KEYS.c.family).limit(1)).first() is not None
+    return is_dirty or bool(stale_families(conn, runtime.catalog))

@@ -1,0 +1,119 @@
+"""Celery tasks: each takes names, does one step of the pipeline, may come twice, and ends."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+from celery import signals
+from kombu.exceptions import OperationalError
+
+from store.errors import StoreError
+from worker.app import COMPUTE, MAIN_QUEUE, PULL, PUSH, SWEEP, app, config, queue_of
+from worker.passes import perform
+from worker.results import Kind, RunResult
+from worker.runtime import Runtime, open_runtime
+from worker.schedule import Step, due
+
+ROWS_A_TASK: Final = 100_000
+"""A longer pull goes on in another task: none comes near the broker's visibility timeout."""
+
+_EXPIRES_SECONDS: Final = 30
+"""A message that nobody took by then is dropped; the bell has rung again."""
+
+
+@functools.cache
+def _runtime() -> Runtime:
+    """This child's own connections, opened after the fork."""
+    return open_runtime(config)
+
+
+@signals.worker_process_shutdown.connect
+def _close(**_: object) -> None:
+    if _runtime.cache_info().currsize:
+        _runtime().close()
+
+
+@app.task(name=SWEEP)
+def sweep() -> None:
+    """Look at the tables and ring for everything that is due."""
+    _calmly(lambda: [send(step) for step in due(_runtime())])
+
+
+@app.task(name=PULL)
+def pull_stream(connection: str, stream: str) -> None:
+    """Pull a stream, if it is still due."""
+    _if_due(Step(Kind.PULL, connection, stream))
+
+
+@app.task(name=COMPUTE)
+def compute() -> None:
+    """Compute, if something is still dirty."""
+    _if_due(Step(Kind.COMPUTE))
+
+
+@app.task(name=PUSH)
+def push_writeback(writeback: str) -> None:
+    """Run a write-back, if it is still due."""
+    section = config.writebacks.get(writeback)
+    if section is not None:
+        _if_due(Step(Kind.PUSH, section.connection, writeback=writeback))
+
+
+def send(step: Step) -> None:
+    """Ring for one step."""
+    names, task = _message(step)
+    queue = MAIN_QUEUE if step.connection is None else queue_of(step.connection)
+    try:
+        app.send_task(task, args=names, queue=queue, expires=_EXPIRES_SECONDS)
+    except OperationalError as error:
+        log = structlog.get_logger("kpisync.sweep")
+        log.warning("the broker is away; ringing again later", reason=str(error))
+
+
+def _message(step: Step) -> tuple[list[str | None], str]:
+    match step.kind:
+        case Kind.PULL:
+            return [step.connection, step.stream], PULL
+        case Kind.PUSH:
+            return [step.writeback], PUSH
+        case _:
+            return [], COMPUTE
+
+
+def _if_due(wanted: Step) -> None:
+    """Do a step unless somebody has done it since the bell rang."""
+    _calmly(lambda: _perform(wanted))
+
+
+def _perform(wanted: Step) -> RunResult | None:
+    runtime = _runtime()
+    for step in due(runtime):
+        if _is_same(step, wanted):
+            result = perform(runtime, step, max_rows=ROWS_A_TASK)
+            if result.is_unfinished:
+                send(step)
+            elif step.kind is Kind.PULL and result.stored:
+                # Not waiting for the next ring keeps KPIs fresh by seconds.
+                send(Step(Kind.COMPUTE))
+            return result
+    return None
+
+
+def _is_same(step: Step, wanted: Step) -> bool:
+    return (step.kind, step.connection, step.stream, step.writeback) == (
+        wanted.kind,
+        wanted.connection,
+        wanted.stream,
+        wanted.writeback,
+    )
+
+
+def _calmly(work: Callable[[], object]) -> None:
+    """A database that is away ends the task, not the worker; the next ring finds the work."""
+    try:
+        work()
+    except StoreError as error:
+        structlog.get_logger("kpisync.task").warning("the step was put off", reason=str(error))
