@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
-from types import MappingProxyType
 from typing import Final, TypeAlias
 
 from metrics.dimensions import Grouping
@@ -148,10 +147,6 @@ class Kpi:
         return self.denominator is None
 
 
-NO_GROUPINGS: Final[Mapping[str, tuple[Grouping, ...]]] = MappingProxyType({})
-NO_RATES: Final[Mapping[str, Decimal]] = MappingProxyType({})
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KpiSettings:
     """What the configuration says of KPIs."""
@@ -161,11 +156,11 @@ class KpiSettings:
     """Packs, or single KPIs by name."""
     skip: tuple[str, ...] = ()
     periods: tuple[str, ...] = ("month", "quarter", "year")
-    by: Mapping[str, tuple[Grouping, ...]] = NO_GROUPINGS
+    by: Mapping[str, tuple[Grouping, ...]] = field(default_factory=dict)
     """KPI -> its groupings instead of the default ones; the total is always there."""
-    implied: Mapping[str, tuple[Grouping, ...]] = NO_GROUPINGS
+    implied: Mapping[str, tuple[Grouping, ...]] = field(default_factory=dict)
     """KPI -> groupings that something else needs (a write-back), beside whichever are configured."""
-    rates: Mapping[str, Decimal] = NO_RATES
+    rates: Mapping[str, Decimal] = field(default_factory=dict)
     """Currency -> units of the company's currency for one of its units."""
     match_owners_by_email: bool = False
     week_starts: int = 0

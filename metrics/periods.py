@@ -68,7 +68,9 @@ class Calendar:
         if self.week_starts not in range(7):
             raise ValueError(f"a week starts on a weekday 0..6, not {self.week_starts}")
         if self.fiscal_year_starts not in range(1, 13):
-            raise ValueError(f"a fiscal year starts in a month 1..12, not {self.fiscal_year_starts}")
+            raise ValueError(
+                f"a fiscal year starts in a month 1..12, not {self.fiscal_year_starts}"
+            )
 
 
 @dataclass(frozen=True, slots=True)

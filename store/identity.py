@@ -153,9 +153,7 @@ def _standing_for(conn: Connection, canonicals: Collection[Key | None]) -> set[K
         query = (
             select(IDENTITY.c.ref)
             .join(ACCOUNTS, ACCOUNTS.c.ref == IDENTITY.c.ref)
-            .where(
-                of_accounts, IDENTITY.c.canonical.is_(None), ACCOUNTS.c.merged_into.is_not(None)
-            )
+            .where(of_accounts, IDENTITY.c.canonical.is_(None), ACCOUNTS.c.merged_into.is_not(None))
         )
         found.update(conn.execute(query).scalars())
     return found
@@ -226,7 +224,9 @@ def _owners_resolved(
     owners: Mapping[Key, _OwnerState], *, match_by_email: bool
 ) -> dict[Key, Key | None]:
     """Owner -> for whom it stands, where that is somebody else. A departed owner stays itself."""
-    chains = {ref: _State(deleted=False, merged_into=state.merged_into) for ref, state in owners.items()}
+    chains = {
+        ref: _State(deleted=False, merged_into=state.merged_into) for ref, state in owners.items()
+    }
     ends = {ref: _end_of_chain(ref, chains) or ref for ref in owners}
     by_email: dict[str, list[Key]] = defaultdict(list)
     for ref in sorted(set(ends.values()) & owners.keys()):

@@ -125,9 +125,7 @@ class Catalog:
 
     def kinds_published(self, family: str, dimension: str) -> tuple[Kind, ...]:
         """The kinds of periods for which a family's cells of one dimension give values."""
-        return tuple(
-            kind for kind in Kind if (family, kind, dimension) in self._published
-        )
+        return tuple(kind for kind in Kind if (family, kind, dimension) in self._published)
 
     @cached_property
     def fingerprints(self) -> Mapping[str, str]:
@@ -162,7 +160,10 @@ class Catalog:
                     kpi.formula,
                     str(kpi.unit),
                     [
-                        (str(kind), [name_of(grouping) for grouping in self.groupings_of(kpi, kind)])
+                        (
+                            str(kind),
+                            [name_of(grouping) for grouping in self.groupings_of(kpi, kind)],
+                        )
                         for kind in self.kinds_of(kpi)
                     ],
                 )
@@ -234,9 +235,7 @@ def _used(name: str, known: Mapping[str, Kpi]) -> Iterable[Kpi]:
     return PACKS[name] if name in PACKS else [_known("kpis.use", name, known, also=PACKS)]
 
 
-def _known(
-    place: str, name: str, known: Mapping[str, Kpi], *, also: Iterable[str] = ()
-) -> Kpi:
+def _known(place: str, name: str, known: Mapping[str, Kpi], *, also: Iterable[str] = ()) -> Kpi:
     if name in known:
         return known[name]
     near = get_close_matches(name, [*known, *also], n=1)

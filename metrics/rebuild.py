@@ -1,0 +1,45 @@
+"""Building cells from all stored records: the same statements as an increment, without a limit."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from sqlalchemy import Connection, delete, insert
+
+from metrics import local_days
+from metrics.catalog import Catalog
+from metrics.contributions import CELL_COLUMNS, cells_of, everything
+from store import identity, kpis
+from store.tables import CELLS
+
+
+def stale_families(conn: Connection, catalog: Catalog) -> tuple[str, ...]:
+    """Families whose cells are missing, or were built with other definitions or settings."""
+    built = kpis.fingerprints(conn)
+    return tuple(name for name, wanted in catalog.fingerprints.items() if built.get(name) != wanted)
+
+
+def rebuild(conn: Connection, catalog: Catalog, families: Collection[str] | None = None) -> None:
+    """Build the cells of families from the stored records and mark all their values dirty.
+
+    Args:
+        conn: in `store.engine.writing`.
+        catalog: which cells are wanted.
+        families: names of families; None: all of the catalogue.
+
+    Raises:
+        StoreError: the settings do not fit the stored records.
+    """
+    company = catalog.company
+    local_days.renew(conn, company)
+    identity.rebuild(conn, match_owners_by_email=catalog.settings.match_owners_by_email)
+    unneeded = kpis.fingerprints(conn).keys() - catalog.families.keys() - kpis.BOOKKEEPING
+    kpis.drop_families(conn, unneeded)
+    facts = everything(company.currency)
+    calendar = catalog.settings.calendar
+    for name in sorted(catalog.families if families is None else families):
+        conn.execute(delete(CELLS).where(CELLS.c.family == name))
+        cells = cells_of(catalog.families[name], catalog.groupings[name], facts, calendar)
+        conn.execute(insert(CELLS).from_select(CELL_COLUMNS, cells))
+        kpis.save_fingerprint(conn, name, catalog.fingerprints[name])
+        kpis.note_whole_family(conn, name)

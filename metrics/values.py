@@ -1,0 +1,454 @@
+"""Published values: what the cells mean, computed for dirty keys only, in Decimal.
+
+Sums are exact; the one division of a value comes last and is rounded half-up to 28 digits.
+A value is written only when something in it changed; what was believed before stays readable.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import ROUND_HALF_UP, Context, Decimal
+from itertools import groupby
+from operator import attrgetter
+from typing import Any, Final
+
+from sqlalchemy import BigInteger, Connection, Row, Select, and_, cast, func, select
+
+from metrics import labels, period_sql
+from metrics.catalog import Catalog
+from metrics.definition import Family, Kpi, Part, Sum, Term, Unit
+from metrics.dimensions import grouping_named, name_of
+from metrics.periods import FIRST_DAY, LAST_DAY, Kind, kind_of, period_of
+from metrics.rebuild import stale_families
+from store import kpis as stored
+from store.kpis import Content, Current, DirtyKey, KpiValue, NewValue, Place
+from store.money import minor_units
+from store.tables import CELLS, MEASURES, NO_DAY
+
+__all__ = ["DIGITS", "KpiValue", "Published", "current", "publish"]
+
+DIGITS: Final = Context(prec=28, rounding=ROUND_HALF_UP)
+"""Precision and rounding of every published value."""
+
+_EXACT: Final = Context(prec=120)
+_MILLION: Final = 6
+_NOTHING: Final = Decimal(0)
+
+PUBLICATION: Final = "publication"
+"""The bookkeeping entry that says with which settings values were published."""
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What one step of publication did."""
+
+    changed: int
+    """Values that were written, emptied or ended."""
+    unchanged: int
+    """Values that were computed and found as they were."""
+    remaining: int
+    """Dirty keys that are left; the caller goes on until there are none."""
+
+
+# ---------------------------------------------------------------- publishing
+
+
+def publish(
+    conn: Connection,
+    catalog: Catalog,
+    *,
+    run: str | None,
+    as_of: datetime,
+    limit: int | None = None,
+) -> Published:
+    """Bring the values above some dirty keys up to date.
+
+    Args:
+        conn: in `store.engine.writing`.
+        catalog: what is published.
+        run: the run that does it.
+        as_of: the instant from which on new values are believed.
+        limit: how many dirty keys to take; None: all.
+    """
+    ended = _end_unconfigured(conn, catalog, as_of)
+    stale = set(stale_families(conn, catalog))
+    families = {name: family for name, family in catalog.families.items() if name not in stale}
+    stored.spread_whole_families(
+        conn, {name: [kpi.name for kpi in _kpis_above(catalog, name)] for name in families}
+    )
+    taken = stored.take_dirty_keys(conn, [*families, stored.LABELS], limit)
+    publication = _Publication(conn, catalog)
+    publication.collect(taken, families)
+    stored.write_values(conn, publication.new, run=run, as_of=as_of)
+    labels.renew(conn, catalog, [key for key in taken if key.family == stored.LABELS])
+    stored.settle_taken_keys(conn)
+    return Published(
+        changed=len(publication.new) + ended,
+        unchanged=publication.unchanged,
+        remaining=stored.count_dirty_keys(conn, [*families, stored.LABELS]),
+    )
+
+
+def _kpis_above(catalog: Catalog, family: str) -> list[Kpi]:
+    found = {
+        kpi.name: kpi
+        for grouping in catalog.groupings[family]
+        for kind in catalog.kinds_published(family, name_of(grouping))
+        for kpi in catalog.published(family, kind, name_of(grouping))
+    }
+    return list(found.values())
+
+
+def _end_unconfigured(conn: Connection, catalog: Catalog, as_of: datetime) -> int:
+    """When the settings changed: end what is no longer asked for, and compute all the rest."""
+    if stored.fingerprints(conn).get(PUBLICATION) == catalog.publication_fingerprint:
+        return 0
+    wanted = {
+        (kpi.name, kind, name_of(grouping))
+        for kpi in catalog.kpis
+        for kind in catalog.kinds_of(kpi)
+        for grouping in catalog.groupings_of(kpi, kind)
+    }
+    unwanted = [
+        (kpi, dimension, period)
+        for kpi, dimension, period in stored.kinds_of_current_values(conn)
+        if (kpi, kind_of(period), dimension) not in wanted
+    ]
+    ended = stored.close_values(conn, unwanted, as_of)
+    for family in catalog.families:
+        stored.note_whole_family(conn, family)
+    stored.save_fingerprint(conn, PUBLICATION, catalog.publication_fingerprint)
+    return ended
+
+
+# ---------------------------------------------------------------- one step
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """A group and the periods of one kind that are to be computed."""
+
+    dimension: str
+    key: str
+    start: int
+    stop: int
+    period: str | None
+    """None: all of them."""
+
+
+class _Publication:
+    """Gathers the values of one step that changed."""
+
+    def __init__(self, conn: Connection, catalog: Catalog) -> None:
+        self.new: list[NewValue] = []
+        self.unchanged = 0
+        self._conn = conn
+        self._catalog = catalog
+        self._labels = labels.Labels(conn)
+        self._has_values = stored.has_values(conn)
+        self._currency = catalog.company.currency
+
+    def collect(self, taken: Sequence[DirtyKey], families: Mapping[str, Family]) -> None:
+        """Compute every value above dirty keys, family by family."""
+        self._labels.load((key.dimension, key.key) for key in taken if key.family in families)
+        for name, keys in groupby(taken, key=attrgetter("family")):
+            if name in families:
+                self._collect_family(families[name], list(keys))
+
+    def _collect_family(self, family: Family, keys: Sequence[DirtyKey]) -> None:
+        by_kind: dict[Kind, dict[_Group, None]] = defaultdict(dict)
+        for key in keys:
+            for kind in self._catalog.kinds_published(family.name, key.dimension):
+                group = self._group(key, kind)
+                if group is not None:
+                    by_kind[kind][group] = None
+        for kind, groups in by_kind.items():
+            self._collect_kind(family, kind, list(groups))
+
+    def _group(self, key: DirtyKey, kind: Kind) -> _Group | None:
+        is_all = kind in (Kind.ALL, Kind.NOW)
+        if is_all:
+            return _Group(key.dimension, key.key, NO_DAY, LAST_DAY, str(kind))
+        if key.day == stored.WHOLE_GROUP:
+            return _Group(key.dimension, key.key, FIRST_DAY, LAST_DAY, None)
+        if key.day == NO_DAY:
+            return None  # an unknown day lies in no period but "all"
+        period = period_of(self._catalog.settings.calendar, kind, key.day)
+        return _Group(key.dimension, key.key, period.start, period.stop, period.label)
+
+    def _collect_kind(self, family: Family, kind: Kind, groups: Sequence[_Group]) -> None:
+        stored.set_places(
+            self._conn,
+            [
+                (group.dimension, group.key, group.period, group.start, group.stop)
+                for group in groups
+            ],
+        )
+        kpis = {
+            dimension: self._catalog.published(family.name, kind, dimension)
+            for dimension in {group.dimension for group in groups}
+        }
+        names = sorted({kpi.name for published in kpis.values() for kpi in published})
+        before = self._before(kind, names)
+        formulas = _Formulas(family, self._catalog, [self._catalog.kpi(name) for name in names])
+        computed: set[tuple[str, str, str]] = set()
+        for dimension, key, period, tally in self._tallies(family, kind, formulas):
+            computed.add((dimension, key, period))
+            for kpi in kpis[dimension]:
+                place = Place(kpi.name, dimension, key, period)
+                self._compare(place, formulas.content(kpi, tally), before.get(place))
+        for place, replaced in before.items():
+            if place[1:] not in computed and self._is_published(kpis, place):
+                self._compare(place, formulas.content(self._catalog.kpi(place.kpi), None), replaced)
+
+    @staticmethod
+    def _is_published(kpis: Mapping[str, Sequence[Kpi]], place: Place) -> bool:
+        return any(kpi.name == place.kpi for kpi in kpis.get(place.dimension, ()))
+
+    def _before(self, kind: Kind, names: Sequence[str]) -> dict[Place, Current]:
+        if not self._has_values:
+            return {}
+        found = stored.current_at_places(self._conn, names)
+        return {place: value for place, value in found.items() if kind_of(place.period) is kind}
+
+    def _tallies(
+        self, family: Family, kind: Kind, formulas: _Formulas
+    ) -> Iterator[tuple[str, str, str, list[Any]]]:
+        calendar = self._catalog.settings.calendar
+        rows = self._conn.execute(_sums(self._catalog, family, kind))
+        tallies: dict[tuple[str, str, int], list[Any]] = {}
+        for row in rows:
+            place = (row[0], row[1], row[2])
+            tally = tallies.get(place)
+            if tally is None:
+                tallies[place] = tally = formulas.empty()
+            formulas.add(tally, row)
+        for (dimension, key, start), tally in tallies.items():
+            yield dimension, key, period_of(calendar, kind, start).label, tally
+
+    def _compare(self, place: Place, content: Content | None, before: Current | None) -> None:
+        if content is None:
+            if before is None:
+                return
+            content = _emptied(self._catalog.kpi(place.kpi), self._currency)
+        if before is not None and before.content == content:
+            self.unchanged += 1
+            return
+        label = self._labels.of(place.dimension, place.key)
+        self.new.append(NewValue(place, content, label, before))
+
+
+def _sums(catalog: Catalog, family: Family, kind: Kind) -> Select[Any]:
+    """The family's sums in the groups and periods of `PLACES`: one row for each currency."""
+    places = stored.PLACES
+    start = (
+        cast(0, BigInteger)
+        if kind in (Kind.ALL, Kind.NOW)
+        else period_sql.start_of(catalog.settings.calendar, kind, CELLS.c.day)
+    ).label("start")
+    apart = [places.c.dimension, places.c.key, start, CELLS.c.currency]
+    if family.has_buckets:
+        apart.append(CELLS.c.bucket)
+    is_in_place = and_(
+        CELLS.c.family == family.name,
+        CELLS.c.dimension == places.c.dimension,
+        CELLS.c.key == places.c.key,
+        CELLS.c.day >= places.c.start,
+        CELLS.c.day < places.c.stop,
+    )
+    bucket = CELLS.c.bucket if family.has_buckets else cast(0, BigInteger)
+    sums = [cast(func.sum(CELLS.c[name]), BigInteger) for name in MEASURES[: len(family.measures)]]
+    return (
+        select(*apart[:4], bucket.label("bucket"), *sums)
+        .join_from(places, CELLS, is_in_place)
+        .group_by(*apart)
+    )
+
+
+def _emptied(kpi: Kpi, currency: str) -> Content:
+    """What becomes of a value whose records are all gone."""
+    return Content(
+        value=_NOTHING if kpi.empties_to_zero else None,
+        numerator=_NOTHING,
+        denominator=None if kpi.empties_to_zero else _NOTHING,
+        n=0,
+        left_out="{}",
+        unit=str(kpi.unit),
+        currency=currency if kpi.unit is Unit.MONEY else None,
+        definition=kpi.formula,
+    )
+
+
+# ---------------------------------------------------------------- formulas
+
+
+@dataclass(frozen=True, slots=True)
+class _Positions:
+    """A KPI's terms as positions in a tally."""
+
+    numerator: tuple[int, ...]
+    denominator: tuple[int, ...] | None
+    used: tuple[int, ...]
+    left_out: tuple[tuple[str, tuple[int, ...]], ...]
+
+
+class _Formulas:
+    """Adds the sums of cells up to the terms that the KPIs of a family need.
+
+    A tally is a list of numbers, one for each term: money is Decimal in major units of the
+    company's currency, everything else is int.
+    """
+
+    _FIRST_MEASURE: Final = 5  # after dimension, key, start, currency and bucket
+
+    def __init__(self, family: Family, catalog: Catalog, kpis: Sequence[Kpi]) -> None:
+        terms: dict[Term, int] = {}
+        self._positions = {kpi.name: _positions(kpi, terms) for kpi in kpis}
+        self._terms = [
+            (
+                position,
+                self._FIRST_MEASURE + family.measures.index(term.measure),
+                term.part,
+                term.measure in family.money,
+            )
+            for term, position in terms.items()
+        ]
+        self._has_money = bool(family.money)
+        self._currency = catalog.company.currency
+        self._factors = {
+            currency: rate.scaleb(-minor_units(currency), _EXACT)
+            for currency, rate in ({**catalog.settings.rates, self._currency: Decimal(1)}).items()
+        }
+
+    def empty(self) -> list[Any]:
+        """A tally of nothing."""
+        return [0] * len(self._terms)
+
+    def add(self, tally: list[Any], row: Row[Any]) -> None:
+        """Add the sums of one currency (and bucket)."""
+        if not self._has_money:
+            for position, column, _, _ in self._terms:
+                tally[position] += row[column]
+            return
+        currency, bucket = row[3], row[4]
+        factor = self._factors.get(currency)
+        parts = _parts(currency, factor, bucket)
+        for position, column, part, is_money in self._terms:
+            if is_money:
+                if factor is None or (part is Part.WEIGHTED and bucket < 0):
+                    continue
+                amount = _EXACT.multiply(Decimal(row[column]), factor)
+                if part is Part.WEIGHTED:
+                    amount = _EXACT.multiply(amount, Decimal(bucket)).scaleb(-_MILLION, _EXACT)
+                tally[position] = _EXACT.add(amount, tally[position])
+            elif part in parts:
+                tally[position] += row[column]
+
+    def content(self, kpi: Kpi, tally: list[Any] | None) -> Content | None:
+        """The value of a KPI over a tally; None where it has no records, used or left out."""
+        if tally is None:
+            return None
+        positions = self._positions[kpi.name]
+        n = _added(tally, positions.used)
+        left_out = {
+            reason: count for reason, terms in positions.left_out if (count := _added(tally, terms))
+        }
+        if not n and not left_out:
+            return None
+        numerator = Decimal(_added(tally, positions.numerator))
+        denominator = None
+        value: Decimal | None
+        if positions.denominator is None:
+            value = _divided(numerator, Decimal(kpi.divisor))
+        else:
+            denominator = Decimal(_added(tally, positions.denominator))
+            value = (
+                DIGITS.divide(numerator, _EXACT.multiply(denominator, Decimal(kpi.divisor)))
+                if denominator
+                else None
+            )
+        return Content(
+            value=value,
+            numerator=_divided(numerator, Decimal(kpi.divisor)),
+            denominator=denominator,
+            n=n,
+            left_out=json.dumps(left_out, sort_keys=True) if left_out else "{}",
+            unit=kpi.unit.value,
+            currency=self._currency if kpi.unit is Unit.MONEY else None,
+            definition=kpi.formula,
+        )
+
+
+def _positions(kpi: Kpi, terms: dict[Term, int]) -> _Positions:
+    def of(wanted: Sum) -> tuple[int, ...]:
+        return tuple(terms.setdefault(term, len(terms)) for term in wanted)
+
+    return _Positions(
+        numerator=of(kpi.numerator),
+        denominator=None if kpi.denominator is None else of(kpi.denominator),
+        used=of(kpi.used),
+        left_out=tuple((reason, of(wanted)) for reason, wanted in sorted(kpi.left_out.items())),
+    )
+
+
+def _parts(currency: str, factor: Decimal | None, bucket: int) -> frozenset[Part]:
+    """The parts to which the records of a cell belong."""
+    if not currency:
+        return _UNKNOWN_AMOUNT
+    if factor is None:
+        return _UNKNOWN_RATE
+    return _WEIGHABLE if bucket >= 0 else _NOT_WEIGHABLE
+
+
+_UNKNOWN_AMOUNT: Final = frozenset({Part.ALL, Part.NO_AMOUNT})
+_UNKNOWN_RATE: Final = frozenset({Part.ALL, Part.NO_RATE})
+_WEIGHABLE: Final = frozenset({Part.ALL, Part.PRICED, Part.WEIGHABLE})
+_NOT_WEIGHABLE: Final = frozenset({Part.ALL, Part.PRICED, Part.NO_WEIGHT})
+
+
+def _added(tally: Sequence[Any], positions: Iterable[int]) -> Any:
+    total: Any = 0
+    for position in positions:
+        number = tally[position]
+        total = _EXACT.add(number, total) if isinstance(number, Decimal) else total + number
+    return total
+
+
+def _divided(number: Decimal, divisor: Decimal) -> Decimal:
+    return DIGITS.plus(number) if divisor == 1 else DIGITS.divide(number, divisor)
+
+
+# ---------------------------------------------------------------- reading
+
+
+def current(
+    conn: Connection,
+    catalog: Catalog,
+    *,
+    kpi: str | None = None,
+    period: str | None = None,
+    dimension: str | None = None,
+) -> list[KpiValue]:
+    """The values that are believed now, sorted by (KPI, period, dimension, key).
+
+    Args:
+        conn: in any transaction.
+        catalog: whose KPIs.
+        kpi: only this one.
+        period: a label (``2017-Q1``, ``all``) or a kind (``quarter``: every quarter).
+        dimension: ``all`` for totals, ``owner``, ``owner,region`` ...
+    """
+    names = [kept.name for kept in catalog.kpis if kpi in (None, kept.name)]
+    if period in catalog.kinds:
+        values = stored.current_values(conn, kpis=names, dimension=dimension)
+        return [value for value in values if kind_of(value.period) == period]
+    return stored.current_values(conn, kpis=names, period=period, dimension=dimension)
+
+
+def grouping_of(value: KpiValue) -> tuple[str, ...]:
+    """The dimensions a value is grouped by."""
+    return grouping_named(value.dimension)

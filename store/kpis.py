@@ -1,0 +1,515 @@
+"""What is remembered of KPIs beside their cells: fingerprints, dirty keys, published values."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from itertools import islice
+from typing import Any, Final, NamedTuple
+
+import psycopg
+from sqlalchemy import (
+    Column,
+    Connection,
+    Integer,
+    MetaData,
+    Row,
+    Select,
+    Text,
+    and_,
+    bindparam,
+    case,
+    delete,
+    func,
+    insert,
+    literal,
+    select,
+    tuple_,
+    union,
+    update,
+)
+
+from store import temporary
+from store.engine import database_now, is_postgresql
+from store.tables import CELLS, DIRTY_KEYS, FAMILIES, KEY, KPI_VALUES
+
+WHOLE_FAMILY: Final = ""
+"""The dimension of a dirty key that means every value above the family."""
+
+WHOLE_GROUP: Final = -2_000_000_001
+"""The day of a dirty key that means every period of the group."""
+
+LABELS: Final = "label"
+"""The family of dirty keys that mean: this record has another name."""
+
+BOOKKEEPING: Final = frozenset({"publication", "local_days"})
+"""Names in the table of families that stand for no cells."""
+
+
+_METADATA: Final = MetaData()
+
+_TAKEN: Final = temporary.table(
+    "taken_keys", _METADATA, *(Column(c.name, c.type) for c in DIRTY_KEYS.columns)
+)
+
+PLACES: Final = temporary.table(
+    "value_places",
+    _METADATA,
+    Column("dimension", Text, nullable=False),
+    Column("key", KEY, nullable=False),
+    # Null: every period of the group.
+    Column("period", Text),
+    Column("start", Integer, nullable=False),
+    Column("stop", Integer, nullable=False),
+)
+"""Groups and periods whose values are being computed."""
+
+
+class DirtyKey(NamedTuple):
+    """A cell that moved since the values above it were published."""
+
+    family: str
+    dimension: str
+    key: str
+    day: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KpiValue:
+    """One published value, as other programs see it."""
+
+    kpi: str
+    period: str
+    dimension: str
+    key: str
+    label: str | None
+    value: Decimal | None
+    """In `unit`; None: there is no value."""
+    numerator: Decimal | None
+    denominator: Decimal | None
+    """None of counts and sums."""
+    n: int
+    """Records used."""
+    left_out: Mapping[str, int]
+    """Reason -> records left out."""
+    unit: str
+    currency: str | None
+    as_of: datetime
+    definition: str
+    """Name and formula version: ``win_rate@1``."""
+
+    def to_json(self) -> dict[str, object]:
+        """The row as in `kpi values --json`: numbers at full precision, as strings."""
+        return {
+            "kpi": self.kpi,
+            "period": self.period,
+            "dimension": self.dimension,
+            "key": self.key,
+            "label": self.label,
+            "value": plain(self.value),
+            "numerator": plain(self.numerator),
+            "denominator": plain(self.denominator),
+            "n": self.n,
+            "left_out": dict(self.left_out),
+            "unit": self.unit,
+            "currency": self.currency,
+            "as_of": self.as_of.astimezone(UTC).isoformat().replace("+00:00", "Z"),
+            "definition": self.definition,
+        }
+
+
+def plain(number: Decimal | None) -> str | None:
+    """A number as text without exponent and without trailing zeros, the same on both stores."""
+    if number is None:
+        return None
+    text = format(number, "f")
+    if "." in text:
+        text = text.rstrip("0").rstrip(".")
+    return "0" if text == "-0" else text
+
+
+# ---------------------------------------------------------------- fingerprints
+
+
+def fingerprints(conn: Connection) -> dict[str, str]:
+    """What the cells of each family, and the bookkeeping entries, were built with."""
+    return {row.family: row.fingerprint for row in conn.execute(select(FAMILIES))}
+
+
+def save_fingerprint(conn: Connection, family: str, fingerprint: str) -> None:
+    """Remember what a family was built with, now."""
+    forget_fingerprints(conn, [family])
+    row = {"family": family, "fingerprint": fingerprint, "built_at": database_now(conn)}
+    conn.execute(insert(FAMILIES), row)
+
+
+def forget_fingerprints(conn: Connection, families: Collection[str]) -> None:
+    """The cells of these families are stale from now on."""
+    if families:
+        conn.execute(delete(FAMILIES).where(FAMILIES.c.family.in_(sorted(families))))
+
+
+# ---------------------------------------------------------------- dirty keys
+
+
+def note_whole_family(conn: Connection, family: str) -> None:
+    """Every value above a family is to be computed again."""
+    conn.execute(delete(DIRTY_KEYS).where(DIRTY_KEYS.c.family == family))
+    conn.execute(insert(DIRTY_KEYS), DirtyKey(family, WHOLE_FAMILY, "", 0)._asdict())
+
+
+def spread_whole_families(conn: Connection, kpis_of: Mapping[str, Sequence[str]]) -> None:
+    """Turn each note about a whole family into one about each group that has cells or values.
+
+    Args:
+        conn: in `store.engine.writing`.
+        kpis_of: family -> names of the KPIs above it.
+    """
+    marked = select(DIRTY_KEYS.c.family).where(DIRTY_KEYS.c.dimension == WHOLE_FAMILY)
+    for family in list(conn.execute(marked).scalars()):
+        if family not in kpis_of:
+            continue
+        whole = (literal(WHOLE_GROUP).label("day"),)
+        name = literal(family).label("family")
+        groups = union(
+            select(name, CELLS.c.dimension, CELLS.c.key, *whole).where(CELLS.c.family == family),
+            select(name, KPI_VALUES.c.dimension, KPI_VALUES.c.key, *whole).where(
+                KPI_VALUES.c.kpi.in_(list(kpis_of[family])), KPI_VALUES.c.valid_to.is_(None)
+            ),
+        )
+        conn.execute(delete(DIRTY_KEYS).where(DIRTY_KEYS.c.family == family))
+        conn.execute(insert(DIRTY_KEYS).from_select(list(DirtyKey._fields), groups))
+
+
+def take_dirty_keys(
+    conn: Connection, families: Collection[str], limit: int | None
+) -> list[DirtyKey]:
+    """Dirty keys of these families, sorted by family and group, at most `limit`.
+
+    They are remembered on this connection for `settle_taken_keys`.
+    """
+    temporary.prepare(conn, [_TAKEN])
+    chosen = (
+        select(DIRTY_KEYS)
+        .where(DIRTY_KEYS.c.family.in_(sorted(families)))
+        .order_by(*DIRTY_KEYS.primary_key.columns)
+        .limit(limit)
+    )
+    conn.execute(insert(_TAKEN).from_select(list(DirtyKey._fields), chosen))
+    taken = [DirtyKey(*row) for row in conn.execute(select(_TAKEN))]
+    temporary.analyze(conn, _TAKEN.name, len(taken))
+    return sorted(taken)
+
+
+def settle_taken_keys(conn: Connection) -> None:
+    """Forget the dirty keys that were taken: the values above them are up to date."""
+    places = tuple_(*DIRTY_KEYS.primary_key.columns)
+    conn.execute(delete(DIRTY_KEYS).where(places.in_(select(_TAKEN))))
+
+
+def count_dirty_keys(conn: Connection, families: Collection[str] | None = None) -> int:
+    """How many dirty keys there are (of these families)."""
+    query = select(func.count()).select_from(DIRTY_KEYS)
+    if families is not None:
+        query = query.where(DIRTY_KEYS.c.family.in_(sorted(families)))
+    return conn.execute(query).scalar_one()
+
+
+def drop_families(conn: Connection, families: Collection[str]) -> None:
+    """Remove cells, dirty keys and fingerprints of families that nothing needs any more."""
+    for name in sorted(families):
+        conn.execute(delete(CELLS).where(CELLS.c.family == name))
+        conn.execute(delete(DIRTY_KEYS).where(DIRTY_KEYS.c.family == name))
+    forget_fingerprints(conn, families)
+
+
+# ---------------------------------------------------------------- published values
+
+
+class Content(NamedTuple):
+    """What makes a published value: if any of it changes, the old value is over."""
+
+    value: Decimal | None
+    numerator: Decimal | None
+    denominator: Decimal | None
+    n: int
+    left_out: str
+    """JSON object with sorted keys."""
+    unit: str
+    currency: str | None
+    definition: str
+
+
+class Place(NamedTuple):
+    """Where a value stands."""
+
+    kpi: str
+    dimension: str
+    key: str
+    period: str
+
+
+class Current(NamedTuple):
+    """A value that is believed now."""
+
+    id: int
+    valid_from: datetime
+    label: str | None
+    content: Content
+
+
+class NewValue(NamedTuple):
+    """A value to be believed from now on, instead of the current one, if there is one."""
+
+    place: Place
+    content: Content
+    label: str | None
+    replaces: Current | None
+
+
+_CURRENT: Final = KPI_VALUES.c.valid_to.is_(None)
+_CONTENT_COLUMNS: Final = tuple(KPI_VALUES.c[name] for name in Content._fields)
+_PLACE_COLUMNS: Final = tuple(KPI_VALUES.c[name] for name in Place._fields)
+
+
+def has_values(conn: Connection) -> bool:
+    """Whether any value is believed now."""
+    return conn.execute(select(KPI_VALUES.c.id).where(_CURRENT).limit(1)).first() is not None
+
+
+def set_places(conn: Connection, rows: Sequence[tuple[str, str, str | None, int, int]]) -> None:
+    """Fill the temporary table `PLACES`, in the order of its columns."""
+    temporary.prepare(conn, [PLACES])
+    _load(conn, PLACES.name, tuple(column.name for column in PLACES.columns), rows)
+    temporary.analyze(conn, PLACES.name, len(rows))
+
+
+def current_at_places(conn: Connection, kpis: Sequence[str]) -> dict[Place, Current]:
+    """The current values of these KPIs in the groups and periods of `PLACES`."""
+    found: dict[Place, Current] = {}
+    for is_period in (PLACES.c.period == KPI_VALUES.c.period, PLACES.c.period.is_(None)):
+        query = select(
+            KPI_VALUES.c.id,
+            KPI_VALUES.c.valid_from,
+            KPI_VALUES.c.label,
+            *_PLACE_COLUMNS,
+            *_CONTENT_COLUMNS,
+        ).join_from(
+            PLACES,
+            KPI_VALUES,
+            and_(
+                KPI_VALUES.c.kpi.in_(kpis),
+                KPI_VALUES.c.dimension == PLACES.c.dimension,
+                KPI_VALUES.c.key == PLACES.c.key,
+                is_period,
+                _CURRENT,
+            ),
+        )
+        for row in conn.execute(query):
+            # id, valid_from, label, then the place, then the content
+            place = Place._make(row[3:7])
+            found[place] = Current(row[0], row[1], row[2], Content._make(row[7:]))
+    return found
+
+
+def write_values(
+    conn: Connection, values: Sequence[NewValue], *, run: str | None, as_of: datetime
+) -> None:
+    """Close what these values replace and insert them.
+
+    A value becomes true at `as_of`, but always later than the one it replaces, whatever the
+    clocks say.
+    """
+    closing: dict[datetime, list[int]] = defaultdict(list)
+    rows = []
+    for new in values:
+        since = as_of
+        if new.replaces is not None:
+            since = max(as_of, new.replaces.valid_from + timedelta(microseconds=1))
+            closing[since].append(new.replaces.id)
+        rows.append((*new.place, new.label, *new.content, since, since, run))
+    for since, ids in closing.items():
+        for portion in _portions(ids):
+            conn.execute(
+                update(KPI_VALUES).where(KPI_VALUES.c.id.in_(portion)).values(valid_to=since)
+            )
+    columns = (*Place._fields, "label", *Content._fields, "as_of", "valid_from", "run")
+    _load(conn, KPI_VALUES.name, columns, rows)
+
+
+def close_values(conn: Connection, places: Iterable[tuple[str, str, str]], as_of: datetime) -> int:
+    """End current values without a successor: nobody asks for them any more.
+
+    Args:
+        conn: in `store.engine.writing`.
+        places: (KPI, dimension, period).
+        as_of: when they end.
+
+    Returns:
+        How many ended.
+    """
+    ended = 0
+    is_later = KPI_VALUES.c.valid_from >= as_of
+    for kpi, dimension, period in places:
+        statement = (
+            update(KPI_VALUES)
+            .where(
+                _CURRENT,
+                KPI_VALUES.c.kpi == kpi,
+                KPI_VALUES.c.dimension == dimension,
+                KPI_VALUES.c.period == period,
+            )
+            .values(valid_to=case((is_later, KPI_VALUES.c.valid_from), else_=as_of))
+        )
+        ended += conn.execute(statement).rowcount
+    return ended
+
+
+def kinds_of_current_values(conn: Connection) -> list[tuple[str, str, str]]:
+    """Every (KPI, dimension, period) that has a current value."""
+    query = (
+        select(KPI_VALUES.c.kpi, KPI_VALUES.c.dimension, KPI_VALUES.c.period)
+        .where(_CURRENT)
+        .distinct()
+    )
+    return [(row.kpi, row.dimension, row.period) for row in conn.execute(query)]
+
+
+def current_values(
+    conn: Connection,
+    *,
+    kpis: Sequence[str],
+    period: str | None = None,
+    dimension: str | None = None,
+) -> list[KpiValue]:
+    """Current values, sorted by (KPI, period, dimension, key)."""
+    query: Select[Any] = select(KPI_VALUES).where(_CURRENT, KPI_VALUES.c.kpi.in_(kpis))
+    if period is not None:
+        query = query.where(KPI_VALUES.c.period == period)
+    if dimension is not None:
+        query = query.where(KPI_VALUES.c.dimension == dimension)
+    values = [_value_of(row) for row in conn.execute(query)]
+    # Not by the database, whose order depends on its language.
+    return sorted(values, key=lambda value: (value.kpi, value.period, value.dimension, value.key))
+
+
+def _value_of(row: Row[Any]) -> KpiValue:
+    return KpiValue(
+        kpi=row.kpi,
+        period=row.period,
+        dimension=row.dimension,
+        key=row.key,
+        label=row.label,
+        value=row.value,
+        numerator=row.numerator,
+        denominator=row.denominator,
+        n=row.n,
+        left_out=json.loads(row.left_out),
+        unit=row.unit,
+        currency=row.currency,
+        as_of=row.as_of,
+        definition=row.definition,
+    )
+
+
+# ---------------------------------------------------------------- labels
+
+
+def note_renamed(conn: Connection, dimension: str, renamed: Select[Any]) -> None:
+    """Records have another name: the labels of values above them are to be renewed.
+
+    Args:
+        conn: in `store.engine.writing`.
+        dimension: whose keys these records are.
+        renamed: their keys.
+    """
+    keys = renamed.subquery("renamed")
+    key = keys.c[0]
+    rows = select(literal(LABELS), literal(dimension), key, literal(0)).where(
+        ~select(DIRTY_KEYS.c.key)
+        .where(
+            DIRTY_KEYS.c.family == LABELS,
+            DIRTY_KEYS.c.dimension == dimension,
+            DIRTY_KEYS.c.key == key,
+        )
+        .exists()
+    )
+    conn.execute(insert(DIRTY_KEYS).from_select(list(DirtyKey._fields), rows.distinct()))
+
+
+def set_labels(
+    conn: Connection, kpis: Sequence[str], dimension: str, labels: Mapping[str, str | None]
+) -> None:
+    """Give current values of these groups another label, in place: a name is no value.
+
+    Args:
+        conn: in `store.engine.writing`.
+        kpis: all KPIs that have values.
+        dimension: the whole dimension name.
+        labels: key -> label.
+    """
+    if not labels:
+        return
+    statement = (
+        update(KPI_VALUES)
+        .where(
+            _CURRENT,
+            KPI_VALUES.c.kpi.in_(kpis),
+            KPI_VALUES.c.dimension == dimension,
+            KPI_VALUES.c.key == bindparam("a_key"),
+        )
+        .values(label=bindparam("a_label"))
+    )
+    for key, label in labels.items():
+        conn.execute(statement, {"a_key": key, "a_label": label})
+
+
+def keys_of_dimension(conn: Connection, kpis: Sequence[str], dimension: str) -> list[str]:
+    """The keys under which a dimension has current values."""
+    query = (
+        select(KPI_VALUES.c.key)
+        .where(_CURRENT, KPI_VALUES.c.kpi.in_(kpis), KPI_VALUES.c.dimension == dimension)
+        .distinct()
+    )
+    return sorted(conn.execute(query).scalars())
+
+
+# ---------------------------------------------------------------- many rows at once
+
+
+def _load(
+    conn: Connection, table: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]
+) -> None:
+    """Insert rows past SQLAlchemy, whose bookkeeping costs more than the insert."""
+    if not rows:
+        return
+    names = ", ".join(f'"{column}"' for column in columns)
+    if is_postgresql(conn):
+        driver: psycopg.Connection[Any] = conn.connection.driver_connection  # type: ignore[assignment]  # the pool does not know its driver
+        with driver.cursor() as cursor, cursor.copy(f"COPY {table} ({names}) FROM STDIN") as copy:
+            for row in rows:
+                copy.write_row(row)
+        return
+    places = ", ".join("?" * len(columns))
+    conn.exec_driver_sql(
+        f"INSERT INTO {table} ({names}) VALUES ({places})",  # noqa: S608 - our own names
+        [tuple(map(_for_sqlite, row)) for row in rows],
+    )
+
+
+def _for_sqlite(value: object) -> object:
+    if isinstance(value, Decimal):
+        return plain(value)
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat(timespec="microseconds")
+    return value
+
+
+def _portions(ids: Iterable[int], size: int = 500) -> Iterator[list[int]]:
+    remaining = iter(ids)
+    while portion := list(islice(remaining, size)):
+        yield portion
