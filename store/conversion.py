@@ -8,7 +8,7 @@ computed here, in the company's zone.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
@@ -22,15 +22,13 @@ from sqlalchemy import RowMapping
 from store.canonical import NO_EXTRA, RECORD_TYPES, CanonicalRecord, Company, RecordRef
 from store.errors import RecordRefused
 from store.money import (
-    LARGEST_AMOUNT,
-    USUAL_MINOR_UNITS,
     NotFinite,
     TooLarge,
     from_minor,
-    minor_units,
     scaled,
+    to_minor,
 )
-from store.scalars import decode_fields, encode_fields
+from store.scalars import decode_fields, encode, encode_fields
 from store.tables import RECORD_TABLES
 
 LONGEST_TEXT: Final = 65_536
@@ -71,31 +69,34 @@ Cell = str | int | bool | None
 # ---------------------------------------------------------------- one value
 
 
-class TextCleaner:
-    """Makes text storable and counts how often that changed it."""
+def is_storable(text: str) -> bool:
+    """Whether neither store objects to a text and none of its parts can be too long."""
+    if len(text) > LONGEST_TEXT or "\0" in text:
+        return False
+    return text.isascii() or (len(text) * 4 <= LONGEST_TEXT and _SURROGATES.search(text) is None)
 
-    def __init__(self) -> None:
-        self.cleaned = 0
 
-    def __call__(self, value: str) -> str:
-        """The text without NUL and lone surrogates, at most 64 KiB long."""
-        if value.isascii() and len(value) <= LONGEST_TEXT and "\0" not in value:
-            return value
-        clean = _SURROGATES.sub("\ufffd", value.replace("\0", "\ufffd"))
-        encoded = clean.encode()
-        if len(encoded) > LONGEST_TEXT:
-            room = LONGEST_TEXT - len(CUT.encode())
-            clean = encoded[:room].decode(errors="ignore") + CUT
-        if clean != value:
-            self.cleaned += 1
-        return clean
+def cleaned_text(value: str) -> str:
+    """The text without NUL and lone surrogates (U+FFFD stands for them), at most 64 KiB long."""
+    if is_storable(value):
+        return value
+    clean = _SURROGATES.sub("\ufffd", value.replace("\0", "\ufffd"))
+    encoded = clean.encode()
+    if len(encoded) > LONGEST_TEXT:
+        room = LONGEST_TEXT - len(CUT.encode())
+        clean = encoded[:room].decode(errors="ignore") + CUT
+    return clean
 
 
 def instant_number(value: datetime) -> int:
     """Microseconds since 1970, UTC."""
-    if value.tzinfo is None:
-        raise _Unfit("no_zone", "is an instant without a time zone")
+    _zoned(value)
     return (value - _EPOCH) // _MICROSECOND
+
+
+def _zoned(value: datetime) -> None:
+    if value.tzinfo is None:
+        raise NoZone
 
 
 def instant_of(number: int) -> datetime:
@@ -133,7 +134,7 @@ def _from_millionths(number: int) -> Decimal:
 def _integer(value: int) -> int:
     if abs(value) > LARGEST_INTEGER:
         raise TooLarge
-    return int(value)
+    return value
 
 
 def _exact(value: Decimal) -> str:
@@ -144,15 +145,8 @@ def _exact(value: Decimal) -> str:
     return format(value, "f")
 
 
-def _same(value: Any) -> Any:
-    return value
-
-
-class _Unfit(ValueError):
-    def __init__(self, code: str, words: str) -> None:
-        super().__init__(code, words)
-        self.code = code
-        self.words = words
+class NoZone(ValueError):
+    """A datetime that names no instant."""
 
 
 # ---------------------------------------------------------------- records to rows
@@ -160,7 +154,7 @@ class _Unfit(ValueError):
 
 @lru_cache(maxsize=64)
 def columns_of(stream: str) -> tuple[str, ...]:
-    """Names of a stream's columns, in the order of `RowMaker.row`."""
+    """Names of a stream's columns, in the order of `RowMaker.rows`."""
     return tuple(column.name for column in RECORD_TABLES[stream].columns)
 
 
@@ -176,66 +170,77 @@ def fields_of(stream: str) -> tuple[str, ...]:
 
 
 class RowMaker:
-    """Turns the records of one stream into tuples for its table."""
+    """Turns records of one stream into tuples for its table, column by column.
+
+    A page goes through here on its way in: what is done once for a column and not once for a
+    value is most of the speed.
+    """
 
     def __init__(self, stream: str, company: Company) -> None:
         self.stream = stream
         self.company = company
-        self.clean = TextCleaner()
-        self._fields = fields_of(stream)
-        self._read = attrgetter(*self._fields)
-        self._converters = tuple(self._converter(name) for name in self._fields)
-        self._defaults = tuple(False if name in FLAGS else None for name in self._fields)
-        self._money = tuple(name for name in self._fields if name in MONEY)
-        self._derived = _derived(stream)
-        self._order = self._position_of_columns()
+        self.cleaned = 0
+        """Texts that had to be altered so far."""
 
-    def row(self, record: CanonicalRecord) -> tuple[Cell, ...]:
-        """The row as it will be stored, in the order of `columns_of`.
+    def rows(self, records: Sequence[CanonicalRecord]) -> list[tuple[Cell, ...]]:
+        """The rows as they will be stored, in the order of `columns_of`.
 
         Raises:
             RecordRefused: a value does not fit; names the field.
         """
-        zone = self.company.timezone
-        values = self._read(record)
         try:
-            cells: list[Cell] = [
-                default if value is None else convert(value)
-                for value, convert, default in zip(
-                    values, self._converters, self._defaults, strict=True
-                )
-            ]
-            cells.append(self.clean(record.ref.key))
-            cells.append(self._extra(record) if record.extra else None)
-            if self._money:
-                digits = minor_units(getattr(record, "currency", None) or self.company.currency)
-                cells.extend(
-                    None if amount is None else scaled(amount, digits, LARGEST_AMOUNT)
-                    for amount in (getattr(record, name) for name in self._money)
-                )
-            cells.extend(derive(record, zone) for derive in self._derived.values())
+            columns = [self._column(name, records) for name in columns_of(self.stream)]
         except ValueError:
-            check(record, self.company)  # names the field
+            for record in records:
+                check(record, self.company)  # names the field
             raise
-        return tuple([cells[place] for place in self._order])
+        return list(zip(*columns, strict=True))
 
-    def _position_of_columns(self) -> tuple[int, ...]:
-        produced = (*self._fields, "ref", "extra", *self._money, *self._derived)
-        # The last position counts: money stands twice, first unconverted.
-        position = {name: place for place, name in enumerate(produced)}
-        return tuple(position[name] for name in columns_of(self.stream))
-
-    def _converter(self, name: str) -> Callable[[Any], Any]:
+    def _column(self, name: str, records: Sequence[CanonicalRecord]) -> Sequence[Cell]:
+        if name == "ref":
+            return self._texts([record.ref.key for record in records])
+        if name == "extra":
+            return [self._extra(record) if record.extra else None for record in records]
+        if name in _DERIVED:
+            derive, zone = _DERIVED[name], self.company.timezone
+            return [derive(record, zone) for record in records]
+        values = list(map(attrgetter(name), records))
         if name in MONEY:
-            return _same
-        return _CONVERTERS.get(_kind(name), self.clean)
+            return self._money(values, records)
+        if name in FLAGS:
+            return [bool(value) for value in values]
+        convert = _CONVERTERS.get(kind_of(name))
+        if convert is None:
+            return self._texts(values)
+        return [None if value is None else convert(value) for value in values]
+
+    def _texts(self, values: list[str | None]) -> Sequence[str | None]:
+        if is_storable("".join([value for value in values if value is not None])):
+            return values
+        return [None if value is None else self._clean(value) for value in values]
+
+    def _clean(self, value: str) -> str:
+        clean = cleaned_text(value)
+        self.cleaned += clean != value
+        return clean
 
     def _extra(self, record: CanonicalRecord) -> str | None:
-        cleaned = {
-            name: self.clean(value) if isinstance(value, str) else value
-            for name, value in record.extra.items()
-        }
-        return encode_fields(cleaned)
+        return encode_fields(
+            {
+                name: self._clean(value) if isinstance(value, str) else value
+                for name, value in record.extra.items()
+            }
+        )
+
+    def _money(
+        self, values: Sequence[Decimal | None], records: Sequence[CanonicalRecord]
+    ) -> Sequence[int | None]:
+        default = self.company.currency
+        currencies = map(attrgetter("currency"), records)
+        return [
+            None if value is None else to_minor(value, currency or default)
+            for value, currency in zip(values, currencies, strict=True)
+        ]
 
 
 def check(record: CanonicalRecord, company: Company | None = None) -> None:
@@ -249,26 +254,40 @@ def check(record: CanonicalRecord, company: Company | None = None) -> None:
         RecordRefused: a number is not finite or beyond what the store holds, or an instant has
             no zone; names the first such field.
     """
-    stream = record.STREAM
-    currency = getattr(record, "currency", None) or (company.currency if company else None)
-    digits = minor_units(currency) if currency else USUAL_MINOR_UNITS
-    for name in fields_of(stream):
+    for name, test in _tests_of(record.STREAM):
         value = getattr(record, name)
         if value is None:
             continue
-        kind = _kind(name)
         try:
-            if name in MONEY:
-                scaled(value, digits, LARGEST_AMOUNT)
-            elif kind in _CHECKED:
-                _CONVERTERS[kind](value)
+            test(value)
+        except ValueError as error:
+            raise _refusal(name, value, error) from None
+    for name in _money_of(record.STREAM):
+        value = getattr(record, name)
+        if value is None:
+            continue
+        currency = getattr(record, "currency", None) or (company.currency if company else "")
+        try:
+            to_minor(value, currency)
         except ValueError as error:
             raise _refusal(name, value, error) from None
     for name, value in record.extra.items():
         try:
-            encode_fields({name: value})
+            encode(value)
         except ValueError as error:
             raise _refusal(name, value, error) from None
+
+
+@lru_cache(maxsize=64)
+def _tests_of(stream: str) -> tuple[tuple[str, Callable[[Any], object]], ...]:
+    return tuple(
+        (name, _TESTS[kind_of(name)]) for name in fields_of(stream) if kind_of(name) in _TESTS
+    )
+
+
+@lru_cache(maxsize=64)
+def _money_of(stream: str) -> tuple[str, ...]:
+    return tuple(name for name in fields_of(stream) if name in MONEY)
 
 
 def _refusal(name: str, value: object, error: ValueError) -> RecordRefused:
@@ -276,8 +295,8 @@ def _refusal(name: str, value: object, error: ValueError) -> RecordRefused:
         code, words = "not_a_number", "is not a finite number"
     elif isinstance(error, TooLarge):
         code, words = "number_too_large", "is larger than any plausible value"
-    elif isinstance(error, _Unfit):
-        code, words = error.code, error.words
+    elif isinstance(error, NoZone):
+        code, words = "no_zone", "is an instant without a time zone"
     else:
         code, words = "unfit", f"cannot be stored: {error}"
     return RecordRefused(
@@ -293,11 +312,9 @@ def _raw(value: object) -> str:
         return "an integer of thousands of digits"
 
 
-def _kind(name: str) -> str:
-    for kind, names in _KINDS.items():
-        if name in names:
-            return kind
-    return "text"
+def kind_of(name: str) -> str:
+    """How a field is stored; the same name means the same in every stream."""
+    return next((kind for kind, names in _KINDS.items() if name in names), "text")
 
 
 _KINDS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
@@ -312,31 +329,19 @@ _KINDS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
     }
 )
 
-_CONVERTERS: Final[Mapping[str, Callable[[Any], Any]]] = MappingProxyType(
+_CONVERTERS: Final[Mapping[str, Callable[[Any], Cell]]] = MappingProxyType(
     {
         "instant": instant_number,
         "day": day_number,
         "millionths": _millionths,
         "integer": _integer,
-        "flag": bool,
         "exact": _exact,
     }
 )
 
-_CHECKED: Final = frozenset({"instant", "millionths", "integer", "exact"})
-
-Derive = Callable[[Any, ZoneInfo], int | None]
-
-
-@lru_cache(maxsize=64)
-def _derived(stream: str) -> Mapping[str, Derive]:
-    known: dict[str, Derive] = {
-        "created_day": lambda record, zone: _day_or_none(record.created_at, zone),
-        "at_day": lambda record, zone: local_day(record.at, zone),
-        "submitted_day": lambda record, zone: local_day(record.submitted_at, zone),
-        "closed_day": _closed_day,
-    }
-    return {name: known[name] for name in columns_of(stream) if name in known}
+_TESTS: Final[Mapping[str, Callable[[Any], object]]] = MappingProxyType(
+    {"instant": _zoned, "millionths": _millionths, "integer": _integer, "exact": _exact}
+)
 
 
 def _day_or_none(value: datetime | None, zone: ZoneInfo) -> int | None:
@@ -352,13 +357,23 @@ def _closed_day(record: Any, zone: ZoneInfo) -> int | None:
     return _day_or_none(record.closed_at, zone)
 
 
+_DERIVED: Final[Mapping[str, Callable[[Any, ZoneInfo], int | None]]] = MappingProxyType(
+    {
+        "created_day": lambda record, zone: _day_or_none(record.created_at, zone),
+        "at_day": lambda record, zone: local_day(record.at, zone),
+        "submitted_day": lambda record, zone: local_day(record.submitted_at, zone),
+        "closed_day": _closed_day,
+    }
+)
+
+
 def row_of(record: CanonicalRecord, company: Company) -> dict[str, Cell]:
     """The row of a record, by column name.
 
     Raises:
         RecordRefused: a value does not fit.
     """
-    row = RowMaker(record.STREAM, company).row(record)
+    (row,) = RowMaker(record.STREAM, company).rows([record])
     return dict(zip(columns_of(record.STREAM), row, strict=True))
 
 
@@ -373,9 +388,9 @@ class RecordMaker:
         self._type = RECORD_TYPES[stream]
         self._currency = company.currency
         fields = fields_of(stream)
-        self._plain = tuple(name for name in fields if _kind(name) in {"text", "integer"})
+        self._plain = tuple(name for name in fields if kind_of(name) in {"text", "integer"})
         self._converted = tuple(
-            (name, _READERS[_kind(name)]) for name in fields if _kind(name) in _READERS
+            (name, _READERS[kind_of(name)]) for name in fields if kind_of(name) in _READERS
         )
         self._money = tuple(name for name in fields if name in MONEY)
 

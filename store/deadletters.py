@@ -10,7 +10,7 @@ from typing import Final
 from sqlalchemy import ColumnElement, Connection, delete, func, select
 
 from store.canonical import RecordRef, RejectedRecord
-from store.conversion import TextCleaner
+from store.conversion import cleaned_text
 from store.engine import database_now
 from store.tables import DEAD_LETTERS
 from store.upsert import upsert
@@ -141,16 +141,15 @@ def drop(conn: Connection, ids: Sequence[int]) -> int:
 
 
 def _row(direction: str, rejected: RejectedRecord, now: datetime) -> dict[str, object]:
-    clean = TextCleaner()
     return {
         "direction": direction,
         "connection": rejected.ref.connection,
         "stream": rejected.ref.stream,
-        "ref": clean(rejected.ref.key),
+        "ref": cleaned_text(rejected.ref.key),
         "field": rejected.field or "",
-        "reason": clean(rejected.reason),
+        "reason": cleaned_text(rejected.reason),
         "code": rejected.code,
-        "raw": clean(rejected.raw[:LONGEST_RAW]),
+        "raw": cleaned_text(rejected.raw[:LONGEST_RAW]),
         "attempts": 1,
         "first_seen": now,
         "last_seen": now,

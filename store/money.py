@@ -31,6 +31,7 @@ _EXCEPTIONS: Final[Mapping[str, int]] = MappingProxyType(
 
 _MOST_DIGITS: Final = 18
 _ENOUGH_DIGITS: Final = Context(prec=60)
+_STEPS: Final = tuple(Decimal(1).scaleb(-digits) for digits in range(10))
 
 
 class TooLarge(ValueError):
@@ -72,10 +73,12 @@ def scaled(number: Decimal, digits: int, largest: int) -> int:
     # Looked at before rounding: the exponent may be in the millions.
     if number and number.adjusted() + digits > _MOST_DIGITS:
         raise TooLarge(f"beyond {largest} units of 10^-{digits}")
-    rounded = number.quantize(
-        Decimal(1).scaleb(-digits), rounding=ROUND_HALF_UP, context=_ENOUGH_DIGITS
-    )
-    units = int(rounded.scaleb(digits, context=_ENOUGH_DIGITS))
+    shifted = number.scaleb(digits, context=_ENOUGH_DIGITS)
+    units = int(shifted)
+    if units != shifted:
+        # Rounded once, from the number itself, however many digits it has.
+        rounded = number.quantize(_STEPS[digits], rounding=ROUND_HALF_UP, context=_ENOUGH_DIGITS)
+        units = int(rounded.scaleb(digits, context=_ENOUGH_DIGITS))
     if abs(units) > largest:
         raise TooLarge(f"beyond {largest} units of 10^-{digits}")
     return units

@@ -7,38 +7,22 @@ differ from what is stored. Whoever differences KPIs reads both sides, then the 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from functools import lru_cache
-from types import MappingProxyType
 from typing import Any, Final
 
 import psycopg
 from sqlalchemy import (
-    Boolean,
-    Column,
     Connection,
-    Delete,
-    Insert,
-    MetaData,
-    Table,
-    Update,
     and_,
     delete,
-    exists,
-    false,
     func,
-    insert,
-    or_,
     select,
-    true,
-    update,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.elements import ColumnElement
 
-from store import temporary
+from store import staging, temporary
 from store.canonical import CanonicalRecord, Company, RecordRef
 from store.conversion import (
     Cell,
@@ -52,7 +36,8 @@ from store.conversion import (
 )
 from store.engine import is_postgresql
 from store.money import minor_units, to_minor
-from store.tables import KEY, RECORD_TABLES
+from store.staging import IS_CHANGED, STAGE, STAGE_REFS
+from store.tables import RECORD_TABLES
 
 __all__ = [
     "STAGE",
@@ -70,32 +55,8 @@ __all__ = [
     "to_minor",
 ]
 
-_STAGE_METADATA: Final = MetaData()
-
-IS_CHANGED: Final = "is_changed"
-
 ROWS_AT_ONCE: Final = 2_000
-
-
-def _stage_table(stream: str) -> Table:
-    mirrored = (
-        Column(column.name, column.type, primary_key=column.primary_key, nullable=column.nullable)
-        for column in RECORD_TABLES[stream].columns
-    )
-    is_changed: Column[Any] = Column(
-        IS_CHANGED, Boolean(create_constraint=False), nullable=False, server_default=true()
-    )
-    return temporary.table(f"stage_{stream}", _STAGE_METADATA, *mirrored, is_changed)
-
-
-STAGE: Final[Mapping[str, Table]] = MappingProxyType(
-    {stream: _stage_table(stream) for stream in RECORD_TABLES}
-)
-"""Canonical stream -> temporary table: the columns of its record table and `is_changed`."""
-
-_STAGE_REFS: Final = temporary.table(
-    "stage_refs", _STAGE_METADATA, Column("ref", KEY, primary_key=True)
-)
+"""Rows fetched at a time where a whole stream is read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,15 +107,15 @@ def stage(
         deleted_by_stream[ref.stream].add(ref.key)
 
     # All of them, so that nobody meets the rows of an earlier page.
-    temporary.prepare(conn, [*STAGE.values(), _STAGE_REFS])
+    temporary.prepare(conn, [*STAGE.values(), STAGE_REFS])
     streams = tuple(
         stream for stream in RECORD_TABLES if stream in by_stream or stream in deleted_by_stream
     )
     changed = cleaned = 0
     for stream in streams:
         maker = RowMaker(stream, company)
-        rows = [maker.row(record) for record in _newest(by_stream.get(stream, ()))]
-        cleaned += maker.clean.cleaned
+        rows = maker.rows(_newest(by_stream.get(stream, ())))
+        cleaned += maker.cleaned
         changed += _stage_stream(conn, stream, rows, deleted_by_stream.get(stream, frozenset()))
     pulled = len(records) + len(deleted)
     return Staged(
@@ -188,20 +149,25 @@ def _stage_stream(
     _load(conn, staged.name, columns_of(stream), rows)
     temporary.analyze(conn, staged.name, len(rows), ("ref",))
     if rows:
-        conn.execute(_drop_older(stream))
+        _compare(conn, stream)
     if deleted:
         _stage_deletions(conn, stream, deleted)
-    conn.execute(_find_unchanged(stream))
+        _compare(conn, stream)
     changed = select(func.count()).select_from(staged).where(staged.c[IS_CHANGED])
     return conn.execute(changed).scalar_one()
 
 
+def _compare(conn: Connection, stream: str) -> None:
+    conn.execute(staging.find_unchanged(stream))
+    conn.execute(staging.drop_older(stream))
+
+
 def _stage_deletions(conn: Connection, stream: str, deleted: AbstractSet[str]) -> None:
-    conn.execute(delete(_STAGE_REFS))
-    _load(conn, _STAGE_REFS.name, ("ref",), [(key,) for key in sorted(deleted)])
-    temporary.analyze(conn, _STAGE_REFS.name, len(deleted))
-    conn.execute(_mark_deleted(stream))
-    conn.execute(_add_deleted(stream))
+    conn.execute(delete(STAGE_REFS))
+    _load(conn, STAGE_REFS.name, ("ref",), [(key,) for key in sorted(deleted)])
+    temporary.analyze(conn, STAGE_REFS.name, len(deleted))
+    conn.execute(staging.mark_deleted(stream))
+    conn.execute(staging.add_deleted(stream))
 
 
 def _load(
@@ -223,78 +189,15 @@ def _load(
     )
 
 
-# ---------------------------------------------------------------- statements
-
-# Built once for each stream: composing a statement of thirty columns costs more than running it.
-
-
-@lru_cache(maxsize=64)
-def _drop_older(stream: str) -> Delete:
-    staged, stored = STAGE[stream], RECORD_TABLES[stream]
-    return delete(staged).where(
-        exists().where(stored.c.ref == staged.c.ref, stored.c.modified_at > staged.c.modified_at)
-    )
-
-
-@lru_cache(maxsize=64)
-def _find_unchanged(stream: str) -> Update:
-    staged, stored = STAGE[stream], RECORD_TABLES[stream]
-    equal = (
-        stored.c[column].is_not_distinct_from(staged.c[column])
-        for column in columns_of(stream)
-        if column not in {"ref", "modified_at"}
-    )
-    same_row = exists().where(stored.c.ref == staged.c.ref, *equal)
-    return update(staged).where(same_row).values({IS_CHANGED: false()})
-
-
-@lru_cache(maxsize=64)
-def _mark_deleted(stream: str) -> Update:
-    staged = STAGE[stream]
-    return update(staged).where(staged.c.ref.in_(select(_STAGE_REFS.c.ref))).values(deleted=true())
-
-
-@lru_cache(maxsize=64)
-def _add_deleted(stream: str) -> Insert:
-    staged, stored = STAGE[stream], RECORD_TABLES[stream]
-    columns = columns_of(stream)
-    values = [true() if column == "deleted" else stored.c[column] for column in columns]
-    rows = select(*values).where(
-        stored.c.ref.in_(select(_STAGE_REFS.c.ref)),
-        ~exists().where(staged.c.ref == stored.c.ref),
-    )
-    return insert(staged).from_select([*columns], rows)
-
-
-@lru_cache(maxsize=64)
-def _upsert(stream: str, *, for_postgresql: bool) -> postgresql.Insert | sqlite.Insert:
-    staged, stored = STAGE[stream], RECORD_TABLES[stream]
-    columns = columns_of(stream)
-    is_current = exists().where(
-        stored.c.ref == staged.c.ref,
-        stored.c.modified_at.is_not_distinct_from(staged.c.modified_at),
-    )
-    # A row that is equal to its last microsecond is not written again.
-    rows = select(*(staged.c[column] for column in columns)).where(
-        or_(staged.c[IS_CHANGED], ~is_current)
-    )
-    upsert: postgresql.Insert | sqlite.Insert = (
-        postgresql.insert(stored) if for_postgresql else sqlite.insert(stored)
-    )
-    upsert = upsert.from_select([*columns], rows)
-    return upsert.on_conflict_do_update(
-        index_elements=[stored.c.ref],
-        set_={column: upsert.excluded[column] for column in columns if column != "ref"},
-    )
-
-
 # ---------------------------------------------------------------- applying
 
 
 def apply(conn: Connection, staged: Staged) -> None:
     """Insert or replace every staged row in its record table."""
+    statements = staging.apply_on_postgresql if is_postgresql(conn) else staging.apply_on_sqlite
     for stream in staged.streams:
-        conn.execute(_upsert(stream, for_postgresql=is_postgresql(conn)))
+        for statement in statements(stream):
+            conn.execute(statement)
 
 
 # ---------------------------------------------------------------- reading

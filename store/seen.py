@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from sqlalchemy import Connection, and_, delete, exists, func, select
 
 from store.canonical import RecordRef
-from store.conversion import TextCleaner, ref_of
+from store.conversion import cleaned_text, ref_of
 from store.records import of_connection
 from store.tables import RECORD_TABLES, SEEN_REFS
 from store.upsert import upsert
@@ -20,12 +20,11 @@ def start(conn: Connection, connection: str, stream: str) -> None:
 
 def add(conn: Connection, connection: str, stream: str, refs: Iterable[RecordRef]) -> None:
     """Note records as seen; in the transaction of their page."""
-    clean = TextCleaner()
     upsert(
         conn,
         SEEN_REFS,
         [
-            {"connection": connection, "stream": stream, "ref": clean(key)}
+            {"connection": connection, "stream": stream, "ref": cleaned_text(key)}
             for key in sorted({ref.key for ref in refs})
         ],
         replacing=(),

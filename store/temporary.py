@@ -11,7 +11,7 @@ from sqlalchemy.schema import CreateTable
 from store.engine import is_postgresql
 
 LARGE: Final = 100
-"""Rows from which on a planner should know the size of a temporary table."""
+"""Rows from which on PostgreSQL should know the size of a temporary table."""
 
 
 def table(name: str, metadata: MetaData, *columns: Column[object]) -> Table:
@@ -32,7 +32,7 @@ def prepare(conn: Connection, tables: Sequence[Table]) -> None:
 
 
 def analyze(conn: Connection, name: str, rows: int, columns: Sequence[str] = ()) -> None:
-    """Tell the planner the size of a large temporary table.
+    """Tell the planner the size of a temporary table.
 
     SQLite takes one that was never analysed for a million rows and scans whole base tables
     to build a Bloom filter; PostgreSQL guesses badly too.
@@ -40,15 +40,15 @@ def analyze(conn: Connection, name: str, rows: int, columns: Sequence[str] = ())
     Args:
         conn: the connection that owns the table.
         name: the temporary table.
-        rows: how many rows it holds now; small ones are left alone.
+        rows: how many rows it holds now.
         columns: on PostgreSQL the ones worth statistics; empty means all.
     """
-    if rows < LARGE:
-        return
     if is_postgresql(conn):
+        if rows < LARGE:
+            return
         listed = f" ({', '.join(columns)})" if columns else ""
         conn.exec_driver_sql(f"ANALYZE {name}{listed}")
-    elif not _is_analyzed(conn, name):
+    elif rows and not _is_analyzed(conn, name):
         # Once is enough: the order of magnitude decides, and every ANALYZE makes SQLite
         # prepare all its statements again.
         conn.exec_driver_sql(f"ANALYZE temp.{name}")
