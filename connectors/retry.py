@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception
-from tenacity.wait import wait_exponential_jitter
+from tenacity.wait import wait_exponential, wait_random
 
 from connectors.base import Tuning
 from connectors.errors import ConnectorError, CursorExpired, RateLimited
@@ -34,11 +34,9 @@ class RetryPolicy:
         self._longest_wait = tuning.retry_wait_max.total_seconds()
         self._total = tuning.total_timeout.total_seconds()
         self._on_wait = on_wait
-        self._backoff = wait_exponential_jitter(
-            initial=tuning.retry_wait.total_seconds(),
-            max=self._longest_wait,
-            jitter=tuning.retry_wait.total_seconds(),
-        )
+        first_wait = tuning.retry_wait.total_seconds()
+        self._backoff = wait_exponential(multiplier=first_wait, max=self._longest_wait)
+        self._jitter = wait_random(0, first_wait)
 
     def call(self, operation: Callable[[], T]) -> T:
         """Run `operation` until it succeeds or nothing more can be done.
@@ -68,7 +66,7 @@ class RetryPolicy:
         error = _failure(state)
         if isinstance(error, RateLimited) and error.wait_seconds > 0:
             return _padded(error)
-        return min(self._backoff(state), self._longest_wait)
+        return min(self._backoff(state) + self._jitter(state), self._longest_wait)
 
     def _is_over(self, state: RetryCallState, started: float) -> bool:
         elapsed = time.monotonic() - started

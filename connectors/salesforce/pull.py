@@ -89,7 +89,7 @@ class StreamPull:
     # ------------------------------------------------------------ the pages of a window
 
     def _window_pages(self, window: Place, *, is_last: bool) -> Iterator[Page]:
-        total = self._count(window.high) if window.mode == "full" else None
+        total = self._count() if window.mode == "full" else None
         settled = self._settled(window)
         place, walked, answers = window, 0, 0
         for chunk in self._walk.chunks(
@@ -101,7 +101,7 @@ class StreamPull:
             if not chunk.is_end:
                 yield self._page(chunk.rows, place, total=total)
                 continue
-            if window.mode == "full" and (window.at is not None or walked != total):
+            if total is not None and (window.at is not None or walked < total):
                 self._ensure_nothing_was_lost(place)
             rows = chunk.rows
             # A row edited while we read moves behind `high`, perhaps before we came to it.
@@ -184,7 +184,7 @@ class StreamPull:
                 " The stream is not taken for complete; pull it again.",
             )
 
-    def _count(self, high: datetime) -> int:
+    def _count(self, high: datetime | None = None) -> int:
         return self._client.count(self._walk.selection.count(high=high))
 
     # ------------------------------------------------------------ deletions

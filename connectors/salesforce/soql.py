@@ -56,9 +56,10 @@ class Selection:
         """The rows of these ids."""
         return self._query(columns, [format_soql("Id IN {}", list(ids))], "")
 
-    def count(self, *, high: datetime) -> str:
-        """What to count: everything changed before `high` (text behind FROM)."""
-        return f"{self.object} WHERE {self._where([f'{self.cursor_column} < {instant(high)}'])}"
+    def count(self, *, high: datetime | None = None) -> str:
+        """What to count: everything, or what was changed before `high` (text behind FROM)."""
+        where = self._where([f"{self.cursor_column} < {instant(high)}"] if high else [])
+        return f"{self.object} WHERE {where}" if where else self.object
 
     def _query(self, columns: Sequence[str], conditions: Sequence[str], order: str) -> str:
         where = self._where(conditions)
