@@ -14,7 +14,7 @@ from config.loader import load
 from config.models import Config
 from tests.unit.config.loading import BASE, ENV, MARK
 
-LIMITS = settings(max_examples=150, deadline=timedelta(seconds=2))
+LIMITS = settings(max_examples=150, deadline=timedelta(seconds=5))
 
 FRAGMENTS = st.sampled_from(
     [
@@ -34,10 +34,11 @@ def _answer(content: bytes) -> Config | ConfigurationError:
         try:
             return load(path, ENV)
         except ConfigurationError as error:
-            str(error).encode()
-            assert error.problems
-            assert all(found.line >= 1 <= found.column for found in error.problems)
-            return error
+            answer = error
+    assert answer.problems
+    assert all(found.line >= 1 <= found.column for found in answer.problems)
+    assert str(answer).encode()
+    return answer
 
 
 @LIMITS
@@ -52,13 +53,13 @@ def test_any_text(text: str) -> None:
     _answer(text.encode("utf-8", "surrogatepass"))
 
 
-@settings(max_examples=300, deadline=timedelta(seconds=2))
+@settings(max_examples=300, deadline=timedelta(seconds=5))
 @given(st.lists(FRAGMENTS, max_size=40).map("".join))
 def test_anything_that_looks_like_a_configuration(text: str) -> None:
     _answer(text.encode())
 
 
-@settings(max_examples=300, deadline=timedelta(seconds=2))
+@settings(max_examples=300, deadline=timedelta(seconds=5))
 @given(st.data())
 def test_a_good_configuration_with_a_wound(data: st.DataObject) -> None:
     full = BASE + (
