@@ -167,7 +167,7 @@ def test_an_owner_is_named_by_id_not_by_user_id() -> None:
 def test_hubspots_flags_count_before_the_stages_definition(
     stage: str, flags: dict[str, str | None], expected: tuple[bool, bool]
 ) -> None:
-    deal = only_deal(map_deal(deal_row(dealstage=stage, **flags)))
+    deal = only_deal(map_deal(deal_row([], dealstage=stage, **flags)))
 
     assert expected == (deal.is_closed, deal.is_won)
 
