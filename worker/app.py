@@ -16,7 +16,7 @@ from typing import Any, Final
 import structlog
 from celery import Celery, signals
 from celery.beat import Scheduler
-from kombu import Queue
+from kombu.entity import Queue
 from sqlalchemy import Engine
 
 from config.errors import ConfigurationError
@@ -98,8 +98,8 @@ def settings_for(config: Config) -> dict[str, object]:
         "task_default_queue": MAIN_QUEUE,
         "task_create_missing_queues": True,
         "task_queues": [
-            Queue(MAIN_QUEUE),
-            *(Queue(queue_of(connection)) for connection in config.connections),
+            Queue(name)  # type: ignore[no-untyped-call]  # kombu has no types
+            for name in (MAIN_QUEUE, *(queue_of(one) for one in config.connections))
         ],
         "beat_scheduler": "worker.app:Bell",
         "beat_max_loop_interval": 5,
@@ -136,7 +136,6 @@ app.conf.update(settings_for(config))
 # ---------------------------------------------------------------- starting
 
 
-@signals.setup_logging.connect
 def _set_up_logging(**_: object) -> None:
     observe.hide(secrets_of(config))
     observe.configure_logging(log_format=os.environ.get("KPISYNC_LOG_FORMAT") or "text")
@@ -176,17 +175,14 @@ def _stop_pulse(role: str) -> None:
         pulse.stop()
 
 
-@signals.worker_init.connect
 def _worker_begins(**_: object) -> None:
     _database_ready().dispose()
 
 
-@signals.worker_ready.connect
 def _worker_is_ready(**_: object) -> None:
     _start_pulse("worker")
 
 
-@signals.worker_shutdown.connect
 def _worker_ends(**_: object) -> None:
     _stop_pulse("worker")
 
@@ -233,9 +229,19 @@ def _clocks_apart() -> float:
     return time.time() - time.monotonic()
 
 
-@signals.beat_init.connect
 def _beat_begins(**_: object) -> None:
     _start_pulse("beat")
+
+
+# By name, not by decorator: Celery's would take the functions' types away.
+for _signal, _receiver in (
+    (signals.setup_logging, _set_up_logging),
+    (signals.worker_init, _worker_begins),
+    (signals.worker_ready, _worker_is_ready),
+    (signals.worker_shutdown, _worker_ends),
+    (signals.beat_init, _beat_begins),
+):
+    _signal.connect(_receiver, weak=False)
 
 
 # ---------------------------------------------------------------- running

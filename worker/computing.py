@@ -13,7 +13,7 @@ from worker.results import Kind, RunResult, State
 from worker.running import Running, Subject, record_run
 from worker.runtime import Runtime
 
-_VALUES_A_TRANSACTION: Final = 20_000
+
 _PATIENCE: Final = timedelta(seconds=30)
 """Others compute for moments, and what they publish is what we would."""
 
@@ -66,7 +66,7 @@ def _publish_some(running: Running) -> int:
             runtime.catalog,
             run=running.run,
             as_of=database_now(conn),
-            limit=_VALUES_A_TRANSACTION,
+            limit=runtime.config.advanced.step_rows,
         )
         # On a run's row a computation counts values where a pull counts records.
         running.add(

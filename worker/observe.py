@@ -52,7 +52,7 @@ def configure_logging(
         level = logging.DEBUG
     elif is_quiet:
         level = logging.ERROR
-    shared = [
+    shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),

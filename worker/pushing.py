@@ -263,7 +263,7 @@ class _Push:
         try:
             canary, rest = self._split_canary(rows)
             again = self._send(canary, self._batch, label)
-            if not self._is_canary_well(canary):
+            if not self._is_canary_well():
                 return State.REFUSED
             again += self._send(rest, self._batch, label)
             self._send_again(again, label)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import Final
+from functools import partial
+from typing import Final, TypeVar
 
 from pydantic import SecretStr
 
@@ -23,10 +24,12 @@ from connectors.base import (
     Tuning,
 )
 from metrics.catalog import Catalog, available, build
-from metrics.definition import Kpi, KpiSettings
-from metrics.periods import CALENDAR_KINDS, Kind, kind_of
+from metrics.definition import KpiSettings
+from metrics.periods import Kind, kind_of
 from metrics.writeback import FieldPlan, Guard, WritebackSpec
 from store.canonical import Company
+
+T = TypeVar("T")
 
 DIMENSION_OF_STREAM: Final[Mapping[str, str]] = {"accounts": "account"}
 """Canonical stream -> the dimension whose keys are its records."""
@@ -45,11 +48,7 @@ def secrets_of(config: Config) -> set[str]:
             value = getattr(connection.auth, name)
             if isinstance(value, SecretStr):
                 found.add(value.get_secret_value())
-    found.update(
-        secret.get_secret_value()
-        for secret in config.alerts.channels.values()
-        if isinstance(secret, SecretStr)
-    )
+    found.update(secret.get_secret_value() for secret in config.alerts.channels.values())
     return found
 
 
@@ -127,13 +126,23 @@ def kpi_settings(config: Config) -> KpiSettings:
 
 
 def _implied_groupings(config: Config) -> dict[str, tuple[tuple[str, ...], ...]]:
-    """Record grains that write-backs to records need."""
-    names = {
-        written.kpi
+    """Record grains that write-backs to records need beside what is kept anyway."""
+    written = [
+        field
         for writeback in config.writebacks.values()
-        for written in writeback.fields.values()
+        for field in writeback.fields.values()
+        if field.kpi in available()
+    ]
+    return {
+        field.kpi: (("account",),)
+        for field in written
+        if field.period not in {None, Kind.ALL, Kind.NOW} or _has_own_groups(config, field.kpi)
     }
-    return dict.fromkeys(sorted(names & set(available())), (("account",),))
+
+
+def _has_own_groups(config: Config, kpi: str) -> bool:
+    own = config.kpis.settings.get(kpi)
+    return own is not None and own.by is not None
 
 
 def catalog_problems(config: Config) -> Iterator[Problem]:
@@ -178,6 +187,16 @@ def _unknown_kpi(config: Config, path: Path, name: str, known: tuple[str, ...]) 
 # ---------------------------------------------------------------- write-backs
 
 
+class _Fault(Exception):  # noqa: N818 - it becomes a problem, nobody else sees it
+    """Something in a write-back that cannot work."""
+
+    def __init__(self, path: Path, message: str, hint: str = "") -> None:
+        super().__init__(path, message, hint)
+        self.path = path
+        self.message = message
+        self.hint = hint
+
+
 class WritebackReader:
     """Reads one write-back of the configuration, noting everything that is wrong with it."""
 
@@ -194,9 +213,11 @@ class WritebackReader:
     def spec(self) -> WritebackSpec | None:
         """The write-back, or None when there are problems."""
         section = self._section
-        stream = self._stream()
-        fields = tuple(self._field(field, written) for field, written in section.fields.items())
-        plans = tuple(field for field in fields if field is not None)
+        stream = self._noted(self._stream)
+        fields = [
+            self._noted(partial(self._field, field, written))
+            for field, written in section.fields.items()
+        ]
         if self.problems or stream is None:
             return None
         return WritebackSpec(
@@ -204,7 +225,7 @@ class WritebackReader:
             connection=section.connection,
             object=section.object,
             stream=stream,
-            fields=plans,
+            fields=tuple(field for field in fields if field is not None),
             stamp=section.stamp,
             guard=Guard(
                 max_records=section.guard.max_records,
@@ -214,75 +235,68 @@ class WritebackReader:
             on_edit=section.on_edit,
         )
 
-    def _stream(self) -> str | None:
+    def _noted(self, read: Callable[[], T]) -> T | None:
+        try:
+            return read()
+        except _Fault as fault:
+            whole = ("writebacks", self._name, *fault.path)
+            self.problems.append(self._config.problem(whole, fault.message, fault.hint))
+            return None
+
+    def _stream(self) -> str:
         writable = self._capabilities.object_streams
-        stream = writable.get(self._section.object)
+        section = self._section
+        stream = writable.get(section.object)
         if stream is None:
-            self._note(
+            raise _Fault(
                 ("to",),
-                f'"{self._section.object}" of connection "{self._section.connection}" cannot be '
-                "written.",
-                did_you_mean(self._section.object, tuple(writable)),
+                f'"{section.object}" of connection "{section.connection}" cannot be written.',
+                did_you_mean(section.object, tuple(writable)),
             )
-        elif stream not in DIMENSION_OF_STREAM:
-            self._note(
+        if stream not in DIMENSION_OF_STREAM:
+            raise _Fault(
                 ("to",),
-                f"KPIs for single {stream} are not supported yet.",
+                f"KPIs of single {stream} are not supported yet.",
                 f"Write to records of: {', '.join(DIMENSION_OF_STREAM)}.",
             )
-            return None
         return stream
 
-    def _field(self, field: str, written: WrittenKpi) -> FieldPlan | None:
+    def _field(self, field: str, written: WrittenKpi) -> FieldPlan:
         place = ("fields", field)
         kpi = available().get(written.kpi)
         if kpi is None:
             hint = did_you_mean(written.kpi, tuple(available()))
-            return self._note(place, f'There is no KPI "{written.kpi}".', hint)
-        if written.kpi not in {one.name for one in self._catalog.kpis}:
-            return self._note(
+            raise _Fault(place, f'There is no KPI "{written.kpi}".', hint)
+        if kpi not in self._catalog.kpis:
+            raise _Fault(
                 place,
-                f'The KPI "{written.kpi}" is not kept.',
+                f'The KPI "{kpi.name}" is not kept.',
                 "Add its pack to kpis.use, or take it out of kpis.skip.",
             )
-        if written.by is not None:
-            return self._note(
-                (*place, "by"), "A dimension beside the record is not supported yet.", "Remove it."
-            )
-        period = self._period(place, kpi, written.period)
-        return None if period is None else FieldPlan(field=field, kpi=written.kpi, period=period)
-
-    def _period(self, place: Path, kpi: Kpi, period: str | None) -> str | None:
-        if period is None:
-            return Kind.NOW.value if kpi.is_instant else Kind.ALL.value
+        period_place = (*place, "period")
+        period = written.period or (Kind.NOW if kpi.is_instant else Kind.ALL)
         if kpi.is_instant != (period == Kind.NOW):
-            only = "now" if kpi.is_instant else "a period, not now"
-            return self._note((*place, "period"), f'"{kpi.name}" has {only}.', "")
-        if period in {Kind.ALL, Kind.NOW}:
-            return period
-        return self._calendar_period(place, period)
+            kept = "is true of now alone" if kpi.is_instant else "has periods, not now"
+            raise _Fault(period_place, f'"{kpi.name}" {kept}.', "Leave the period out.")
+        self._check_period(period_place, period)
+        return FieldPlan(field=field, kpi=kpi.name, period=str(period))
 
-    def _calendar_period(self, place: Path, period: str) -> str | None:
+    def _check_period(self, place: Path, period: str) -> None:
         kept = self._config.kpis.periods
         try:
-            kind = Kind(period) if period in set(CALENDAR_KINDS) else kind_of(period)
+            kind = Kind(period) if period in set(Kind) else kind_of(period)
         except ValueError:
-            return self._note(
-                (*place, "period"),
+            raise _Fault(
+                place,
                 f'The period "{period}" is not supported yet.',
                 f"Write one of: all, now, {', '.join(kept)}, or a label such as 2026-Q1.",
-            )
-        if kind.value not in kept:
-            return self._note(
-                (*place, "period"),
+            ) from None
+        if kind not in {Kind.ALL, Kind.NOW, *kept}:
+            raise _Fault(
+                place,
                 f'Values of the period "{kind}" are not kept.',
                 f"Add {kind} to kpis.periods.",
             )
-        return period
-
-    def _note(self, path: Path, message: str, hint: str) -> None:
-        whole = ("writebacks", self._name, *path)
-        self.problems.append(self._config.problem(whole, message, hint))
 
 
 def _sentence(text: str) -> str:

@@ -30,36 +30,36 @@ def _runtime() -> Runtime:
     return open_runtime(config)
 
 
-@signals.worker_process_shutdown.connect
 def _close(**_: object) -> None:
     if _runtime.cache_info().currsize:
         _runtime().close()
 
 
-@app.task(name=SWEEP)
 def sweep() -> None:
     """Look at the tables and ring for everything that is due."""
-    _calmly(lambda: [send(step) for step in due(_runtime())])
+    _calmly(_ring)
 
 
-@app.task(name=PULL)
 def pull_stream(connection: str, stream: str) -> None:
     """Pull a stream, if it is still due."""
     _if_due(Step(Kind.PULL, connection, stream))
 
 
-@app.task(name=COMPUTE)
 def compute() -> None:
     """Compute, if something is still dirty."""
     _if_due(Step(Kind.COMPUTE))
 
 
-@app.task(name=PUSH)
 def push_writeback(writeback: str) -> None:
     """Run a write-back, if it is still due."""
     section = config.writebacks.get(writeback)
     if section is not None:
         _if_due(Step(Kind.PUSH, section.connection, writeback=writeback))
+
+
+def _ring() -> None:
+    for step in due(_runtime()):
+        send(step)
 
 
 def send(step: Step) -> None:
@@ -117,3 +117,14 @@ def _calmly(work: Callable[[], object]) -> None:
         work()
     except StoreError as error:
         structlog.get_logger("kpisync.task").warning("the step was put off", reason=str(error))
+
+
+# By name, not by decorator: Celery's would take the functions' types away.
+signals.worker_process_shutdown.connect(_close, weak=False)
+for _name, _task in (
+    (SWEEP, sweep),
+    (PULL, pull_stream),
+    (COMPUTE, compute),
+    (PUSH, push_writeback),
+):
+    app.task(name=_name)(_task)
