@@ -58,6 +58,11 @@ class FieldSpec:
         return self.type in {"id", "reference"}
 
     @property
+    def is_defaulted(self) -> bool:
+        """Whether the org gives a value where a new record brings none; checkboxes always."""
+        return self.defaulted or self.type == "boolean"
+
+    @property
     def has_permissions(self) -> bool:
         """Whether field-level security applies: not to system and required fields."""
         return self.name not in _SYSTEM_NAMES and (self.nillable or self.type == "boolean")
@@ -85,7 +90,7 @@ class FieldSpec:
             "calculated": self.calculated,
             "calculatedFormula": None,
             "custom": self.custom,
-            "defaultedOnCreate": self.defaulted,
+            "defaultedOnCreate": self.is_defaulted,
             "defaultValue": self.default,
             "filterable": self.filterable,
             "sortable": self.filterable,

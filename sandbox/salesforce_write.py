@@ -201,7 +201,7 @@ def _checked_create(org: SalesforceOrg, spec: ObjectSpec, record: Json) -> Save 
     missing = [
         each.name
         for each in spec.fields.values()
-        if each.createable and not each.nillable and not each.defaulted
+        if each.createable and not each.nillable and not each.is_defaulted
         if values.get(each.name) is None
     ]
     if missing:

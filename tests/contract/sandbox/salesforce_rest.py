@@ -1,5 +1,7 @@
 """Speaks to the sandbox's Salesforce: plain requests, and the real simple-salesforce."""
 
+# ruff: noqa: S608 - SOQL for an org that exists for this test alone
+
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
@@ -32,11 +34,11 @@ class Rest:
     def get(self, path: str, **params: str) -> requests.Response:
         return self.call("GET", path, params=params)
 
-    def query(self, soql: str, *, everything: bool = False, **headers: str) -> requests.Response:
+    def query(self, soql: str, *, everything: bool = False, **headers: Any) -> requests.Response:
         path = "queryAll" if everything else "query"
         return self.call("GET", path, params={"q": soql}, headers=headers)
 
-    def rows(self, soql: str, *, everything: bool = False, **headers: str) -> list[dict[str, Any]]:
+    def rows(self, soql: str, *, everything: bool = False, **headers: Any) -> list[dict[str, Any]]:
         """Every row of a query, its pages followed to the end."""
         answer = self.query(soql, everything=everything, **headers)
         assert answer.status_code == 200, answer.text
