@@ -60,8 +60,8 @@ class Call:
         return [part for value in given for part in value.split(",") if part]
 
     def flag(self, name: str) -> bool:
-        """A query parameter that is true or false (the default)."""
-        return self.request.query_params.get(name, "false") == "true"
+        """A query parameter that is true or false (the default); clients write True, too."""
+        return self.request.query_params.get(name, "false").lower() == "true"
 
     def whole(self, name: str, *, default: int, most: int) -> int:
         """A query parameter with a whole number in 1..most; 400 otherwise."""

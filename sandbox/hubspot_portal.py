@@ -159,6 +159,10 @@ class Portal(Org):
 
     # The org model's questions
 
+    def objects(self) -> Sequence[str]:
+        """The object types the portal serves, filled or not."""
+        return sorted(self._last_id)
+
     def new_id(self, object_name: str) -> str:
         """Numbers that rise with gaps; they say nothing about when a record was made."""
         if object_name not in self._last_id:

@@ -502,7 +502,10 @@ class Org(ABC):
     def snapshot(self) -> dict[str, list[dict[str, object]]]:
         """Every visible record of every object, as JSON values, for tests to look at."""
         self.settle()
-        return {name: [as_json(r) for r in self._records[name].values()] for name in self.objects()}
+        return {
+            name: [as_json(record) for record in self._records.get(name, {}).values()]
+            for name in self.objects()
+        }
 
     # Inside
 
