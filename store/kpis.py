@@ -382,12 +382,14 @@ def kinds_of_current_values(conn: Connection) -> list[tuple[str, str, str]]:
 def current_values(
     conn: Connection,
     *,
-    kpis: Sequence[str],
+    kpis: Sequence[str] | None = None,
     period: str | None = None,
     dimension: str | None = None,
 ) -> list[KpiValue]:
-    """Current values, sorted by (KPI, period, dimension, key)."""
-    query: Select[Any] = select(KPI_VALUES).where(_CURRENT, KPI_VALUES.c.kpi.in_(kpis))
+    """Current values, sorted by (KPI, period, dimension, key); `kpis` None: of every KPI."""
+    query: Select[Any] = select(KPI_VALUES).where(_CURRENT)
+    if kpis is not None:
+        query = query.where(KPI_VALUES.c.kpi.in_(kpis))
     if period is not None:
         query = query.where(KPI_VALUES.c.period == period)
     if dimension is not None:

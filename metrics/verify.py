@@ -1,0 +1,587 @@
+"""A second opinion: every value worked out again from the stored records, in plain Python.
+
+Nothing here is shared with the SQL that keeps the cells: records are read one by one, numbers
+are fractions, and what a KPI means is written down a second time. If the two disagree, one of
+them is wrong, and nobody should believe either.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from decimal import ROUND_HALF_UP, Context, Decimal
+from fractions import Fraction
+from typing import Final, TypeAlias, TypeVar
+
+from sqlalchemy import Connection
+
+from metrics.catalog import Catalog
+from metrics.definition import Kpi
+from store import records
+from store.canonical import Account, CanonicalRecord, Deal, Owner, Stage, StageChange
+from store.kpis import KpiValue, current_values, plain
+
+_ROUNDED: Final = Context(prec=28, rounding=ROUND_HALF_UP)
+_SECOND: Final = timedelta(seconds=1)
+
+Figures: TypeAlias = defaultdict[str, Fraction]
+Group: TypeAlias = tuple[str, str, str]
+"""Dimension, key, period."""
+_R = TypeVar("_R", bound=CanonicalRecord)
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A stored value that does not agree with the records."""
+
+    kpi: str
+    period: str
+    dimension: str
+    key: str
+    stored: str | None
+    recomputed: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """The outcome of comparing every value."""
+
+    ok: bool
+    checked: int
+    differences: list[Difference]
+
+
+def verify(conn: Connection, catalog: Catalog, *, as_of: datetime) -> Verification:  # noqa: ARG001 - nothing is rolling yet, but callers already say for when
+    """Recompute every value of every kept KPI and compare it with the stored one, exactly.
+
+    Args:
+        conn: in `store.engine.reading`, so that records and values are of one instant.
+        catalog: what is kept.
+        as_of: the instant the values are compared for.
+    """
+    recomputed = _recompute(conn, catalog)
+    stored = {
+        (value.kpi, value.dimension, value.key, value.period): _facts_of(value)
+        for value in current_values(conn)
+    }
+    places = sorted(recomputed.keys() | stored.keys())
+    differences = [
+        Difference(
+            kpi=kpi,
+            period=period,
+            dimension=dimension,
+            key=key,
+            stored=_words(stored.get((kpi, dimension, key, period))),
+            recomputed=_words(recomputed.get((kpi, dimension, key, period))),
+        )
+        for kpi, dimension, key, period in places
+        if not _agree(
+            stored.get((kpi, dimension, key, period)),
+            recomputed.get((kpi, dimension, key, period)),
+        )
+    ]
+    return Verification(ok=not differences, checked=len(places), differences=differences)
+
+
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """What is compared of a value."""
+
+    value: Decimal | None
+    numerator: Decimal | None
+    denominator: Decimal | None
+    n: int
+    left_out: tuple[tuple[str, int], ...]
+    currency: str | None
+    definition: str
+
+    @property
+    def is_empty(self) -> bool:
+        """No record stands behind it: a group that emptied is like one that never was."""
+        return not self.n and not self.left_out and not self.value and not self.numerator
+
+
+def _facts_of(value: KpiValue) -> _Facts:
+    return _Facts(
+        value=value.value,
+        numerator=value.numerator,
+        denominator=value.denominator,
+        n=value.n,
+        left_out=tuple(sorted(value.left_out.items())),
+        currency=value.currency,
+        definition=value.definition,
+    )
+
+
+def _agree(stored: _Facts | None, recomputed: _Facts | None) -> bool:
+    if stored is None or recomputed is None:
+        one = stored or recomputed
+        # A recomputed value always has records: only a stored one can be an emptied group.
+        return one is stored and one is not None and one.is_empty
+    return stored == recomputed
+
+
+def _words(facts: _Facts | None) -> str | None:
+    if facts is None:
+        return None
+    parts = [f"n {facts.n}", *(f"{reason} {count}" for reason, count in facts.left_out)]
+    if facts.denominator is not None:
+        parts.insert(0, f"{plain(facts.numerator)} / {plain(facts.denominator)}")
+    return f"{plain(facts.value) or 'no value'} ({', '.join(parts)}, {facts.definition})"
+
+
+# ---------------------------------------------------------------- what a KPI means, once more
+
+
+@dataclass(frozen=True, slots=True)
+class _Recipe:
+    """A KPI over the figures of one subject."""
+
+    subject: str
+    numerator: Callable[[Figures], Fraction]
+    denominator: Callable[[Figures], Fraction] | None
+    n: Callable[[Figures], Fraction]
+    left_out: Mapping[str, Callable[[Figures], Fraction]]
+
+
+def _recipe(
+    subject: str,
+    numerator: str,
+    *,
+    over: str | None = None,
+    n: str,
+    left_out: Mapping[str, str] | None = None,
+) -> _Recipe:
+    return _Recipe(
+        subject=subject,
+        numerator=_adding(numerator),
+        denominator=None if over is None else _adding(over),
+        n=_adding(n),
+        left_out={reason: _adding(names) for reason, names in (left_out or {}).items()},
+    )
+
+
+def _adding(names: str) -> Callable[[Figures], Fraction]:
+    wanted = names.split()
+    return lambda figures: sum((figures[name] for name in wanted), Fraction(0))
+
+
+_WON_UNPRICED: Final = {"no_amount": "won_without_amount", "no_rate": "won_without_rate"}
+_LOST_UNPRICED: Final = {"no_amount": "lost_without_amount", "no_rate": "lost_without_rate"}
+_CLOSED_UNPRICED: Final = {
+    "no_amount": "won_without_amount lost_without_amount",
+    "no_rate": "won_without_rate lost_without_rate",
+}
+_OPEN_UNPRICED: Final = {"no_amount": "without_amount", "no_rate": "without_rate"}
+
+RECIPES: Final[Mapping[str, _Recipe]] = {
+    "won_count": _recipe("closed", "won", n="won"),
+    "lost_count": _recipe("closed", "lost", n="lost"),
+    "closed_count": _recipe("closed", "won lost", n="won lost"),
+    "won_value": _recipe("closed", "won_money", n="won_priced", left_out=_WON_UNPRICED),
+    "lost_value": _recipe("closed", "lost_money", n="lost_priced", left_out=_LOST_UNPRICED),
+    "win_rate": _recipe("closed", "won", over="won lost", n="won lost"),
+    "win_rate_value": _recipe(
+        "closed",
+        "won_money",
+        over="won_money lost_money",
+        n="won_priced lost_priced",
+        left_out=_CLOSED_UNPRICED,
+    ),
+    "avg_deal_value": _recipe(
+        "closed", "won_money", over="won_priced", n="won_priced", left_out=_WON_UNPRICED
+    ),
+    "revenue": _recipe("closed", "won_money", n="won_priced", left_out=_WON_UNPRICED),
+    "purchases": _recipe("closed", "won", n="won"),
+    "deals_created": _recipe("created", "all", n="all"),
+    "close_rate": _recipe("created", "won", over="all", n="all"),
+    "closed_of_created": _recipe("created", "closed", over="all", n="all"),
+    "sales_cycle_days": _recipe(
+        "cycle",
+        "days",
+        over="measured",
+        n="measured",
+        left_out={"negative_duration": "negative", "no_date": "undated"},
+    ),
+    "time_in_stage_days": _recipe(
+        "visits", "days", over="visits", n="visits", left_out={"unknown_stage": "unknown"}
+    ),
+    "stage_visits": _recipe(
+        "visits", "visits", n="visits", left_out={"unknown_stage": "unknown"}
+    ),
+    "open_count": _recipe("open", "all", n="all"),
+    "open_value": _recipe("open", "money", n="priced", left_out=_OPEN_UNPRICED),
+    "weighted_pipeline": _recipe(
+        "open",
+        "weighted",
+        n="weighable",
+        left_out={**_OPEN_UNPRICED, "no_probability": "without_probability"},
+    ),
+    "buyers": _recipe("buyers", "accounts", n="accounts", left_out={"no_account": "anonymous"}),
+    "new_customers": _recipe(
+        "first", "accounts", n="accounts", left_out={"no_account": "anonymous"}
+    ),
+}
+"""KPI -> its recipe."""
+
+
+# ---------------------------------------------------------------- recomputing
+
+
+def _recompute(conn: Connection, catalog: Catalog) -> dict[tuple[str, str, str, str], _Facts]:
+    book = _Book(catalog)
+    _Reader(conn, catalog, book).read()
+    facts: dict[tuple[str, str, str, str], _Facts] = {}
+    for kpi in catalog.kpis:
+        wanted = set(_places_of(catalog, kpi))
+        recipe = RECIPES[kpi.name]
+        for (dimension, key, period), figures in book.figures[recipe.subject].items():
+            if (_kind_of_label(period), dimension) not in wanted:
+                continue
+            found = _value(kpi, recipe, figures, catalog.company.currency)
+            if found is not None:
+                facts[kpi.name, dimension, key, period] = found
+    return facts
+
+
+def _places_of(catalog: Catalog, kpi: Kpi) -> Iterator[tuple[str, str]]:
+    for kind in catalog.kinds_of(kpi):
+        for grouping in catalog.groupings_of(kpi, kind):
+            yield str(kind), ",".join(grouping) or "all"
+
+
+def _value(kpi: Kpi, recipe: _Recipe, figures: Figures, currency: str) -> _Facts | None:
+    n = int(recipe.n(figures))
+    left_out = {reason: int(count(figures)) for reason, count in recipe.left_out.items()}
+    left_out = {reason: count for reason, count in left_out.items() if count}
+    if not n and not left_out:
+        return None
+    numerator = recipe.numerator(figures)
+    denominator = None if recipe.denominator is None else recipe.denominator(figures)
+    value = numerator if denominator is None else numerator / denominator if denominator else None
+    return _Facts(
+        value=None if value is None else _decimal(value),
+        numerator=_decimal(numerator),
+        denominator=None if denominator is None else _decimal(denominator),
+        n=n,
+        left_out=tuple(sorted(left_out.items())),
+        currency=currency if kpi.unit == "money" else None,
+        definition=f"{kpi.name}@{kpi.version}",
+    )
+
+
+def _decimal(number: Fraction) -> Decimal:
+    return _ROUNDED.divide(Decimal(number.numerator), Decimal(number.denominator))
+
+
+class _Book:
+    """Figures of each subject for each group and period."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self.figures: dict[str, dict[Group, Figures]] = {
+            recipe.subject: {} for recipe in RECIPES.values()
+        }
+        self._settings = catalog.settings
+        self._places: dict[str, list[tuple[str, tuple[str, ...]]]] = {}
+        for subject in self.figures:
+            places = {
+                (str(kind), grouping)
+                for kpi in catalog.kpis
+                if RECIPES[kpi.name].subject == subject
+                for kind in catalog.kinds_of(kpi)
+                for grouping in catalog.groupings_of(kpi, kind)
+            }
+            self._places[subject] = sorted(places)
+
+    def groups(
+        self, subject: str, day: date | None, dimensions: Mapping[str, str | None]
+    ) -> Iterator[Group]:
+        """The groups and periods in which a record counts."""
+        labels: dict[str, str | None] = {}
+        for kind, grouping in self._places[subject]:
+            if kind not in labels:
+                labels[kind] = _label(
+                    kind, day, self._settings.week_starts, self._settings.fiscal_year_starts
+                )
+            period = labels[kind]
+            key = _key([dimensions[name] for name in grouping])
+            if period is not None and key is not None:
+                yield ",".join(grouping) or "all", key, period
+
+    def add(
+        self,
+        subject: str,
+        day: date | None,
+        dimensions: Mapping[str, str | None],
+        figures: Mapping[str, Fraction | int],
+    ) -> None:
+        """Add a record's figures wherever it counts."""
+        for group in self.groups(subject, day, dimensions):
+            self.add_to(subject, group, figures)
+
+    def add_to(self, subject: str, group: Group, figures: Mapping[str, Fraction | int]) -> None:
+        """Add figures in one group and period."""
+        sums = self.figures[subject].setdefault(group, defaultdict(Fraction))
+        for name, number in figures.items():
+            sums[name] += number
+
+
+def _key(values: Sequence[str | None]) -> str | None:
+    if any(value is None for value in values):
+        return None
+    texts = [value or "" for value in values]
+    if not texts:
+        return "*"
+    if len(texts) == 1:
+        return texts[0]
+    return ",".join(
+        "".join("\\" + letter if letter in "\\," else letter for letter in text)
+        for text in texts
+    )
+
+
+# ---------------------------------------------------------------- reading
+
+
+class _Reader:
+    """Reads the records and writes what they amount to into the book."""
+
+    def __init__(self, conn: Connection, catalog: Catalog, book: _Book) -> None:
+        self._conn = conn
+        self._company = catalog.company
+        self._settings = catalog.settings
+        self._book = book
+        self._accounts = {account.ref.key: account for account in self._all(Account)}
+        self._owners = {owner.ref.key: owner for owner in self._all(Owner)}
+        self._is_closed = {stage.ref.key: stage.is_closed for stage in self._all(Stage)}
+        self._same_owner = self._matched_owners()
+        self._history: dict[str, list[StageChange]] = defaultdict(list)
+        for change in self._all(StageChange):
+            if _exists(change):
+                self._history[change.deal].append(change)
+        self._first: dict[str, tuple[tuple[bool, date, str], Mapping[str, str | None]]] = {}
+        self._buyers: set[tuple[Group, str]] = set()
+
+    def _all(self, record_type: type[_R]) -> Iterator[_R]:
+        for record in records.iterate(self._conn, record_type.STREAM, self._company):
+            if isinstance(record, record_type):
+                yield record
+
+    def read(self) -> None:
+        """Go through all deals."""
+        for deal in self._all(Deal):
+            if _exists(deal):
+                self._read_deal(deal)
+        for (no_day, day, _), dimensions in self._first.values():
+            self._book.add("first", None if no_day else day, dimensions, {"accounts": 1})
+        for group, _ in self._buyers:
+            self._book.add_to("buyers", group, {"accounts": 1})
+
+    def _read_deal(self, deal: Deal) -> None:
+        dimensions = self._dimensions(deal)
+        created = self._local_day(deal.created_at)
+        closed = (deal.close_date or self._local_day(deal.closed_at)) if deal.is_closed else None
+        is_won = deal.is_closed and deal.is_won
+        self._book.add(
+            "created",
+            created,
+            dimensions,
+            {"all": 1, "won": int(is_won), "closed": int(deal.is_closed)},
+        )
+        self._read_visits(deal, dimensions)
+        if not deal.is_closed:
+            self._read_open(deal, dimensions)
+            return
+        outcome = "won" if is_won else "lost"
+        money = {f"{outcome}_{name}": number for name, number in self._money(deal).items()}
+        self._book.add("closed", closed, dimensions, {outcome: 1, **money})
+        if is_won:
+            self._book.add("cycle", closed, dimensions, _cycle(created, closed))
+            self._read_purchase(deal, closed, dimensions)
+
+    def _read_open(self, deal: Deal, dimensions: Mapping[str, str | None]) -> None:
+        figures: dict[str, Fraction | int] = {"all": 1, **self._money(deal)}
+        if "priced" in figures:
+            if deal.probability is None or deal.probability < 0:
+                figures["without_probability"] = 1
+            else:
+                figures["weighable"] = 1
+                figures["weighted"] = figures["money"] * Fraction(deal.probability)
+        self._book.add("open", deal.close_date, dimensions, figures)
+
+    def _money(self, deal: Deal) -> dict[str, Fraction | int]:
+        if deal.amount is None:
+            return {"without_amount": 1}
+        if deal.currency in (None, self._company.currency):
+            return {"money": Fraction(deal.amount), "priced": 1}
+        rate = self._settings.rates.get(deal.currency or "")
+        if rate is None:
+            return {"without_rate": 1}
+        return {"money": Fraction(deal.amount) * Fraction(rate), "priced": 1}
+
+    def _read_purchase(
+        self, deal: Deal, closed: date | None, dimensions: Mapping[str, str | None]
+    ) -> None:
+        account = dimensions["account"]
+        if account is None:
+            self._book.add("first", closed, dimensions, {"anonymous": 1})
+            self._book.add("buyers", closed, dimensions, {"anonymous": 1})
+            return
+        rank = (closed is None, closed or date.max, deal.ref.key)
+        if account not in self._first or rank < self._first[account][0]:
+            self._first[account] = (rank, dimensions)
+        for group in self._book.groups("buyers", closed, dimensions):
+            self._buyers.add((group, account))
+
+    def _read_visits(self, deal: Deal, dimensions: Mapping[str, str | None]) -> None:
+        changes = sorted(
+            self._history.get(deal.ref.key, ()), key=lambda change: (change.at, change.ref.key)
+        )
+        entries: list[StageChange] = []
+        for change in changes:
+            if not entries or entries[-1].stage != change.stage:
+                entries.append(change)
+        for entry, following in zip(entries, entries[1:], strict=False):
+            is_closed = self._is_closed.get(entry.stage)
+            if is_closed is None and entry.stage == deal.stage:
+                is_closed = deal.is_closed
+            if is_closed:
+                continue
+            seconds = (following.at - entry.at) // _SECOND
+            self._book.add(
+                "visits",
+                self._local_day(following.at),
+                {**dimensions, "stage": entry.stage},
+                {"unknown": 1}
+                if is_closed is None
+                else {"visits": 1, "days": Fraction(seconds, 86_400)},
+            )
+
+    def _dimensions(self, deal: Deal) -> Mapping[str, str | None]:
+        return {
+            "owner": None if deal.owner is None else self._owner(deal.owner),
+            "account": None if deal.account is None else self._account(deal.account),
+            "pipeline": deal.pipeline,
+            "stage": deal.stage,
+            "product": deal.product,
+            "source": deal.source,
+            "type": deal.type,
+            "kind": deal.kind,
+            "region": deal.region,
+            "segment": deal.segment,
+            "campaign": deal.campaign,
+        }
+
+    # ---- who stands for whom
+
+    def _account(self, key: str) -> str | None:
+        last = _last_winner(key, self._accounts)
+        account = self._accounts.get(last)
+        is_gone = account is not None and account.deleted and account.merged_into is None
+        return None if is_gone else last
+
+    def _owner(self, key: str) -> str:
+        last = _last_winner(key, self._owners)
+        return self._same_owner.get(last, last)
+
+    def _matched_owners(self) -> Mapping[str, str]:
+        if not self._settings.match_owners_by_email:
+            return {}
+        by_email: dict[str, set[str]] = defaultdict(set)
+        for key in self._owners:
+            owner = self._owners.get(_last_winner(key, self._owners))
+            if owner is not None and owner.email and owner.email.strip():
+                by_email[owner.email.strip().lower()].add(owner.ref.key)
+        return {
+            key: min(keys)
+            for keys in by_email.values()
+            if len({key.split(":")[0] for key in keys}) > 1
+            for key in keys
+        }
+
+    def _local_day(self, instant: datetime | None) -> date | None:
+        return None if instant is None else instant.astimezone(self._company.timezone).date()
+
+
+def _exists(record: CanonicalRecord) -> bool:
+    return not record.deleted and record.merged_into is None
+
+
+def _last_winner(key: str, known: Mapping[str, CanonicalRecord]) -> str:
+    seen = [key]
+    while (record := known.get(seen[-1])) is not None and record.merged_into is not None:
+        if record.merged_into in seen:
+            return min(seen[seen.index(record.merged_into) :])
+        seen.append(record.merged_into)
+    return seen[-1]
+
+
+def _cycle(created: date | None, closed: date | None) -> Mapping[str, Fraction | int]:
+    if created is None or closed is None:
+        return {"undated": 1}
+    days = (closed - created).days
+    return {"negative": 1} if days < 0 else {"measured": 1, "days": days}
+
+
+# ---------------------------------------------------------------- periods, once more
+
+
+def _label(kind: str, day: date | None, week_starts: int, fiscal_start: int) -> str | None:
+    if kind in ("all", "now"):
+        return kind
+    if day is None:
+        return None
+    if kind.startswith("fiscal_"):
+        return _fiscal_label(kind, day, fiscal_start)
+    match kind:
+        case "day":
+            return day.isoformat()
+        case "week":
+            return _week_label(day, week_starts)
+        case "month":
+            return day.isoformat()[:7]
+        case "quarter":
+            return f"{day.year:04d}-Q{(day.month + 2) // 3}"
+    return f"{day.year:04d}"
+
+
+def _week_label(day: date, week_starts: int) -> str:
+    fourth = day.toordinal() - (day.weekday() - week_starts) % 7 + 3
+    year, week, _ = date.fromordinal(min(fourth, date.max.toordinal())).isocalendar()
+    return f"{year:04d}-W{week:02d}"
+
+
+def _fiscal_label(kind: str, day: date, fiscal_start: int) -> str:
+    # Month 1 of the fiscal year is the month in which it starts.
+    month = (day.month - fiscal_start) % 12 + 1
+    ends_next_year = fiscal_start != 1 and day.month >= fiscal_start
+    year = f"FY{day.year + ends_next_year:04d}"
+    match kind:
+        case "fiscal_month":
+            return f"{year}-M{month:02d}"
+        case "fiscal_quarter":
+            return f"{year}-Q{(month + 2) // 3}"
+    return year
+
+
+def _kind_of_label(label: str) -> str:
+    if label in ("all", "now"):
+        return label
+    is_fiscal = label.startswith("FY")
+    _, _, rest = label.partition("-")
+    if not rest:
+        kind = "year"
+    elif rest[0] == "Q":
+        kind = "quarter"
+    elif rest[0] == "W":
+        kind = "week"
+    else:
+        kind = "day" if "-" in rest else "month"
+    return f"fiscal_{kind}" if is_fiscal else kind
+
+
+def missing_recipes(kpis: Iterable[str]) -> list[str]:
+    """KPIs that nobody has written down a second time."""
+    return sorted(set(kpis) - RECIPES.keys())
