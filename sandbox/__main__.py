@@ -17,13 +17,13 @@ from sandbox.csvload import BadDataError, read_company
 from sandbox.load import Split, fill
 from sandbox.org import Clock
 from sandbox.seed import make_company
-from sandbox.server import Listener, serve
+from sandbox.server import Listener, PortTakenError, serve
 
 MIDDAY = time(12, tzinfo=UTC)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until SIGTERM; 2 when the data cannot be loaded."""
+    """Serve until SIGTERM; 2 when the data cannot be loaded, 1 when a port is taken."""
     options = _parse(arguments)
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s %(message)s"
@@ -35,7 +35,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BadDataError as error:
         print(error, file=sys.stderr)  # noqa: T201 - a command's answer to its caller
         return 2
-    listeners = _listeners(options, company, Clock(start=start))
+    try:
+        listeners = _listeners(options, company, Clock(start=start))
+    except PortTakenError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - a command's answer to its caller
+        return 1
     # What is loaded lives as long as the process: the collector need not walk it again.
     gc.freeze()
     asyncio.run(serve(listeners))

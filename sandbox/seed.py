@@ -15,6 +15,7 @@ from sandbox.company import Account, Company, Deal, Rep, StageVisit
 from sandbox.org import StageSpec
 
 DAYS = 730
+GROWTH = 1.3
 WIN_SHARE = 0.45
 STAGE_KEPT_SHARE = 0.9
 REOPENED_SHARE = 0.04
@@ -27,9 +28,11 @@ CLOSED_LATE_SHARE = 0.05
 ENTERED_LATE_SHARE = 0.03
 DELETED_SHARE = 0.01
 """Of closed deals."""
+STALLED_SHARE = 0.06
+"""Of all deals: nobody ever closes them."""
 REPEAT_SHARE = 0.3
 SUBSIDIARY_SHARE = 0.1
-MEAN_DAYS_IN_STAGE = 13
+MEAN_DAYS_IN_STAGE = 16
 DEALS_PER_ACCOUNT = 8
 DEALS_PER_REP = 60
 FEWEST_REPS = 6
@@ -101,8 +104,12 @@ def _deal(
     today: date,
 ) -> Deal:
     end = datetime.combine(today, time(), UTC)
-    created = _working_hour(chance, end - timedelta(days=chance.randint(1, DAYS)))
+    # The company grows: more deals were begun lately than at first.
+    days_ago = 1 + int((DAYS - 1) * chance.random() ** GROWTH)
+    created = _working_hour(chance, end - timedelta(days=days_ago))
     visits = [visit for visit in _visits(chance, created) if visit.at < end]
+    if _is(chance, STALLED_SHARE):
+        visits = [visit for visit in visits if visit.stage not in (WON, LOST)]
     is_closed = visits[-1].stage in (WON, LOST)
     product, price = chance.choice(PRODUCTS)
     amount = _amount(chance, price, visits[-1].stage)

@@ -40,6 +40,10 @@ Peer: TypeAlias = tuple[str, int]
 log = logging.getLogger("sandbox")
 
 
+class PortTakenError(OSError):
+    """The port asked for cannot be listened on."""
+
+
 @dataclass(slots=True)
 class Answer:
     """A response held back until it is known whether it may leave as it is."""
@@ -185,7 +189,7 @@ class Listener:
             # A URL too long for the vendor must still reach the dialect, which says 414.
             h11_max_incomplete_event_size=1 << 20,
         )
-        self._server = _Server(config)
+        self._server = _Server(config, self.gateway.stopping)
 
     @property
     def url(self) -> str:
@@ -199,7 +203,6 @@ class Listener:
     def stop(self) -> None:
         """Finish what is being answered and end; hanging requests are cut."""
         self.gateway.stopping.set()
-        self._server.should_exit = True
 
 
 async def serve(listeners: Mapping[str, Listener]) -> None:
@@ -217,7 +220,11 @@ def _listening(port: int) -> socket.socket:
     # packets, which costs 40 ms an answer.
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listening.bind((HOST, port))
+    try:
+        listening.bind((HOST, port))
+    except OSError as error:
+        listening.close()
+        raise PortTakenError(f"cannot listen on port {port}: {error.strerror}") from error
     listening.listen(128)
     return listening
 
@@ -229,6 +236,15 @@ def _stop_all(listeners: Sequence[Listener]) -> None:
 
 class _Server(uvicorn.Server):
     """Several servers share a process, so none of them may take the signals."""
+
+    def __init__(self, config: uvicorn.Config, stopping: asyncio.Event) -> None:
+        super().__init__(config)
+        self._stopping = stopping
+
+    async def main_loop(self) -> None:
+        """Wait for the end; what uvicorn does every tenth of a second is not needed here."""
+        await self._stopping.wait()
+        self.should_exit = True
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
