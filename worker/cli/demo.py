@@ -25,9 +25,9 @@ from worker.cli.app import CommandError, Session, app, session_of
 from worker.cli.exits import ExitCode
 from worker.cli.kpis import display, print_values
 from worker.cli.output import Printer
-from worker.cli.steps import FAILED_STATES, report
+from worker.cli.steps import report
 from worker.cli.writebacks import show_plan, show_setup
-from worker.pipeline import PassResult
+from worker.results import PassResult, exit_code
 from worker.runtime import Runtime
 
 CRMS = ("salesforce", "hubspot", "both")
@@ -177,18 +177,12 @@ def walk_through(session: Session, runtime: Runtime) -> bool:
         f"{len(verification.differences)} differ"
     )
     runs = [*first.results, *pushes, *second.results]
-    has_failed = any(
-        result.state in {*FAILED_STATES, "refused", "partly_failed"} for result in runs
-    )
-    return writes == 0 and changes == 0 and verification.ok and not has_failed
+    return writes == 0 and changes == 0 and verification.ok and exit_code(runs) == 0
 
 
 def left_to_do(second: PassResult) -> tuple[int, int]:
     """Writes and changed KPI values of a pass."""
-    return (
-        sum(result.sent for result in second.results),
-        sum(result.changed_values for result in second.results),
-    )
+    return second.total("sent"), second.total("changed_values")
 
 
 def headline(printer: Printer, text: str) -> None:

@@ -13,22 +13,7 @@ from worker import loop, pipeline
 from worker.cli.app import CommandError, app, session_of
 from worker.cli.exits import ExitCode
 from worker.cli.output import Printer
-from worker.pipeline import RunResult
-
-FAILED_STATES = {"failed", "interrupted"}
-
-
-def exit_code_of(results: Sequence[RunResult], *, is_pause_partial: bool = False) -> ExitCode:
-    """The exit code of several runs together."""
-    states = [result.state for result in results]
-    if "refused" in states:
-        return ExitCode.REFUSED
-    failed = [state for state in states if state in FAILED_STATES]
-    if failed:
-        return ExitCode.FAILED if len(failed) == len(states) else ExitCode.PARTLY_FAILED
-    if "partly_failed" in states or (is_pause_partial and "paused" in states):
-        return ExitCode.PARTLY_FAILED
-    return ExitCode.FINE
+from worker.results import RunResult, State, exit_code
 
 
 def run_as_object(result: RunResult) -> dict[str, object]:
@@ -143,7 +128,7 @@ def pull(
                 accept_vanished=accept_vanished,
             )
     report(session.printer, results)
-    raise typer.Exit(exit_code_of(results))
+    raise typer.Exit(exit_code(results))
 
 
 @app.command()
@@ -158,7 +143,7 @@ def compute(
     with session.runtime() as runtime:
         result = pipeline.compute(runtime, rebuild=rebuild)
     report(session.printer, [result])
-    raise typer.Exit(exit_code_of([result]))
+    raise typer.Exit(exit_code([result]))
 
 
 @app.command()
@@ -174,7 +159,7 @@ def run(
             return
         outcome = pipeline.full_pass(runtime)
     report(session.printer, outcome.results)
-    raise typer.Exit(exit_code_of(outcome.results))
+    raise typer.Exit(outcome.exit_code)
 
 
 @app.command()
@@ -190,5 +175,7 @@ def drain(
     if outcome.is_time_up:
         session.printer.fail(f"time was up after {timeout:g} s with work still due")
         raise typer.Exit(ExitCode.FAILED)
-    code = exit_code_of(outcome.results, is_pause_partial=True)
-    raise typer.Exit(ExitCode.PARTLY_FAILED if code is ExitCode.FAILED else code)
+    is_paused = any(result.state is State.PAUSED for result in outcome.results)
+    code = outcome.exit_code or (ExitCode.PARTLY_FAILED if is_paused else ExitCode.FINE)
+    # Something failed, but everything that could be done was done.
+    raise typer.Exit(ExitCode.PARTLY_FAILED if code == ExitCode.FAILED else code)

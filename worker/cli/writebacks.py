@@ -14,7 +14,8 @@ from worker import pipeline
 from worker.cli.app import CommandError, Session, app, session_of
 from worker.cli.exits import ExitCode
 from worker.cli.output import Printer, as_json
-from worker.cli.steps import exit_code_of, report
+from worker.cli.steps import report
+from worker.results import exit_code
 from worker.runtime import Runtime
 
 CHANGES_SHOWN = 15
@@ -90,7 +91,7 @@ def plan(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Keep the plan for `kpisync apply FILE`.")
     ] = None,
-    exit_code: Annotated[
+    is_exit_code_wanted: Annotated[
         bool, typer.Option("--exit-code", help="End with 10 when there are changes.")
     ] = False,
 ) -> None:
@@ -110,7 +111,9 @@ def plan(
     if not all(one.guard.ok for one in plans):
         raise typer.Exit(ExitCode.REFUSED)
     has_changes = any(written(one) for one in plans)
-    raise typer.Exit(ExitCode.CHANGES_PLANNED if exit_code and has_changes else ExitCode.FINE)
+    raise typer.Exit(
+        ExitCode.CHANGES_PLANNED if is_exit_code_wanted and has_changes else ExitCode.FINE
+    )
 
 
 def written(one: Plan) -> list[Change]:
@@ -209,7 +212,7 @@ def apply(
         printer.document(documents[0] if len(documents) == 1 else documents)
     else:
         report(printer, results)
-    raise typer.Exit(exit_code_of(results))
+    raise typer.Exit(exit_code(results))
 
 
 def confirm(session: Session, plans: Sequence[Plan]) -> None:
