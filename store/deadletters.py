@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, delete, func, select
+from sqlalchemy import ColumnElement, Connection, bindparam, delete, func, select, update
 
 from store.canonical import RecordRef, RejectedRecord
 from store.conversion import cleaned_text
@@ -53,12 +53,25 @@ def record_rejected(conn: Connection, rejected: Sequence[RejectedRecord]) -> Non
     """
     latest = {record.ref: record for record in rejected}
     now = database_now(conn)
-    for record in latest.values():
-        _keep_one(conn, record)
+    rows = [_row(PULL, record, now) for record in latest.values()]
+    if not rows:
+        return
+    conn.execute(
+        _RENAME_FIELD,
+        [
+            {
+                "of_connection": row["connection"],
+                "of_stream": row["stream"],
+                "of_ref": row["ref"],
+                "new_field": row["field"],
+            }
+            for row in rows
+        ],
+    )
     upsert(
         conn,
         DEAD_LETTERS,
-        [_row(PULL, record, now) for record in latest.values()],
+        rows,
         replacing=_NEWEST,
         adding=("attempts",),
         on=_PLACE,
@@ -156,16 +169,18 @@ def _row(direction: str, rejected: RejectedRecord, now: datetime) -> dict[str, o
     }
 
 
-def _keep_one(conn: Connection, record: RejectedRecord) -> None:
-    """Let the record's letter name the field that is at fault now."""
-    field = record.field or ""
-    of_record = (
-        _of_stream(PULL, record.ref.connection, record.ref.stream),
-        DEAD_LETTERS.c.ref == record.ref.key,
+# A record's letter names the field that is at fault now.
+_RENAME_FIELD: Final = (
+    update(DEAD_LETTERS)
+    .where(
+        DEAD_LETTERS.c.direction == PULL,
+        DEAD_LETTERS.c.connection == bindparam("of_connection"),
+        DEAD_LETTERS.c.stream == bindparam("of_stream"),
+        DEAD_LETTERS.c.ref == bindparam("of_ref"),
+        DEAD_LETTERS.c.field != bindparam("new_field"),
     )
-    conn.execute(
-        DEAD_LETTERS.update().where(*of_record, DEAD_LETTERS.c.field != field).values(field=field)
-    )
+    .values(field=bindparam("new_field"))
+)
 
 
 def _of_stream(direction: str, connection: str, stream: str) -> ColumnElement[bool]:

@@ -289,7 +289,7 @@ _SQLITE_FAULTS: Final = {
 }
 
 _POSTGRESQL_FAULTS: Final = {
-    "08": "the connection broke; is the server up?",
+    "08": "no connection; is the server up, and are host and port right?",
     "25006": "it is read-only (a standby?); connect to the primary",
     "25P03": "the transaction stood still too long and was ended by the server; try again",
     "28": "the server refuses the login; check user and password",
@@ -305,6 +305,21 @@ _POSTGRESQL_FAULTS: Final = {
     "58": "the server reports an error of its disk or system; check its log",
 }
 
+# While connecting the driver knows no codes, only the server's words.
+_POSTGRESQL_WORDS: Final = {
+    "password authentication failed": "28",
+    "no pg_hba.conf entry": "28",
+    "no password supplied": "28",
+    "role ": "28",
+    "does not exist": "3D",
+    "too many clients": "53300",
+    "remaining connection slots": "53300",
+    "too many connections": "53300",
+    "starting up": "57",
+    "shutting down": "57",
+    "in recovery mode": "57",
+}
+
 
 def _sentence(cause: BaseException, *, is_lost: bool) -> str | None:
     """What is wrong and what to do, or None where the fault is ours."""
@@ -318,5 +333,8 @@ def _sentence(cause: BaseException, *, is_lost: bool) -> str | None:
             if known in _POSTGRESQL_FAULTS:
                 return _POSTGRESQL_FAULTS[known]
         if is_lost or (isinstance(cause, psycopg.OperationalError) and not code):
-            return "no connection; is the server up, and are host, port and login right?"
+            said = str(cause)
+            known_words = (code for words, code in _POSTGRESQL_WORDS.items() if words in said)
+            known = next(known_words, "08")
+            return _POSTGRESQL_FAULTS[known]
     return None
