@@ -364,7 +364,7 @@ class HubSpotClient:
         try:
             response: HTTPResponse = request()
         except HTTPError as error:
-            raise faults.unanswered(self.connection, error) from None
+            raise faults.unanswered(self.connection, self._host, error) from None
         except Exception as error:
             translated = self._translated(error)
             if translated is None:

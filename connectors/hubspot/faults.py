@@ -149,11 +149,13 @@ def answered(
     return Refused(connection, f"HubSpot refuses ({status}): {words}", status, entries_of(content))
 
 
-def unanswered(connection: str, error: HTTPError) -> CrmUnavailable:
+def unanswered(connection: str, host: str, error: HTTPError) -> CrmUnavailable:
     """The error that stands for no answer at all."""
     if isinstance(error, (NewConnectionError, NameResolutionError, ConnectTimeoutError)):
         return CrmUnavailable(
-            connection, f"HubSpot cannot be reached ({type(error).__name__}); is the network up?"
+            connection,
+            f"HubSpot cannot be reached at {host} ({type(error).__name__})."
+            " Check the network and the address.",
         )
     if isinstance(error, ReadTimeoutError):
         return AnswerLost(connection, "HubSpot did not answer in time.")

@@ -6,7 +6,7 @@ https://developers.hubspot.com/docs/api-reference/crm-properties-v3/guide
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -83,11 +83,17 @@ DEFAULTS: Final[Mapping[str, Mapping[str, FieldSource]]] = MappingProxyType(
                     "dealtype", values={"newbusiness": "new", "existingbusiness": "upsell"}
                 ),
                 "source": FieldSource("hs_analytics_source"),
+                "forecast_category": FieldSource("hs_manual_forecast_category"),
+                "lost_reason": FieldSource("closed_lost_reason"),
+                "last_activity_at": FieldSource("notes_last_updated"),
             }
         ),
     }
 )
 """Canonical stream -> field -> where it comes from unless the configuration says otherwise."""
+
+MAY_LACK: Final = frozenset({"forecast_category", "lost_reason", "last_activity_at"})
+"""Fields that need no word where a portal lacks the property."""
 
 _FROM_STAGES: Final = frozenset({IS_CLOSED, IS_WON})
 """Properties that the stage's own definition can stand in for."""
@@ -161,6 +167,11 @@ class Property:
             writable=not self.is_read_only,
             length=65_536 if kind == FieldType.TEXT else None,
         )
+
+
+def properties_of(results: Sequence[Json]) -> Mapping[str, Property]:
+    """The properties of an object by name."""
+    return {described.name: described for described in map(property_of, results)}
 
 
 def property_of(content: Json) -> Property:

@@ -15,7 +15,7 @@ Every pull ends with the list of archived records, because archiving moves no mo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -23,7 +23,7 @@ from typing import Final
 
 import orjson
 
-from connectors.base import ConnectionSettings, Cursor, Page
+from connectors.base import Cursor, Page, Tuning
 from connectors.errors import MalformedAnswer, MisconfiguredConnection
 from connectors.hubspot.client import SEARCH_LIMIT, Answer, HubSpotClient, Json
 from connectors.hubspot.fields import MODIFIED, RECORD_ID
@@ -194,7 +194,7 @@ class ObjectPull:
     """One pull of companies or deals."""
 
     client: HubSpotClient
-    settings: ConnectionSettings
+    tuning: Tuning
     plan: ObjectPlan
     _unsettled: dict[str, None] = field(default_factory=dict)
 
@@ -228,7 +228,7 @@ class ObjectPull:
 
     def _next_window(self, done: Position) -> Position:
         # HubSpot's clock may have been set back: what it stamps now must not lie before the window.
-        lookback = self.settings.tuning.lookback
+        lookback = self.tuning.lookback
         overlap = LOOKBACK if lookback is None else lookback
         since = max(_EPOCH, min(done.until, self.plan.began) - overlap)
         return replace(done, phase=WINDOW, since=since, until=self.plan.began, after=None)
@@ -313,7 +313,7 @@ class ObjectPull:
 
     @property
     def _page_size(self) -> int:
-        return max(1, self.settings.tuning.page_size or PAGE_SIZE)
+        return max(1, self.tuning.page_size or PAGE_SIZE)
 
     # ------------------------------------------------------------ records
 
@@ -403,7 +403,7 @@ class ObjectPull:
         *parts, last = chunks(news, self._page_size) or [()]
         for part in parts:
             at = self._with_unsettled(position).as_cursor()
-            yield Page(records=(), deleted=part, resume_at=at, warnings=warnings)
+            yield Page(records=[], deleted=part, resume_at=at, warnings=warnings)
             warnings = ()
         for restored in chunks(
             [one for one in position.archived if one not in archived], self._page_size
@@ -418,7 +418,7 @@ class ObjectPull:
             archived=tuple(archived)[-REMEMBERED_ARCHIVED:],
         )
         yield Page(
-            records=(),
+            records=[],
             deleted=last,
             resume_at=done.as_cursor(),
             complete_until=position.until,
@@ -465,29 +465,3 @@ def _total(answer: Answer) -> int | None:
 def read_pipelines(client: HubSpotClient, object_name: str) -> Pipelines:
     """The pipelines of an object as they are now."""
     return pipelines_of(client.connection, client.pipelines(object_name).results)
-
-
-def choose(
-    connection: str, stream: str, wanted: Iterable[str], pipelines: Pipelines
-) -> frozenset[str]:
-    """The native ids of the pipelines that the configuration names by label or id.
-
-    Raises:
-        MisconfiguredConnection: there is no such pipeline.
-    """
-    chosen = set()
-    for name in wanted:
-        found = [
-            pipeline_id
-            for pipeline_id, label in pipelines.labels.items()
-            if name in {pipeline_id, label}
-        ]
-        if not found:
-            known = ", ".join(f'"{label}"' for label in pipelines.labels.values()) or "none"
-            raise MisconfiguredConnection(
-                connection,
-                f"connections.{connection}.streams.{stream}.pipelines: HubSpot has no pipeline"
-                f' "{name}". Known are: {known}.',
-            )
-        chosen.update(found)
-    return frozenset(chosen)

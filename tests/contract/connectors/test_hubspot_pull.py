@@ -59,9 +59,8 @@ def test_owners_who_left_are_still_owners(crm: Crm) -> None:
     with portal(crm) as connector:
         pulled = pull(connector, "owners")
 
-    owners = {ref.native_id: one for ref, one in pulled.records.items()}
-    assert {here, gone} == owners.keys()
-    assert isinstance(owners[here], Owner)
+    owners = {ref.native_id: one for ref, one in pulled.records.items() if isinstance(one, Owner)}
+    assert owners.keys() == {here, gone}
     assert owners[here].name == "Rep 07"
     assert [owners[one].is_active for one in (here, gone)] == [True, False]
     assert pulled.pages[-1].complete_until is not None
@@ -198,7 +197,9 @@ def test_900_properties_make_no_long_address_and_lose_no_value(crm: Crm) -> None
 
 
 def test_a_pull_goes_on_after_any_page(crm: Crm) -> None:
-    ids = crm.create_many("deals", [{"dealname": f"D{n:02}"} for n in range(8)])
+    crm.settings(burst=10_000)
+    records = [{"dealname": f"D{n:02}"} for n in range(8)]
+    ids = crm.create_many("deals", records, at="2026-01-01T00:00:00+00:00")
 
     with portal(crm, tuning=tuned(page_size=3)) as connector:
         for since in (None, LONG_AGO):

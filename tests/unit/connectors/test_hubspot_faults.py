@@ -102,10 +102,11 @@ def test_a_redirect_is_a_wrong_address() -> None:
 
 
 def test_no_connection_means_not_sent_and_a_broken_one_means_unknown() -> None:
-    refused = unanswered("web", ConnectTimeoutError())
-    broken = unanswered("web", ProtocolError("cut"))
+    refused = unanswered("web", "http://h:1", ConnectTimeoutError())
+    broken = unanswered("web", "http://h:1", ProtocolError("cut"))
 
     assert type(refused) is CrmUnavailable
+    assert "http://h:1" in refused.message
     assert type(broken) is AnswerLost
 
 

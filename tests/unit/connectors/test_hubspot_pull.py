@@ -8,8 +8,7 @@ import pytest
 
 from connectors.base import Cursor
 from connectors.errors import MisconfiguredConnection
-from connectors.hubspot.mapping import Pipelines
-from connectors.hubspot.pull import WINDOW, Position, choose, position_of
+from connectors.hubspot.pull import WINDOW, Position, position_of
 
 POSITION = Position(
     phase=WINDOW,
@@ -29,14 +28,3 @@ def test_a_cursor_leads_back_to_its_position() -> None:
 def test_a_cursor_of_somebody_else_is_refused_with_a_way_out(text: str) -> None:
     with pytest.raises(MisconfiguredConnection, match="state reset"):
         position_of("web", Cursor(text))
-
-
-def test_pipelines_are_chosen_by_label_or_id() -> None:
-    pipelines = Pipelines({}, {"1": "Web shop", "2": "Partners"})
-
-    assert choose("web", "deals", ["Web shop", "2"], pipelines) == {"1", "2"}
-
-
-def test_a_pipeline_that_is_not_there_is_named_beside_those_that_are() -> None:
-    with pytest.raises(MisconfiguredConnection, match=r'no pipeline "Shop".*"Web shop"'):
-        choose("web", "deals", ["Shop"], Pipelines({}, {"1": "Web shop"}))

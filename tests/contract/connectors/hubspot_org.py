@@ -1,0 +1,96 @@
+"""The fake HubSpot portal in the words of the suite."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from urllib3 import PoolManager
+
+from connectors.base import ConnectionSettings, StreamSettings, Tuning
+from tests.contract.connectors.suite import COMPANY, QUICK, Org
+from tests.fixtures.sandboxes import Crm, Fields
+
+KEY = {"flow": "token", "token": "pat-na1-sandbox"}
+
+
+class HubSpotOrg(Org):
+    """HubSpot's names for what people do."""
+
+    name = "hubspot"
+    account_object = "companies"
+    kpi_field = "kpi_test"
+    reading = "/crm/v3/objects/"
+    writing = "/batch/update"
+
+    def __init__(self, crm: Crm) -> None:
+        super().__init__(crm)
+        crm.settings(time_zone=str(COMPANY.timezone), company_currency=COMPANY.currency)
+
+    def settings(
+        self,
+        *,
+        tuning: Tuning = QUICK,
+        streams: Mapping[str, StreamSettings] | None = None,
+        auth: Mapping[str, str] | None = None,
+        base_url: str | None = None,
+    ) -> ConnectionSettings:
+        return ConnectionSettings(
+            name=self.name,
+            type="hubspot",
+            auth=KEY if auth is None else auth,
+            company=COMPANY,
+            streams=streams or {},
+            base_url=base_url or self.crm.url,
+            tuning=tuning,
+        )
+
+    @property
+    def wrong_credentials(self) -> Mapping[str, str]:
+        return {**KEY, "token": "wrong-secret"}
+
+    def add_accounts(self, names: Sequence[str], **how: object) -> list[str]:
+        return self.crm.create_many("companies", [{"name": name} for name in names], **how)
+
+    def rename_account(self, account_id: str, name: str, **how: object) -> None:
+        self.crm.edit("companies", account_id, {"name": name}, **how)
+
+    def add_deals(
+        self, count: int, *, amount: float = 100, account: str | None = None
+    ) -> list[str]:
+        deal: Fields = {"dealname": "Deal", "dealstage": "appointmentscheduled", "amount": amount}
+        ids = self.crm.create_many("deals", [deal] * count)
+        if account is not None:
+            for deal_id in ids:
+                self.crm.associate("deals", deal_id, "companies", [account], primary=True)
+        return ids
+
+    def win(self, deal_id: str) -> None:
+        self.crm.edit("deals", deal_id, {"dealstage": "closedwon"})
+
+    def to_unknown_stage(self, deal_id: str) -> str:
+        self.crm.edit("deals", deal_id, {"dealstage": "forgotten"})
+        return "forgotten"
+
+    def add_text_to_deals(self, name: str, texts: Mapping[str, str]) -> None:
+        self.crm.add_field("deals", name, "text")
+        for deal_id, text in texts.items():
+            self.crm.edit("deals", deal_id, {name: text})
+
+    def hide_amounts(self) -> str:
+        """HubSpot lists a sensitive property only to tokens with the scope for it."""
+        path = "/crm/v3/properties/deals"
+        headers = {"Authorization": f"Bearer {KEY['token']}"}
+        with PoolManager() as pool:
+            listed = pool.request("GET", self.crm.url + path, headers=headers).json()["results"]
+        seen = {"results": [one for one in listed if one["name"] != "amount"]}
+        self.crm.fault("status", status=200, path=path, body=seen, times="forever")
+        return "deals.amount"
+
+    def use_up_the_quota(self) -> None:
+        self.crm.settings(daily=0)
+
+    def refuse_writes_of(self, record_id: str) -> None:
+        self.crm.fault("validation", record=record_id, times="forever", message="Not today.")
+
+    def lock(self, record_id: str) -> None:
+        self.crm.fault("lock", record=record_id)
