@@ -13,7 +13,6 @@ from worker.results import Kind, RunResult, State
 from worker.running import Running, Subject, record_run
 from worker.runtime import Runtime
 
-
 _PATIENCE: Final = timedelta(seconds=30)
 """Others compute for moments, and what they publish is what we would."""
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from typing import Final, TypeAlias, TypeVar
 
 from sqlalchemy import Connection, or_, select
@@ -24,7 +24,6 @@ from store.engine import database_now, reading
 from store.money import minor_units
 from store.tables import RECORD_TABLES
 from worker.runtime import Runtime
-from worker.settings import DIMENSION_OF_STREAM
 
 READ_AT_ONCE: Final = 2_000
 """Live records held in memory between two looks at whether to stop."""
@@ -44,7 +43,6 @@ class _Stored:
     values: Sequence[KpiValue]
     deleted_ids: frozenset[str]
     pushed: Mapping[tuple[str, str], str]
-    as_of: datetime
 
 
 def plan_writeback(runtime: Runtime, name: str) -> Plan:
@@ -61,10 +59,10 @@ def plan_writeback(runtime: Runtime, name: str) -> Plan:
         now = database_now(conn)
         spec = _of_now(runtime, spec, now)
         stored = _look(conn, runtime, spec)
-    wanted_ids = sorted(
-        {_native_id(spec, value.key) for value in stored.values} - stored.deleted_ids
-    )
-    live = read_live(runtime, spec, wanted_ids, tuple(fields))
+    # Records that we filled once count too: their group may have emptied since.
+    known_ids = {_native_id(spec, value.key) for value in stored.values}
+    known_ids |= {record_id for record_id, _ in stored.pushed}
+    live = read_live(runtime, spec, sorted(known_ids - stored.deleted_ids), tuple(fields))
     return make_plan(
         spec,
         values=stored.values,
@@ -73,6 +71,7 @@ def plan_writeback(runtime: Runtime, name: str) -> Plan:
         pushed=stored.pushed,
         deleted_ids=stored.deleted_ids,
         push_batch=push_batch(runtime, spec),
+        timezone=runtime.company.timezone,
     )
 
 
@@ -226,13 +225,12 @@ def _of_now(runtime: Runtime, spec: WritebackSpec, now: datetime) -> WritebackSp
 
 
 def _look(conn: Connection, runtime: Runtime, spec: WritebackSpec) -> _Stored:
-    dimension = DIMENSION_OF_STREAM[spec.stream]
     found: list[KpiValue] = []
     for kpi, period in sorted({(field.kpi, field.period) for field in spec.fields}):
         found.extend(
             value
             for value in values.current(
-                conn, runtime.catalog, kpi=kpi, period=period, dimension=dimension
+                conn, runtime.catalog, kpi=kpi, period=period, dimension=spec.dimension
             )
             if value.key.startswith(f"{spec.connection}:")
         )
@@ -240,7 +238,6 @@ def _look(conn: Connection, runtime: Runtime, spec: WritebackSpec) -> _Stored:
         values=found,
         deleted_ids=frozenset(_deleted_ids(conn, spec)),
         pushed=outbox.last_pushed(conn, spec.connection, spec.object),
-        as_of=max((value.as_of for value in found), default=datetime.now(UTC)),
     )
 
 

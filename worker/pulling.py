@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Final, cast
+from typing import Final, Protocol, cast, runtime_checkable
 
 from sqlalchemy import Connection
 
@@ -29,6 +29,15 @@ VANISHED_COUNT: Final = 20
 
 _SINCE_MARGIN: Final = timedelta(hours=1)
 _EXPIRED_CURSORS_IN_A_ROW: Final = 3
+
+
+@runtime_checkable
+class KnowsItsOrg(Protocol):
+    """A connector that can name its org without looking at every object as `check` does."""
+
+    def org_id(self) -> str:
+        """The id of the org or portal that the credentials lead to."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +137,8 @@ def recognise_org(runtime: Runtime, connection: str) -> None:
     """
     if connection in runtime.recognised:
         return
-    org_id = runtime.connector(connection).check().org_id
+    connector = runtime.connector(connection)
+    org_id = connector.org_id() if isinstance(connector, KnowsItsOrg) else connector.check().org_id
     if org_id is None:
         # The login failed; whatever is called next says why in its own class of error.
         return

@@ -19,7 +19,7 @@ from sqlalchemy import Connection
 
 from connectors.base import LiveRecord, PushOutcome, PushResult
 from metrics.rebuild import stale_families
-from metrics.writeback import Plan, WritebackSpec
+from metrics.writeback import KEPT, Plan, WritebackSpec
 from store import approvals, checkpoints, deadletters, outbox
 from store.canonical import FieldUpdate, RecordRef, Scalar
 from store.deadletters import DeadLetter
@@ -124,11 +124,18 @@ class _Push:
         obstacle = self._obstacle()
         if obstacle is not None:
             return obstacle
+        strangers = plan.strangers(self._spec)
+        if strangers:
+            self._running.error = (
+                f"this plan was made for another definition of the write-back (it names "
+                f"{', '.join(strangers)}); nothing was written: make a new one with `kpisync plan`"
+            )
+            return State.REFUSED
         self._resume()
         return self._write(plan, is_approved=is_approved)
 
     def _write(self, plan: Plan, *, is_approved: bool) -> State:
-        self._add(kept=sum(change.kind == "kept" for change in plan.changes))
+        self._add(kept=sum(change.kind == KEPT for change in plan.changes))
         self._add(minimum_calls=1 + ceil(plan.matched / self._batch))
         updates = self._without_parked(plan.updates())
         if not plan.guard.ok:
@@ -146,7 +153,7 @@ class _Push:
                 f"{self._spec.name}`, write with `kpisync apply`"
             )
             return State.WAITING
-        self._enqueue(updates)
+        self._enqueue(updates, plan.as_of)
         return self._send_all()
 
     # ------------------------------------------------------------ whether to write at all
@@ -245,13 +252,12 @@ class _Push:
             self._running.guard(conn)
             outbox.void_pending(conn, self._spec.name)
 
-    def _enqueue(self, updates: Sequence[FieldUpdate]) -> None:
+    def _enqueue(self, updates: Sequence[FieldUpdate], as_of: datetime | None) -> None:
         with operating(self._engine) as conn:
             self._running.guard(conn)
             outbox.void_pending(conn, self._spec.name)
-            outbox.enqueue(
-                conn, self._spec.name, self._running.run, updates, as_of=database_now(conn)
-            )
+            when = as_of or database_now(conn)
+            outbox.enqueue(conn, self._spec.name, self._running.run, updates, as_of=when)
 
     # ------------------------------------------------------------ sending
 

@@ -6,8 +6,9 @@ problems like all others: with file, line and column, all at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from decimal import Decimal
 from functools import partial
 from typing import Final, TypeVar
 
@@ -31,8 +32,8 @@ from store.canonical import Company
 
 T = TypeVar("T")
 
-DIMENSION_OF_STREAM: Final[Mapping[str, str]] = {"accounts": "account"}
-"""Canonical stream -> the dimension whose keys are its records."""
+WRITABLE_STREAMS: Final = ("accounts",)
+"""Streams whose single records can carry KPI values."""
 
 
 def company_of(config: Config) -> Company:
@@ -253,11 +254,11 @@ class WritebackReader:
                 f'"{section.object}" of connection "{section.connection}" cannot be written.',
                 did_you_mean(section.object, tuple(writable)),
             )
-        if stream not in DIMENSION_OF_STREAM:
+        if stream not in WRITABLE_STREAMS:
             raise _Fault(
                 ("to",),
                 f"KPIs of single {stream} are not supported yet.",
-                f"Write to records of: {', '.join(DIMENSION_OF_STREAM)}.",
+                f"Write to records of: {', '.join(WRITABLE_STREAMS)}.",
             )
         return stream
 
@@ -279,7 +280,13 @@ class WritebackReader:
             kept = "is true of now alone" if kpi.is_instant else "has periods, not now"
             raise _Fault(period_place, f'"{kpi.name}" {kept}.', "Leave the period out.")
         self._check_period(period_place, period)
-        return FieldPlan(field=field, kpi=kpi.name, period=str(period))
+        return FieldPlan(
+            field=field,
+            kpi=kpi.name,
+            period=str(period),
+            digits=self._section.round.get(field),
+            empty=Decimal(0) if kpi.empties_to_zero else None,
+        )
 
     def _check_period(self, place: Path, period: str) -> None:
         kept = self._config.kpis.periods
