@@ -53,6 +53,7 @@ def post(org: Org, name: str, verb: Callable[[Org, Json], Json]) -> Route:
             body = json.loads(await request.body() or b"{}")
             if not isinstance(body, dict):
                 raise BadAdminRequestError("the body must be a JSON object")
+            _refuse_unknown_keys(name, body)
             return JSONResponse(dict(verb(org, body)))
         except UnknownRecordError as error:
             return JSONResponse({"error": str(error)}, status_code=404)
@@ -60,6 +61,14 @@ def post(org: Org, name: str, verb: Callable[[Org, Json], Json]) -> Route:
             return JSONResponse({"error": f"{name}: {error!r}"}, status_code=400)
 
     return Route(PREFIX + name, endpoint, methods=["POST"])
+
+
+def _refuse_unknown_keys(name: str, body: Json) -> None:
+    # A misspelt key that is passed over makes a rehearsal of something else.
+    unknown = sorted(set(body) - KEYS[name]) if name in KEYS else []
+    if unknown:
+        known = ", ".join(sorted(KEYS[name]))
+        raise BadAdminRequestError(f"unknown key {', '.join(unknown)}; there is {known}")
 
 
 def _get(org: Org, name: str, view: Callable[[Org], object]) -> Route:
@@ -83,6 +92,10 @@ def create(org: Org, body: Json) -> Json:
         )
         for values in wanted
     ]
+    for to_object, others in mapping_of(body.get("associations", {})).items():
+        linked = [str(other) for other in list_of({to_object: others}, to_object)]
+        for record_id in ids:
+            org.link(text_of(body, "object"), record_id, to_object, linked)
     return {"ids": ids} if many is not None else {"id": ids[0]}
 
 
@@ -216,6 +229,47 @@ VERBS: Mapping[str, Callable[[Org, Json], Json]] = {
     "settings": settings,
     "forget": forget,
 }
+
+STAMPING = frozenset({"object", "at", "commit_after", "by", "raw"})
+"""`raw` only tells the reader that no API would have taken the values."""
+
+WHICH = frozenset({"id", "ids"})
+
+KEYS: Mapping[str, frozenset[str]] = {
+    "create": STAMPING | {"fields", "records", "associations"},
+    "edit": STAMPING | WHICH | {"fields"},
+    "delete": STAMPING | WHICH,
+    "undelete": STAMPING | WHICH,
+    "erase": WHICH | {"object"},
+    "merge": frozenset({"object", "winner", "losers"}),
+    "add_field": frozenset({"object", "name", "label", "type", "choices"}),
+    "set_stages": frozenset({"stages"}),
+    "fault": frozenset(
+        [
+            "kind",
+            "times",
+            "after",
+            "method",
+            "path",
+            "body_contains",
+            "status",
+            "body",
+            "headers",
+            "seconds",
+            "record",
+            "message",
+            "field",
+            "on",
+        ]
+    ),
+    "clear_faults": frozenset(),
+    "clock": frozenset({"fix", "move_to", "advance", "run"}),
+    "lag": frozenset({"seconds"}),
+    "forget": frozenset(),
+    "associate": frozenset({"from", "id", "to", "to_ids", "primary", "remove"}),
+    "pipeline": frozenset({"id", "label", "stages"}),
+}
+"""What the body of each verb may hold; `settings` knows its own."""
 
 VIEWS: Mapping[str, Callable[[Org], object]] = {
     "journal": lambda org: [_journal_line(entry) for entry in org.journal],

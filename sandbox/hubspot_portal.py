@@ -263,6 +263,12 @@ class Portal(Org):
         specs = [Stage(_word(it.name), it.name, it.is_closed, it.probability) for it in stages]
         self.put_pipeline(Pipeline(DEFAULT_PIPELINE, "Sales Pipeline", specs))
 
+    def link(self, object_name: str, record_id: str, to_object: str, to_ids: Sequence[str]) -> None:
+        """Associate records; the first is the primary one."""
+        for place, other in enumerate(to_ids):
+            found = self.get(to_object, other)
+            self.links.add(object_name, record_id, to_object, found.id, primary=place == 0)
+
     def configure(self, settings: Mapping[str, object]) -> None:
         """Set what docs/sandbox.md lists for HubSpot."""
         for name, value in settings.items():

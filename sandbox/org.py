@@ -298,6 +298,16 @@ class Org(ABC):
         """
         raise ValueError(f"{self.crm} has no setting {', '.join(sorted(settings))}")
 
+    def link(self, object_name: str, record_id: str, to_object: str, to_ids: Sequence[str]) -> None:
+        """Associate records, in a CRM that keeps links beside the fields; the first is primary.
+
+        Raises:
+            ValueError: where a link is a field (Salesforce).
+        """
+        raise ValueError(
+            f"{self.crm}: {object_name} {record_id} takes no links to {to_object} {to_ids}"
+        )
+
     def same_value(self, object_name: str, name: str, old: Value, new: Value) -> bool:  # noqa: ARG002
         """Whether a write of `new` over `old` is redundant, for the journal."""
         return old == new

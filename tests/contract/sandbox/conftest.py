@@ -9,7 +9,7 @@ import pytest
 import requests
 from hubspot import HubSpot
 
-from tests.fixtures.sandboxes import Sandbox, launch
+from tests.fixtures.sandboxes import Sandbox, start_sandbox
 
 TOKEN = "pat-na1-sandbox"
 
@@ -50,10 +50,9 @@ def api(sandbox: Sandbox) -> Iterator[Api]:
 @pytest.fixture(scope="module")
 def steady() -> Iterator[Sandbox]:
     """A sandbox without limits for tables of cases that leave nothing behind they look at."""
-    sandbox = launch()
-    sandbox.hubspot.settings(search_per_second=1_000_000, burst=1_000_000)
-    yield sandbox
-    sandbox.end()
+    with start_sandbox() as sandbox:
+        sandbox.hubspot.settings(search_per_second=1_000_000, burst=1_000_000)
+        yield sandbox
 
 
 @pytest.fixture(scope="module")

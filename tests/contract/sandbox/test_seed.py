@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.fixtures.sandboxes import Crm, Sandbox, SandboxRefusedError, launch
+from tests.fixtures.sandboxes import Crm, Sandbox, SandboxRefusedError, start_sandbox
 
 TODAY = "2026-03-01"
 PUBLIC_DATA = Path(
@@ -64,9 +64,8 @@ def by_name(crm: Crm, object_name: str, name: str) -> dict[str, dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def seeded() -> Iterator[Sandbox]:
-    sandbox = launch("--seed", "7", "--today", TODAY)
-    yield sandbox
-    sandbox.end()
+    with start_sandbox("--seed", "7", "--today", TODAY) as sandbox:
+        yield sandbox
 
 
 def test_the_same_seed_makes_the_same_company(
@@ -315,7 +314,7 @@ def test_a_file_that_does_not_fit_is_refused_with_file_and_line(
         (folder / name).write_text(content, encoding="utf-8")
 
     with pytest.raises(SandboxRefusedError) as refused:
-        launch("--data", str(folder))
+        start_sandbox("--data", str(folder))
 
     assert refused.value.code == 2
     assert words in refused.value.said
@@ -324,6 +323,6 @@ def test_a_file_that_does_not_fit_is_refused_with_file_and_line(
 
 def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SandboxRefusedError) as refused:
-        launch("--data", str(tmp_path / "nowhere"))
+        start_sandbox("--data", str(tmp_path / "nowhere"))
 
     assert (refused.value.code, "no such folder" in refused.value.said) == (2, True)

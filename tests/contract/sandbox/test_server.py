@@ -241,6 +241,8 @@ def test_a_hang_ends_by_itself(sandbox: Sandbox, api: Api) -> None:
             "time zone",
         ),
         ("edit", {"object": "deals", "id": "404", "fields": {}}, 404, "deals has no record 404"),
+        ("create", {"object": "deals", "commit_afer": 3}, 400, "unknown key commit_afer"),
+        ("create", {"object": "deals", "associations": {"companies": ["404"]}}, 404, "404"),
         ("fault", {"kind": "earthquake"}, 400, "earthquake"),
         ("settings", {"colour": "red"}, 400, "colour"),
         ("settings", {"burst": "many"}, 400, "burst"),
@@ -259,6 +261,20 @@ def test_an_admin_request_that_makes_no_sense_is_refused_in_words(
 
     assert status == answer.status_code
     assert words in answer.json()["error"]
+
+
+def test_a_deal_can_be_created_with_its_companies(sandbox: Sandbox, api: Api) -> None:
+    companies = sandbox.hubspot.create_many("companies", [{}, {}])
+
+    deal = sandbox.hubspot.create("deals", {}, associations={"companies": companies})
+
+    links = api.get(f"/crm/v4/objects/deals/{deal}/associations/companies").json()["results"]
+    assert [
+        (int(companies[0]), ["Primary", None]),
+        (int(companies[1]), [None]),
+    ] == [
+        (link["toObjectId"], [one["label"] for one in link["associationTypes"]]) for link in links
+    ]
 
 
 def test_edits_of_many_records_bear_one_stamp(sandbox: Sandbox) -> None:
