@@ -64,6 +64,10 @@ class TooManyDeletions(RequestRefused):
     """More records were deleted in the span than Salesforce lists at once: ask for less."""
 
 
+class UnreadableRequest(RequestRefused):
+    """A value does not fit its field's JSON type; the whole request was refused for it."""
+
+
 class NothingDone(CrmUnavailable):
     """Salesforce was not reached, or said that it did not serve: nothing has happened there."""
 
@@ -85,10 +89,11 @@ _BY_CODE: Final[Mapping[str, tuple[type[ConnectorError], str]]] = {
     ),
     **dict.fromkeys(
         ("INVALID_FIELD", "INVALID_TYPE", "MALFORMED_QUERY"),
-        (UnknownName, "Salesforce does not take the query"),
+        (UnknownName, "Salesforce does not know a name, or cannot read the query"),
     ),
     "INVALID_REPLICATION_DATE": (DeletionsUnknown, "The log of deletions does not reach back"),
     "EXCEEDED_ID_LIMIT": (TooManyDeletions, "Too many deletions at once"),
+    "JSON_PARSER_ERROR": (UnreadableRequest, "Salesforce cannot read a value"),
     "NOT_FOUND": (NotFound, "Salesforce does not know this"),
 }
 
@@ -213,7 +218,10 @@ def outcome_of(errors: Sequence[Mapping[str, object]]) -> tuple[PushOutcome, str
     # A trigger that met a lock reports its own code and hides the lock in its text.
     if "UNABLE_TO_LOCK_ROW" in " ".join([*codes, *messages]):
         return PushOutcome.RETRY, "UNABLE_TO_LOCK_ROW", words
-    if any(code in _GONE for code in codes):
+    # With fields named, it is a value that points nowhere, not the record itself.
+    if any(
+        code in _GONE and not error.get("fields") for code, error in zip(codes, errors, strict=True)
+    ):
         return PushOutcome.GONE, code, words
     if codes and all(code in _PASSING for code in codes):
         return PushOutcome.RETRY, code, words

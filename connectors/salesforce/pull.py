@@ -89,7 +89,7 @@ class StreamPull:
     # ------------------------------------------------------------ the pages of a window
 
     def _window_pages(self, window: Place, *, is_last: bool) -> Iterator[Page]:
-        total = self._count() if window.mode == "full" else None
+        total = self._walk.count() if window.mode == "full" else None
         settled = self._settled(window)
         place, walked, answers = window, 0, 0
         for chunk in self._walk.chunks(
@@ -175,7 +175,7 @@ class StreamPull:
     def _ensure_nothing_was_lost(self, place: Place) -> None:
         """A full pull that brought less than the CRM counts must not pass for complete."""
         before = self._settled(place).before
-        counted = self._count(before)
+        counted = self._walk.count(before)
         if place.rows < counted:
             raise MalformedAnswer(
                 self._connection,
@@ -183,9 +183,6 @@ class StreamPull:
                 f" {before:%Y-%m-%d %H:%M:%S} UTC, but brought only {place.rows}."
                 " The stream is not taken for complete; pull it again.",
             )
-
-    def _count(self, high: datetime | None = None) -> int:
-        return self._client.count(self._walk.selection.count(high=high))
 
     # ------------------------------------------------------------ deletions
 

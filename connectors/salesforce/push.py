@@ -14,7 +14,7 @@ from typing import Final
 from connectors.base import PushOutcome, PushResult
 from connectors.errors import ConnectorError
 from connectors.salesforce.client import SalesforceClient
-from connectors.salesforce.faults import AnswerLost, outcome_of
+from connectors.salesforce.faults import AnswerLost, UnreadableRequest, outcome_of
 from connectors.salesforce.ids import long_id
 from store.canonical import FieldUpdate, Scalar
 
@@ -100,6 +100,8 @@ def _write(client: SalesforceClient, entries: Sequence[_Entry]) -> list[PushResu
         answer = client.write(_PATH, body, method="PATCH", headers=WRITE_HEADERS)
     except AnswerLost as error:
         return _all(entries, PushOutcome.UNKNOWN, "NO_ANSWER", error.message)
+    except UnreadableRequest as error:
+        return _without_the_culprit(client, entries, error)
     if not isinstance(answer, list) or len(answer) != len(entries):
         return _all(
             entries,
@@ -112,6 +114,16 @@ def _write(client: SalesforceClient, entries: Sequence[_Entry]) -> list[PushResu
         for entry, told in zip(entries, answer, strict=True)
         for result in _results(entry, told)
     ]
+
+
+def _without_the_culprit(
+    client: SalesforceClient, entries: Sequence[_Entry], error: UnreadableRequest
+) -> list[PushResult]:
+    """One value that its field cannot take refuses the whole call: halve until it stands alone."""
+    if len(entries) == 1:
+        return _all(entries, PushOutcome.FAILED, "JSON_PARSER_ERROR", error.message)
+    middle = len(entries) // 2
+    return _write(client, entries[:middle]) + _write(client, entries[middle:])
 
 
 def _results(entry: _Entry, told: object) -> Iterator[PushResult]:

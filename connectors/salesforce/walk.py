@@ -119,6 +119,13 @@ class Walk:
                 rows.extend(self._widened(result.records))
         return rows
 
+    def count(self, high: datetime | None = None) -> int:
+        """How many rows there are in all, or were changed before `high`."""
+        try:
+            return self._client.count(self.selection.count(high=high))
+        except UnknownName as fault:
+            raise self._misnamed(fault) from None
+
     # ------------------------------------------------------------ queries
 
     def _window(self, low: datetime | None, high: datetime | None, after: datetime | None) -> str:
@@ -232,10 +239,13 @@ class Walk:
         before = self.map.columns
         self._look()
         if self.map.columns == before:
-            raise MisconfiguredConnection(
-                self._settings.name,
-                f"{fault.message} Check where and fields of streams.{self._stream}.",
-            ) from None
+            raise self._misnamed(fault) from None
+
+    def _misnamed(self, fault: UnknownName) -> MisconfiguredConnection:
+        return MisconfiguredConnection(
+            self._settings.name,
+            f"{fault.message} Check where and fields of streams.{self._stream}.",
+        )
 
     def _column_groups(self) -> list[list[str]]:
         marks, rest = (

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from connectors.base import (
@@ -30,6 +30,15 @@ from store.canonical import (
 from tests.fixtures.sandboxes import Crm
 
 TOKEN = "pat-na1-sandbox"
+SCOPES = [
+    "crm.objects.owners.read",
+    *(
+        f"crm.{kind}.{object_name}.{right}"
+        for kind in ("objects", "schemas")
+        for object_name in ("companies", "deals")
+        for right in ("read", "write")
+    ),
+]
 QUICK = Tuning(
     connect_timeout=timedelta(seconds=2),
     read_timeout=timedelta(seconds=5),
@@ -119,6 +128,32 @@ def portal(
         yield connector
     finally:
         connector.close()
+
+
+def fresh(crm: Crm) -> Crm:
+    """The portal as it was when the sandbox began, but for limits that no test comes near.
+
+    Starting a sandbox takes longer than most tests.
+    """
+    crm.clear_faults()
+    crm.lag(0)
+    crm.clock(run=True)
+    crm.clock(move_to=datetime.now(UTC).isoformat())
+    crm.settings(
+        burst=100_000,
+        search_per_second=1_000,
+        time_zone="UTC",
+        company_currency="USD",
+        association_page=100,
+        archived_shows_merged=False,
+        stale_calculated=False,
+        scopes=SCOPES,
+    )
+    for object_name, records in crm.snapshot().items():
+        if records:
+            crm.erase(object_name, [str(record["id"]) for record in records])
+    crm.forget()
+    return crm
 
 
 def stream_of(connector: HubSpotConnector, name: str) -> Stream:

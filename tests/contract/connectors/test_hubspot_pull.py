@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
@@ -14,19 +15,27 @@ from store.canonical import Account, Deal, Owner, Stage, StageChange
 from tests.contract.connectors.hubspot_portal import (
     QUICK,
     Pulled,
+    fresh,
     paths,
     portal,
     pull,
     stream_of,
 )
-from tests.fixtures.sandboxes import Crm, Sandbox
+from tests.fixtures.sandboxes import Crm, Sandbox, launch
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 
 
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Sandbox]:
+    sandbox = launch()
+    yield sandbox
+    sandbox.end()
+
+
 @pytest.fixture
-def crm(sandbox: Sandbox) -> Crm:
-    return sandbox.hubspot
+def crm(shared: Sandbox) -> Crm:
+    return fresh(shared.hubspot)
 
 
 def tuned(**changes: object) -> Tuning:
@@ -144,7 +153,7 @@ def test_dated_paths_bring_the_same_as_the_legacy_ones(crm: Crm) -> None:
 
 
 def test_10450_companies_changed_in_one_window_arrive_complete(crm: Crm) -> None:
-    crm.settings(burst=10_000)
+    crm.settings(burst=10_000, search_per_second=5)
     ids = crm.create_many("companies", [{"name": f"Account {n:05}"} for n in range(10_450)])
     crm.forget()
 
@@ -197,7 +206,6 @@ def test_900_properties_make_no_long_address_and_lose_no_value(crm: Crm) -> None
 
 
 def test_a_pull_goes_on_after_any_page(crm: Crm) -> None:
-    crm.settings(burst=10_000)
     records = [{"dealname": f"D{n:02}"} for n in range(8)]
     ids = crm.create_many("deals", records, at="2026-01-01T00:00:00+00:00")
 
