@@ -252,8 +252,8 @@ def _instant(call: Call, name: str) -> datetime:
 def _covered_until(org: SalesforceOrg, end: datetime) -> datetime:
     """`latestDateCovered`: up to here no transaction is open that may still add deletions."""
     until = min(end, org.now().replace(second=0, microsecond=0))
-    pending = org.earliest_pending()
-    return until if pending is None else min(until, pending)
+    begun = org.oldest_open_transaction()
+    return until if begun is None else min(until, begun)
 
 
 # Limits

@@ -72,6 +72,7 @@ class SalesforceOrg(Org):
         self.page_rows = 2000
         self.assignment_owner: str | None = None
         self.deletion_log_since: datetime | None = None
+        self._open: list[tuple[datetime, datetime]] = []
         self._numbers: dict[str, itertools.count[int]] = {}
         self._revisions: dict[str, int] = {}
         self._stamp_index: dict[str, tuple[int, list[tuple[datetime, str, Record]]]] = {}
@@ -516,6 +517,12 @@ class SalesforceOrg(Org):
                 raise ValueError(f"salesforce has no setting {name!r}; it has {known}")
             setter(self, value)
 
+    def rename_org(self, org_id: str) -> None:
+        """Become another org with the same records, as a sandbox refresh makes it."""
+        facts = dict(self.get("Organization", self.org_id).fields)
+        self.erase("Organization", self.org_id)
+        self.org_id = self.create("Organization", facts, record_id=org_id)
+
     def purge_deletion_log(self) -> None:
         """Forget what was deleted so far, as the vendor does when the log grows."""
         self.deletion_log_since = self.stamp(self.now())
@@ -553,9 +560,17 @@ class SalesforceOrg(Org):
             self._stamp_index[object_name] = kept
         return kept[1]
 
-    def earliest_pending(self) -> datetime | None:
-        """When the next open transaction will commit, if any is open."""
-        return self._pending[0].commit_at if self._pending else None
+    def oldest_open_transaction(self) -> datetime | None:
+        """When the oldest transaction that is not yet committed began, if one is open."""
+        now = self.now()
+        self._open = [(begun, ends) for begun, ends in self._open if ends > now]
+        return min((begun for begun, _ in self._open), default=None)
+
+    def _commit(self, apply: Callable[[], None], commit_after: timedelta | None) -> None:
+        if commit_after is not None:
+            now = self.now()
+            self._open.append((self.stamp(now), now + commit_after))
+        super()._commit(apply, commit_after)
 
     def _show(self, record: Record) -> None:
         super()._show(record)
@@ -625,7 +640,7 @@ def _whole(value: object) -> int:
 def _set_org_id(org: SalesforceOrg, value: object) -> None:
     if not is_id(str(value)):
         raise ValueError(f"{value!r} is no org id of 15 or 18 characters")
-    org.org_id = long_id(str(value))
+    org.rename_org(long_id(str(value)))
 
 
 def _set_may_customize(org: SalesforceOrg, value: object) -> None:

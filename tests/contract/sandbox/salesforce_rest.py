@@ -25,6 +25,7 @@ class Rest:
     def __init__(self, crm: Crm, token: str = TOKEN) -> None:
         self.crm = crm
         self.session = requests.Session()
+        self.session.trust_env = False
         self.session.headers["Authorization"] = f"Bearer {token}"
 
     def call(self, method: str, path: str, **more: Any) -> requests.Response:
@@ -106,6 +107,7 @@ class Rewritten(HTTPAdapter):
 def simple_salesforce(crm: Crm, **auth: Any) -> Iterator[Salesforce]:
     """The real library, logged in by client credentials unless told otherwise."""
     with requests.Session() as session:
+        session.trust_env = False
         session.mount("https://", Rewritten(crm.url))
         keys = auth or {
             "consumer_key": "sandbox-client",

@@ -11,7 +11,7 @@ import requests
 from simple_salesforce.exceptions import SalesforceAuthenticationFailed, SalesforceGeneralError
 
 from tests.contract.sandbox.salesforce_rest import Rest, error_of, rest, simple_salesforce
-from tests.fixtures.sandboxes import Crm, Sandbox, launch
+from tests.fixtures.sandboxes import Crm, Sandbox, start_sandbox
 
 GRANT = {"grant_type": "client_credentials"}
 CLIENT = {"client_id": "sandbox-client", "client_secret": "sandbox-secret"}
@@ -19,9 +19,8 @@ CLIENT = {"client_id": "sandbox-client", "client_secret": "sandbox-secret"}
 
 @pytest.fixture(scope="module")
 def crm() -> Iterator[Crm]:
-    sandbox = launch()
-    yield sandbox.salesforce
-    sandbox.end()
+    with start_sandbox() as sandbox:
+        yield sandbox.salesforce
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +30,9 @@ def api(crm: Crm) -> Iterator[Rest]:
 
 
 def login(crm: Crm, **more: Any) -> requests.Response:
-    return requests.post(f"{crm.url}/services/oauth2/token", timeout=30, **more)
+    with rest(crm) as speaker:
+        del speaker.session.headers["Authorization"]
+        return speaker.call("POST", "/services/oauth2/token", **more)
 
 
 def test_client_credentials_are_taken_from_the_form_and_by_basic(crm: Crm) -> None:
@@ -56,11 +57,24 @@ def test_the_token_answer_has_no_expiry_and_no_refresh_token(crm: Crm) -> None:
 def test_the_id_address_names_org_and_user(crm: Crm) -> None:
     answer = login(crm, data={**GRANT, **CLIENT}).json()
     *_, org_id, user_id = answer["id"].split("/")
-    headers = {"Authorization": f"Bearer {answer['access_token']}"}
-    person = requests.get(answer["id"], headers=headers, timeout=30).json()
+    with rest(crm, answer["access_token"]) as speaker:
+        person = speaker.session.get(answer["id"], timeout=30).json()
 
     assert (org_id[:3], user_id[:3], len(org_id), len(user_id)) == ("00D", "005", 18, 18)
     assert (person["organization_id"], person["user_id"]) == (org_id, user_id)
+
+
+def test_a_refreshed_org_has_another_id_and_the_same_records(sandbox: Sandbox) -> None:
+    crm = sandbox.salesforce
+    account = crm.create("Account", {"Name": "a"})
+    crm.settings(org_id="00DxX0000000001")
+    address = login(crm, data={**GRANT, **CLIENT}).json()["id"]
+    with rest(crm) as api:
+        (organization,) = api.rows("SELECT Id FROM Organization")
+
+        assert organization["Id"] == "00DxX0000000001UAA"
+        assert organization["Id"] in address
+        assert api.one("Account", account, "Name")["Name"] == "a"
 
 
 @pytest.mark.parametrize(
@@ -135,7 +149,9 @@ def test_a_bad_token_and_no_token_are_401(crm: Crm) -> None:
 
 
 def test_versions_are_listed_without_a_token(crm: Crm) -> None:
-    listed = requests.get(f"{crm.url}/services/data/", timeout=30).json()
+    with rest(crm) as speaker:
+        del speaker.session.headers["Authorization"]
+        listed = speaker.get("/services/data/").json()
 
     assert listed[0]["version"] == "31.0"
     assert {"label": "Winter '25", "url": "/services/data/v62.0", "version": "62.0"} in listed

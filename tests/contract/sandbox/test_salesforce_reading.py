@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tests.contract.sandbox.salesforce_rest import Rest, error_of, rest, simple_salesforce
-from tests.fixtures.sandboxes import Crm, Sandbox, launch
+from tests.fixtures.sandboxes import Crm, Sandbox, start_sandbox
 
 STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.000\+0000\Z")
 
@@ -19,9 +19,8 @@ STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.000\+0000\Z")
 @pytest.fixture(scope="module")
 def crm() -> Iterator[Crm]:
     """One org for the tests that only add records of their own."""
-    sandbox = launch()
-    yield sandbox.salesforce
-    sandbox.end()
+    with start_sandbox() as sandbox:
+        yield sandbox.salesforce
 
 
 @pytest.fixture(scope="module")
@@ -262,7 +261,7 @@ def test_count_gives_a_number_and_no_rows(api: Rest, deals: dict[str, str]) -> N
 
 
 def test_a_batch_size_is_a_hint_and_wide_rows_give_smaller_pages(api: Rest, crm: Crm) -> None:
-    crm.create_many("Account", [{"Name": f"page {n}", "Site": "paged"} for n in range(450)])
+    crm.create_many("Account", [{"Name": f"page {n}", "Site": "paged"} for n in range(1100)])
     condition = "FROM Account WHERE Site = 'paged'"
     wide = ", ".join(api.describe("Account"))
 
@@ -270,13 +269,12 @@ def test_a_batch_size_is_a_hint_and_wide_rows_give_smaller_pages(api: Rest, crm:
         headers = {"Sforce-Query-Options": f"batchSize={size}"} if size else {}
         return len(api.query(soql, **headers).json()["records"])
 
-    assert page_of(f"SELECT Id {condition}") == 450
+    assert page_of(f"SELECT Id {condition}") == 1100
     assert page_of(f"SELECT Id {condition}", 300) == 300
     assert page_of(f"SELECT Id {condition}", 10) == 200
-    assert page_of(f"SELECT {wide} {condition}", 2000) < 2000
-    assert len(api.rows(f"SELECT Id {condition}", **{"Sforce-Query-Options": "batchSize=200"})) == (
-        450
-    )
+    assert 200 <= page_of(f"SELECT {wide} {condition}", 2000) < 1100
+    assert page_of(f"SELECT Description, BillingStreet {condition}") == 200
+    assert len(api.rows(f"SELECT Id {condition}")) == 1100
 
 
 def test_simple_salesforce_follows_pages_with_total_size_of_the_whole(sandbox: Sandbox) -> None:
@@ -326,10 +324,14 @@ def test_an_eleventh_cursor_drops_the_oldest(sandbox: Sandbox) -> None:
 def test_stamps_are_whole_seconds(api: Rest, crm: Crm) -> None:
     made = crm.create("Account", {"Name": "precise"}, at="2026-01-02T03:04:05.678Z")
 
-    row = api.one("Account", made, "CreatedDate", "SystemModstamp", "LastModifiedDate")
+    row = api.one("Account", made, "Id", "CreatedDate", "SystemModstamp", "LastModifiedDate")
 
     assert row["SystemModstamp"] == "2026-01-02T03:04:05.000+0000"
     assert row["CreatedDate"] == row["LastModifiedDate"] == row["SystemModstamp"]
+    assert [row["Id"]] == [
+        each["Id"]
+        for each in api.rows("SELECT Id FROM Account WHERE SystemModstamp = 2026-01-02T03:04:05Z")
+    ]
 
 
 def test_a_row_of_an_open_transaction_is_invisible_and_stamped_before(sandbox: Sandbox) -> None:
@@ -449,6 +451,44 @@ def test_a_hard_delete_shows_only_in_deleted(sandbox: Sandbox) -> None:
     }
     assert listed["latestDateCovered"] == "2026-06-01T12:02:00.000+0000"
     assert by_library["deletedRecords"] == listed["deletedRecords"]
+
+
+def test_deleted_covers_time_only_up_to_the_oldest_open_transaction(sandbox: Sandbox) -> None:
+    crm = sandbox.salesforce
+    crm.clock(fix="2026-06-01T12:00:30Z")
+    account = crm.create("Account", {"Name": "a"})
+    crm.delete("Account", account, commit_after=600)
+    crm.clock(advance=300)
+    window = {"start": "2026-06-01T12:00:00Z", "end": "2026-06-01T12:05:00Z"}
+    with rest(crm) as api:
+        early = api.get("sobjects/Account/deleted/", **window).json()
+        crm.clock(advance=300)
+        late = api.get("sobjects/Account/deleted/", **window).json()
+
+    assert (early["deletedRecords"], early["latestDateCovered"]) == (
+        [],
+        "2026-06-01T12:00:30.000+0000",
+    )
+    assert late["latestDateCovered"] == "2026-06-01T12:05:00.000+0000"
+    assert [row["deletedDate"] for row in late["deletedRecords"]] == [
+        "2026-06-01T12:00:30.000+0000"
+    ]
+
+
+def test_emptying_the_bin_leaves_the_time_of_the_deletion(sandbox: Sandbox) -> None:
+    crm = sandbox.salesforce
+    crm.clock(fix="2026-06-01T12:00:00Z")
+    account = crm.create("Account", {"Name": "a"})
+    crm.delete("Account", account)
+    crm.clock(advance=3600)
+    crm.erase("Account", account)
+    crm.clock(advance=3600)
+    window = {"start": "2026-06-01T11:00:00Z", "end": "2026-06-01T14:00:00Z"}
+    with rest(crm) as api:
+        (row,) = api.get("sobjects/Account/deleted/", **window).json()["deletedRecords"]
+
+        assert row == {"id": account, "deletedDate": "2026-06-01T12:00:00.000+0000"}
+        assert api.rows("SELECT Id FROM Account", everything=True) == []
 
 
 @pytest.mark.parametrize(

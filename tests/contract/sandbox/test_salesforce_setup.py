@@ -9,7 +9,7 @@ import pytest
 import requests
 
 from tests.contract.sandbox.salesforce_rest import Rest, codes, error_of, rest, simple_salesforce
-from tests.fixtures.sandboxes import Crm, Sandbox, launch
+from tests.fixtures.sandboxes import Crm, Sandbox, start_sandbox
 
 INTEGRITY = "FIELD_INTEGRITY_EXCEPTION"
 WIN_RATE = {"label": "Win rate", "type": "Percent", "precision": 5, "scale": 2}
@@ -17,9 +17,8 @@ WIN_RATE = {"label": "Win rate", "type": "Percent", "precision": 5, "scale": 2}
 
 @pytest.fixture(scope="module")
 def crm() -> Iterator[Crm]:
-    sandbox = launch()
-    yield sandbox.salesforce
-    sandbox.end()
+    with start_sandbox() as sandbox:
+        yield sandbox.salesforce
 
 
 @pytest.fixture(scope="module")

@@ -15,21 +15,20 @@ from tests.contract.sandbox.salesforce_rest import (
     rest,
     simple_salesforce,
 )
-from tests.fixtures.sandboxes import Crm, Sandbox, launch
+from tests.fixtures.sandboxes import Crm, Sandbox, start_sandbox
 
 
 @pytest.fixture(scope="module")
 def crm() -> Iterator[Crm]:
     """One org for the tests that only touch records of their own."""
-    sandbox = launch()
-    crm = sandbox.salesforce
-    crm.add_field("Account", "Win_Rate__c", "percent", label="Win rate")
-    crm.add_field("Account", "Note__c", "text", label="Note")
-    crm.add_field("Account", "Checked__c", "boolean", label="Checked")
-    crm.add_field("Account", "Updated__c", "datetime", label="Updated")
-    crm.add_field("Account", "Until__c", "date", label="Until")
-    yield crm
-    sandbox.end()
+    with start_sandbox() as sandbox:
+        crm = sandbox.salesforce
+        crm.add_field("Account", "Win_Rate__c", "percent", label="Win rate")
+        crm.add_field("Account", "Note__c", "text", label="Note")
+        crm.add_field("Account", "Checked__c", "boolean", label="Checked")
+        crm.add_field("Account", "Updated__c", "datetime", label="Updated")
+        crm.add_field("Account", "Until__c", "date", label="Until")
+        yield crm
 
 
 @pytest.fixture(scope="module")
