@@ -206,7 +206,8 @@ def _day(zone: tzinfo) -> Reader:
 
 def _checked_day(text: str) -> date:
     try:
-        day = date.fromisoformat(text)
+        # Python 3.11 would take "20260101xx" for a day.
+        day = date.fromisoformat(text if text[4] == text[7] == "-" else "")
     except ValueError:
         raise Unreadable("not_a_date", "is not a calendar day") from None
     if day.year < EARLIEST_YEAR:
