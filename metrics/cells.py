@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
 from sqlalchemy import (
     Connection,
-    Delete,
+    CursorResult,
     FromClause,
     Insert,
     Select,
+    Table,
     delete,
     exists,
     func,
     insert,
-    or_,
     select,
     tuple_,
-    union,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
 from metrics import labels, local_days
 from metrics.catalog import Catalog
+from metrics.compiled import text_of
 from metrics.contributions import (
     AFTER,
     BEFORE,
@@ -47,6 +47,9 @@ from metrics.contributions import (
     purchases_of,
     visits_of,
 )
+from metrics.definition import Family
+from metrics.dimensions import Grouping
+from metrics.periods import Calendar
 from store import identity, kpis, temporary
 from store import records as record_store
 from store.canonical import CanonicalRecord, RecordRef
@@ -144,6 +147,8 @@ class _Increment:
         self._catalog = catalog
         self._families = [catalog.families[name] for name in sorted(fresh)]
         self._formulas = {family.formula for family in self._families}
+        self._currency = catalog.company.currency
+        self._for_postgresql = is_postgresql(conn)
 
     # ---- which deals
 
@@ -156,19 +161,13 @@ class _Increment:
             return False
         temporary.prepare(self._conn, TEMPORARY)
         self._add_moved_keys(resolution)
-        for touched in _touched_by(sources, has_moved=bool(resolution)):
-            self._touch(touched)
+        for touched in _touched_by(sources, bool(resolution), self._for_postgresql):
+            self._run(touched)
         if redefined and "stage_visits" in self._formulas:
-            self._touch(_visitors_of(redefined))
-        size = self._conn.execute(select(func.count()).select_from(TOUCHED_DEALS)).scalar_one()
+            self._conn.execute(_touch(_visitors_of(redefined)))
+        size = self._size(TOUCHED_DEALS)
         temporary.analyze(self._conn, TOUCHED_DEALS.name, size)
         return size > 0
-
-    def _touch(self, deals: Select[Any]) -> None:
-        refs = deals.subquery("refs")
-        is_new = ~exists().where(TOUCHED_DEALS.c.ref == refs.c[0])
-        chosen = select(refs.c[0]).where(refs.c[0].is_not(None), is_new).distinct()
-        self._conn.execute(insert(TOUCHED_DEALS).from_select(["ref"], chosen))
 
     def _redefined_stages(self) -> list[str]:
         """Stages that are new, or open where they were closed, or the other way round."""
@@ -193,60 +192,61 @@ class _Increment:
 
     def remember(self, side: int) -> None:
         """Note the facts of the touched deals as they stand now."""
-        currency = self._catalog.company.currency
-        self._conn.execute(_remember_deals(side, currency))
-        size = self._conn.execute(select(func.count()).select_from(DEAL_FACTS)).scalar_one()
-        temporary.analyze(self._conn, DEAL_FACTS.name, size, ("ref", "side"))
+        self._run(_remember_deals(side, self._currency, self._for_postgresql))
+        temporary.analyze(self._conn, DEAL_FACTS.name, self._size(DEAL_FACTS), ("ref", "side"))
         if "stage_visits" in self._formulas:
-            self._conn.execute(_remember_visits(side))
+            self._run(_remember_visits(side, self._for_postgresql))
 
     # ---- cells
 
     def move_cells(self) -> None:
         """Add what is there after and take away what was there before."""
         # A deal that counts as before moves nothing, and belongs to the rest of its account.
-        self._conn.execute(_DROP_UNMOVED)
+        self._run(_drop_unmoved(self._for_postgresql))
         if self._formulas & PURCHASE_FORMULAS:
             self._gather_purchases()
         calendar = self._catalog.settings.calendar
         for family in self._families:
             groupings = self._catalog.groupings[family.name]
-            cells = cells_of(family, groupings, MOVED, calendar)
-            self._conn.execute(insert(CELL_DELTAS).from_select(CELL_COLUMNS, cells))
-        moved = self._conn.execute(select(func.count()).select_from(CELL_DELTAS)).scalar_one()
-        if not moved:
+            self._run(_find_deltas(family, groupings, calendar, self._for_postgresql))
+        size = self._size(CELL_DELTAS)
+        if not size:
             return
-        temporary.analyze(self._conn, CELL_DELTAS.name, moved)
-        for_postgresql = is_postgresql(self._conn)
-        self._conn.execute(_add_deltas(for_postgresql=for_postgresql))
-        self._refuse_impossible(self._conn.execute(_DROP_EMPTY).all())
-        self._conn.execute(_note_dirty(for_postgresql=for_postgresql))
+        temporary.analyze(self._conn, CELL_DELTAS.name, size)
+        self._run(_add_deltas(self._for_postgresql))
+        self._refuse_impossible(self._run(_drop_empty(self._for_postgresql)).mappings())
+        self._run(_note_dirty(self._for_postgresql))
 
     def _gather_purchases(self) -> None:
         """The purchases of every account of which one changed: those, and all its other ones."""
-        currency = self._catalog.company.currency
-        self._conn.execute(_FIND_ACCOUNTS)
-        self._conn.execute(_FIND_OTHER_KEYS)
-        size = self._conn.execute(select(func.count()).select_from(UNIT_ACCOUNTS)).scalar_one()
-        temporary.analyze(self._conn, UNIT_ACCOUNTS.name, size)
-        self._conn.execute(_MOVED_PURCHASES)
-        self._conn.execute(_other_purchases(currency))
+        self._run(_find_accounts(self._for_postgresql))
+        self._run(_find_other_keys(self._for_postgresql))
+        temporary.analyze(self._conn, UNIT_ACCOUNTS.name, self._size(UNIT_ACCOUNTS))
+        self._run(_moved_purchases(self._for_postgresql))
+        self._run(_other_purchases(self._currency, self._for_postgresql))
+
+    def _run(self, text: str) -> CursorResult[Any]:
+        return self._conn.exec_driver_sql(text)
+
+    def _size(self, table: Table) -> int:
+        return self._run(f"SELECT count(*) FROM {table.name}").scalar_one()  # noqa: S608 - our own name
 
     @staticmethod
-    def _refuse_impossible(emptied: Iterable[Any]) -> None:
+    def _refuse_impossible(emptied: Iterable[Mapping[str, Any]]) -> None:
         for cell in emptied:
-            if cell.n < 0 or any(getattr(cell, name) for name in MEASURES):
+            if cell["n"] < 0 or any(cell[name] for name in MEASURES):
                 raise StoreError(
-                    f"the cell {cell.family} {cell.dimension}={cell.key} does not agree with the "
-                    "records it was built from; run `kpisync compute --rebuild`, and tell us: "
-                    "this must not happen"
+                    f"the cell {cell['family']} {cell['dimension']}={cell['key']} does not agree "
+                    "with the records it was built from; run `kpisync compute --rebuild`, and "
+                    "tell us: this must not happen"
                 )
 
 
 # ---------------------------------------------------------------- statements
 
 
-def _touched_by(streams: frozenset[str], *, has_moved: bool) -> list[Select[Any]]:
+@lru_cache(maxsize=16)
+def _touched_by(streams: frozenset[str], has_moved: bool, for_postgresql: bool) -> tuple[str, ...]:
     touched: list[Select[Any]] = []
     if "deals" in streams:
         staged = STAGE["deals"]
@@ -264,7 +264,14 @@ def _touched_by(streams: frozenset[str], *, has_moved: bool) -> list[Select[Any]
         for stream, column in (("accounts", DEALS.c.account), ("owners", DEALS.c.owner)):
             moved = select(MOVED_KEYS.c.ref).where(MOVED_KEYS.c.stream == stream)
             touched.append(select(DEALS.c.ref).where(column.in_(moved)))
-    return touched
+    return tuple(text_of(_touch(deals), for_postgresql) for deals in touched)
+
+
+def _touch(deals: Select[Any]) -> Insert:
+    refs = deals.subquery("refs")
+    is_new = ~exists().where(TOUCHED_DEALS.c.ref == refs.c[0])
+    chosen = select(refs.c[0]).where(refs.c[0].is_not(None), is_new).distinct()
+    return insert(TOUCHED_DEALS).from_select(["ref"], chosen)
 
 
 def _visitors_of(stages: Sequence[str]) -> Select[Any]:
@@ -273,34 +280,37 @@ def _visitors_of(stages: Sequence[str]) -> Select[Any]:
     return select(changes.c.deal).where(changes.c.stage.in_(stages)).distinct()
 
 
+# Kept as text (see `metrics.compiled`); the last argument chooses the dialect.
+
+
 @lru_cache(maxsize=64)
-def _remember_deals(side: int, currency: str) -> Insert:
+def _remember_deals(side: int, currency: str, for_postgresql: bool) -> str:
     facts = deal_facts(side, currency).where(DEALS.c.ref.in_(select(TOUCHED_DEALS.c.ref)))
-    return insert(DEAL_FACTS).from_select(DEAL_COLUMNS, facts)
+    return text_of(insert(DEAL_FACTS).from_select(DEAL_COLUMNS, facts), for_postgresql)
 
 
 @lru_cache(maxsize=4)
-def _remember_visits(side: int) -> Insert:
+def _remember_visits(side: int, for_postgresql: bool) -> str:
     deals: FromClause = select(DEAL_FACTS).where(DEAL_FACTS.c.side == side).subquery("deals_then")
     changes: FromClause = (
         select(DEAL_STAGE_CHANGES)
         .where(DEAL_STAGE_CHANGES.c.deal.in_(select(TOUCHED_DEALS.c.ref)))
         .subquery("changes_then")
     )
-    return insert(VISIT_FACTS).from_select(VISIT_COLUMNS, visits_of(deals, changes))
+    visits = visits_of(deals, changes)
+    return text_of(insert(VISIT_FACTS).from_select(VISIT_COLUMNS, visits), for_postgresql)
 
 
-def _drop_unmoved() -> Delete:
+@lru_cache(maxsize=2)
+def _drop_unmoved(for_postgresql: bool) -> str:
     columns = [DEAL_FACTS.c[name] for name in DEAL_COLUMNS if name != "side"]
     both = len((BEFORE, AFTER))
     unmoved = select(DEAL_FACTS.c.ref).group_by(*columns).having(func.count() == both)
-    return delete(DEAL_FACTS).where(DEAL_FACTS.c.ref.in_(unmoved))
+    return text_of(delete(DEAL_FACTS).where(DEAL_FACTS.c.ref.in_(unmoved)), for_postgresql)
 
 
-_DROP_UNMOVED: Final = _drop_unmoved()
-
-
-def _find_accounts() -> Insert:
+@lru_cache(maxsize=2)
+def _find_accounts(for_postgresql: bool) -> str:
     purchases = purchases_of(DEAL_FACTS).subquery("purchases")
     columns = [purchases.c[name] for name in PURCHASE_COLUMNS if name != "side"]
     moved = (
@@ -315,25 +325,25 @@ def _find_accounts() -> Insert:
         IDENTITY.c.stream == "accounts", IDENTITY.c.ref == moved.c.account
     )
     touched = select(moved.c.account).where(stands_for_itself).distinct()
-    return insert(UNIT_ACCOUNTS).from_select(["raw"], touched)
+    return text_of(insert(UNIT_ACCOUNTS).from_select(["raw"], touched), for_postgresql)
 
 
-_FIND_ACCOUNTS: Final = _find_accounts()
-
-_FIND_OTHER_KEYS: Final = insert(UNIT_ACCOUNTS).from_select(
-    ["raw"],
-    select(IDENTITY.c.ref).where(
+@lru_cache(maxsize=2)
+def _find_other_keys(for_postgresql: bool) -> str:
+    other = select(IDENTITY.c.ref).where(
         IDENTITY.c.stream == "accounts", IDENTITY.c.canonical.in_(select(UNIT_ACCOUNTS.c.raw))
-    ),
-)
+    )
+    return text_of(insert(UNIT_ACCOUNTS).from_select(["raw"], other), for_postgresql)
 
-_MOVED_PURCHASES: Final = insert(PURCHASE_FACTS).from_select(
-    PURCHASE_COLUMNS, purchases_of(DEAL_FACTS)
-)
+
+@lru_cache(maxsize=2)
+def _moved_purchases(for_postgresql: bool) -> str:
+    moved = insert(PURCHASE_FACTS).from_select(PURCHASE_COLUMNS, purchases_of(DEAL_FACTS))
+    return text_of(moved, for_postgresql)
 
 
 @lru_cache(maxsize=16)
-def _other_purchases(currency: str) -> Insert:
+def _other_purchases(currency: str, for_postgresql: bool) -> str:
     of_touched_accounts = (
         deal_facts(BOTH, currency)
         .where(
@@ -344,40 +354,44 @@ def _other_purchases(currency: str) -> Insert:
         )
         .subquery("others")
     )
-    return insert(PURCHASE_FACTS).from_select(PURCHASE_COLUMNS, purchases_of(of_touched_accounts))
+    others = purchases_of(of_touched_accounts)
+    return text_of(insert(PURCHASE_FACTS).from_select(PURCHASE_COLUMNS, others), for_postgresql)
+
+
+@lru_cache(maxsize=512)
+def _find_deltas(
+    family: Family, groupings: tuple[Grouping, ...], calendar: Calendar, for_postgresql: bool
+) -> str:
+    cells = cells_of(family, groupings, MOVED, calendar)
+    return text_of(insert(CELL_DELTAS).from_select(CELL_COLUMNS, cells), for_postgresql)
 
 
 _CELL_KEY: Final = ("family", "dimension", "key", "day", "currency", "bucket")
 
 
 @lru_cache(maxsize=2)
-def _add_deltas(*, for_postgresql: bool) -> postgresql.Insert | sqlite.Insert:
+def _add_deltas(for_postgresql: bool) -> str:
     # SQLite reads "ON CONFLICT" after a FROM as a join's condition unless a WHERE stands between.
     deltas = select(CELL_DELTAS).where(CELL_DELTAS.c.n.is_not(None))
     upsert: postgresql.Insert | sqlite.Insert = (
         postgresql.insert(CELLS) if for_postgresql else sqlite.insert(CELLS)
     )
     upsert = upsert.from_select(CELL_COLUMNS, deltas)
-    return upsert.on_conflict_do_update(
-        index_elements=list(_CELL_KEY),
-        set_={name: CELLS.c[name] + upsert.excluded[name] for name in ("n", *MEASURES)},
-    )
-
-
-_DROP_EMPTY: Final = (
-    delete(CELLS)
-    .where(
-        CELLS.c.n <= 0,
-        tuple_(*(CELLS.c[name] for name in _CELL_KEY)).in_(
-            select(*(CELL_DELTAS.c[name] for name in _CELL_KEY)).where(CELL_DELTAS.c.n < 0)
-        ),
-    )
-    .returning(CELLS)
-)
+    moved = {name: CELLS.c[name] + upsert.excluded[name] for name in ("n", *MEASURES)}
+    statement = upsert.on_conflict_do_update(index_elements=list(_CELL_KEY), set_=moved)
+    return text_of(statement, for_postgresql)
 
 
 @lru_cache(maxsize=2)
-def _note_dirty(*, for_postgresql: bool) -> postgresql.Insert | sqlite.Insert:
+def _drop_empty(for_postgresql: bool) -> str:
+    lowered = select(*(CELL_DELTAS.c[name] for name in _CELL_KEY)).where(CELL_DELTAS.c.n < 0)
+    key = tuple_(*(CELLS.c[name] for name in _CELL_KEY))
+    emptied = delete(CELLS).where(CELLS.c.n <= 0, key.in_(lowered)).returning(CELLS)
+    return text_of(emptied, for_postgresql)
+
+
+@lru_cache(maxsize=2)
+def _note_dirty(for_postgresql: bool) -> str:
     columns = ("family", "dimension", "key", "day")
     moved = (
         select(*(CELL_DELTAS.c[name] for name in columns))
@@ -387,4 +401,4 @@ def _note_dirty(*, for_postgresql: bool) -> postgresql.Insert | sqlite.Insert:
     note: postgresql.Insert | sqlite.Insert = (
         postgresql.insert(DIRTY_KEYS) if for_postgresql else sqlite.insert(DIRTY_KEYS)
     )
-    return note.from_select(columns, moved).on_conflict_do_nothing()
+    return text_of(note.from_select(columns, moved).on_conflict_do_nothing(), for_postgresql)

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import lru_cache
 
 from sqlalchemy import Connection, delete, insert
 
 from metrics import local_days
 from metrics.catalog import Catalog
+from metrics.compiled import text_of
 from metrics.contributions import CELL_COLUMNS, cells_of, everything
+from metrics.definition import Family
+from metrics.dimensions import Grouping
+from metrics.periods import Calendar
 from store import identity, kpis
+from store.engine import is_postgresql
 from store.tables import CELLS
 
 
@@ -35,11 +41,24 @@ def rebuild(conn: Connection, catalog: Catalog, families: Collection[str] | None
     identity.rebuild(conn, match_owners_by_email=catalog.settings.match_owners_by_email)
     unneeded = kpis.fingerprints(conn).keys() - catalog.families.keys() - kpis.BOOKKEEPING
     kpis.drop_families(conn, unneeded)
-    facts = everything(company.currency)
     calendar = catalog.settings.calendar
     for name in sorted(catalog.families if families is None else families):
         conn.execute(delete(CELLS).where(CELLS.c.family == name))
-        cells = cells_of(catalog.families[name], catalog.groupings[name], facts, calendar)
-        conn.execute(insert(CELLS).from_select(CELL_COLUMNS, cells))
+        family, groupings = catalog.families[name], catalog.groupings[name]
+        conn.exec_driver_sql(
+            _build(family, groupings, calendar, company.currency, is_postgresql(conn))
+        )
         kpis.save_fingerprint(conn, name, catalog.fingerprints[name])
         kpis.note_whole_family(conn, name)
+
+
+@lru_cache(maxsize=512)
+def _build(
+    family: Family,
+    groupings: tuple[Grouping, ...],
+    calendar: Calendar,
+    currency: str,
+    for_postgresql: bool,
+) -> str:
+    cells = cells_of(family, groupings, everything(currency), calendar)
+    return text_of(insert(CELLS).from_select(CELL_COLUMNS, cells), for_postgresql)

@@ -12,19 +12,22 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import ROUND_HALF_UP, Context, Decimal
+from functools import lru_cache
 from itertools import groupby
 from operator import attrgetter
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, Connection, Row, Select, and_, cast, func, select
+from sqlalchemy import BigInteger, Connection, Row, and_, cast, func, select
 
 from metrics import labels, period_sql
 from metrics.catalog import Catalog
+from metrics.compiled import text_of
 from metrics.definition import Family, Kpi, Part, Sum, Term, Unit
 from metrics.dimensions import grouping_named, name_of
-from metrics.periods import FIRST_DAY, LAST_DAY, Kind, kind_of, period_of
+from metrics.periods import FIRST_DAY, LAST_DAY, Calendar, Kind, kind_of, period_of
 from metrics.rebuild import stale_families
 from store import kpis as stored
+from store.engine import is_postgresql
 from store.kpis import Content, Current, DirtyKey, KpiValue, NewValue, Place
 from store.money import minor_units
 from store.tables import CELLS, MEASURES, NO_DAY
@@ -219,7 +222,7 @@ class _Publication:
         self, family: Family, kind: Kind, formulas: _Formulas
     ) -> Iterator[tuple[str, str, str, list[Any]]]:
         calendar = self._catalog.settings.calendar
-        rows = self._conn.execute(_sums(self._catalog, family, kind))
+        rows = self._conn.exec_driver_sql(_sums(family, kind, calendar, is_postgresql(self._conn)))
         tallies: dict[tuple[str, str, int], list[Any]] = {}
         for row in rows:
             place = (row[0], row[1], row[2])
@@ -242,13 +245,14 @@ class _Publication:
         self.new.append(NewValue(place, content, label, before))
 
 
-def _sums(catalog: Catalog, family: Family, kind: Kind) -> Select[Any]:
+@lru_cache(maxsize=512)
+def _sums(family: Family, kind: Kind, calendar: Calendar, for_postgresql: bool) -> str:
     """The family's sums in the groups and periods of `PLACES`: one row for each currency."""
     places = stored.PLACES
     start = (
         cast(0, BigInteger)
         if kind in (Kind.ALL, Kind.NOW)
-        else period_sql.start_of(catalog.settings.calendar, kind, CELLS.c.day)
+        else period_sql.start_of(calendar, kind, CELLS.c.day)
     ).label("start")
     apart = [places.c.dimension, places.c.key, start, CELLS.c.currency]
     if family.has_buckets:
@@ -262,11 +266,12 @@ def _sums(catalog: Catalog, family: Family, kind: Kind) -> Select[Any]:
     )
     bucket = CELLS.c.bucket if family.has_buckets else cast(0, BigInteger)
     sums = [cast(func.sum(CELLS.c[name]), BigInteger) for name in MEASURES[: len(family.measures)]]
-    return (
+    statement = (
         select(*apart[:4], bucket.label("bucket"), *sums)
         .join_from(places, CELLS, is_in_place)
         .group_by(*apart)
     )
+    return text_of(statement, for_postgresql)
 
 
 def _emptied(kpi: Kpi, currency: str) -> Content:

@@ -208,9 +208,7 @@ RECIPES: Final[Mapping[str, _Recipe]] = {
     "time_in_stage_days": _recipe(
         "visits", "days", over="visits", n="visits", left_out={"unknown_stage": "unknown"}
     ),
-    "stage_visits": _recipe(
-        "visits", "visits", n="visits", left_out={"unknown_stage": "unknown"}
-    ),
+    "stage_visits": _recipe("visits", "visits", n="visits", left_out={"unknown_stage": "unknown"}),
     "open_count": _recipe("open", "all", n="all"),
     "open_value": _recipe("open", "money", n="priced", left_out=_OPEN_UNPRICED),
     "weighted_pipeline": _recipe(
@@ -337,8 +335,7 @@ def _key(values: Sequence[str | None]) -> str | None:
     if len(texts) == 1:
         return texts[0]
     return ",".join(
-        "".join("\\" + letter if letter in "\\," else letter for letter in text)
-        for text in texts
+        "".join("\\" + letter if letter in "\\," else letter for letter in text) for text in texts
     )
 
 

@@ -1,0 +1,27 @@
+"""Statements as text, composed once.
+
+Composing the statements of one page with SQLAlchemy takes longer than running them. They have
+no parameters but constants of ours, so their text is kept and given to the driver.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Dialect
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.sql.expression import ClauseElement
+
+
+def _psycopg() -> Dialect:
+    # The driver's placeholders are percent signs: in the text they are doubled.
+    return postgresql.psycopg.dialect()  # type: ignore[no-untyped-call]  # a dialect's constructor
+
+
+_DIALECTS = {True: _psycopg(), False: sqlite.dialect()}
+
+
+def text_of(statement: ClauseElement, for_postgresql: bool) -> str:
+    """The text of a statement whose only parameters are constants."""
+    compiled = statement.compile(
+        dialect=_DIALECTS[for_postgresql], compile_kwargs={"literal_binds": True}
+    )
+    return str(compiled)
