@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -11,7 +11,7 @@ from sqlalchemy import (
     CursorResult,
     FromClause,
     Insert,
-    Select,
+    RowMapping,
     Table,
     delete,
     exists,
@@ -24,7 +24,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from metrics import labels, local_days
 from metrics.catalog import Catalog
-from metrics.compiled import text_of
+from metrics.compiled import AnySelect, text_of
 from metrics.contributions import (
     AFTER,
     BEFORE,
@@ -229,10 +229,11 @@ class _Increment:
         return self._conn.exec_driver_sql(text)
 
     def _size(self, table: Table) -> int:
-        return self._run(f"SELECT count(*) FROM {table.name}").scalar_one()  # noqa: S608 - our own name
+        size: int = self._run(f"SELECT count(*) FROM {table.name}").scalar_one()  # noqa: S608 - our own name
+        return size
 
     @staticmethod
-    def _refuse_impossible(emptied: Iterable[Mapping[str, Any]]) -> None:
+    def _refuse_impossible(emptied: Iterable[RowMapping]) -> None:
         for cell in emptied:
             if cell["n"] < 0 or any(cell[name] for name in MEASURES):
                 raise StoreError(
@@ -247,7 +248,7 @@ class _Increment:
 
 @lru_cache(maxsize=16)
 def _touched_by(streams: frozenset[str], has_moved: bool, for_postgresql: bool) -> tuple[str, ...]:
-    touched: list[Select[Any]] = []
+    touched: list[AnySelect] = []
     if "deals" in streams:
         staged = STAGE["deals"]
         touched.append(select(staged.c.ref).where(staged.c.is_changed))
@@ -267,14 +268,14 @@ def _touched_by(streams: frozenset[str], has_moved: bool, for_postgresql: bool) 
     return tuple(text_of(_touch(deals), for_postgresql) for deals in touched)
 
 
-def _touch(deals: Select[Any]) -> Insert:
+def _touch(deals: AnySelect) -> Insert:
     refs = deals.subquery("refs")
     is_new = ~exists().where(TOUCHED_DEALS.c.ref == refs.c[0])
     chosen = select(refs.c[0]).where(refs.c[0].is_not(None), is_new).distinct()
     return insert(TOUCHED_DEALS).from_select(["ref"], chosen)
 
 
-def _visitors_of(stages: Sequence[str]) -> Select[Any]:
+def _visitors_of(stages: Sequence[str]) -> AnySelect:
     # Without an index: stages are redefined once in a blue moon.
     changes = DEAL_STAGE_CHANGES
     return select(changes.c.deal).where(changes.c.stage.in_(stages)).distinct()

@@ -6,9 +6,14 @@ no parameters but constants of ours, so their text is kept and given to the driv
 
 from __future__ import annotations
 
+from typing import Any, TypeAlias
+
 from sqlalchemy import Dialect
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.sql.expression import ClauseElement
+from sqlalchemy.sql.expression import ClauseElement, Select
+
+AnySelect: TypeAlias = "Select[*tuple[Any, ...]]"
+"""A SELECT whose columns only the database knows."""
 
 
 def _psycopg() -> Dialect:

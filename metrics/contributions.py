@@ -20,7 +20,6 @@ from sqlalchemy import (
     FromClause,
     Integer,
     MetaData,
-    Select,
     Text,
     and_,
     case,
@@ -35,6 +34,7 @@ from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.sql.selectable import CTE, CompoundSelect
 
 from metrics import period_sql
+from metrics.compiled import AnySelect
 from metrics.definition import Family
 from metrics.dimensions import DEAL_DIMENSIONS, TOTAL_KEY, Grouping, name_of
 from metrics.periods import Calendar, Kind
@@ -63,8 +63,12 @@ MICROSECONDS: Final = 1_000_000
 _METADATA: Final = MetaData()
 
 
-def _dimension_columns() -> list[Column[str]]:
+def _dimension_columns() -> list[Column[Any]]:
     return [Column(dimension, KEY) for dimension in DEAL_DIMENSIONS]
+
+
+def _measure_columns() -> list[Column[Any]]:
+    return [Column(name, BigInteger, nullable=False) for name in MEASURES]
 
 
 TOUCHED_DEALS: Final = temporary.table(
@@ -133,7 +137,7 @@ CELL_DELTAS: Final = temporary.table(
     Column("currency", Text, nullable=False),
     Column("bucket", BigInteger, nullable=False),
     Column("n", BigInteger, nullable=False),
-    *(Column(name, BigInteger, nullable=False) for name in MEASURES),
+    *_measure_columns(),
 )
 """By how much each cell moves."""
 
@@ -198,6 +202,9 @@ def _text(value: str) -> ColumnElement[str]:
     return literal_column(f"'{quoted}'", Text)
 
 
+_no_currency: Final = _text(NO_CURRENCY)
+
+
 def _sum(value: ColumnElement[int]) -> ColumnElement[int]:
     # PostgreSQL sums a bigint to a numeric.
     return cast(func.sum(value), BigInteger)
@@ -212,7 +219,7 @@ def is_live(table: FromClause) -> ColumnElement[bool]:
     return and_(~table.c.deleted, table.c.merged_into.is_(None))
 
 
-def deal_facts(side: int, currency: str) -> Select[Any]:
+def deal_facts(side: int, currency: str) -> AnySelect:
     """Live deals as they count, with account and owner resolved through `identity`.
 
     Args:
@@ -251,12 +258,12 @@ def deal_facts(side: int, currency: str) -> Select[Any]:
     )
 
 
-def purchases_of(deals: FromClause) -> Select[Any]:
+def purchases_of(deals: FromClause) -> AnySelect:
     """The deals that are purchases."""
     return select(*(deals.c[name] for name in PURCHASE_COLUMNS)).where(deals.c.is_won == _one)
 
 
-def visits_of(deals: FromClause, changes: FromClause) -> Select[Any]:
+def visits_of(deals: FromClause, changes: FromClause) -> AnySelect:
     """Completed visits of deals to stages that are open, or of which nobody knows.
 
     Neighbouring changes to the same stage are one visit; it ends when the deal enters another
@@ -337,7 +344,7 @@ class Rows:
     """Has a column `side` and one for each dimension."""
     day: ColumnElement[int]
     measures: tuple[ColumnElement[int], ...]
-    currency: ColumnElement[str] = _text(NO_CURRENCY)
+    currency: ColumnElement[str] = _no_currency
     bucket: ColumnElement[int] = _zero
     where: tuple[ColumnElement[bool], ...] = ()
 
@@ -426,7 +433,7 @@ def _first_purchases(facts: Facts) -> Rows:
     )
 
 
-def _ranked(purchases: FromClause, side: int) -> Select[Any]:
+def _ranked(purchases: FromClause, side: int) -> AnySelect:
     place = func.row_number().over(
         partition_by=_buyer(purchases),
         order_by=(
@@ -469,7 +476,7 @@ _ROWS: Final[Mapping[str, Callable[[Facts], Rows]]] = MappingProxyType(
 
 def cells_of(
     family: Family, groupings: Sequence[Grouping], facts: Facts, calendar: Calendar
-) -> CompoundSelect[Any]:
+) -> CompoundSelect[*tuple[Any, ...]]:
     """The cells that facts amount to, or by which they move them; columns `CELL_COLUMNS`."""
     if family.kind is not None:
         return union_all(
@@ -515,7 +522,7 @@ def _is_any_not_zero(values: Iterable[ColumnElement[int]]) -> ColumnElement[bool
     return or_(*(value != _zero for value in values))
 
 
-def _summed_cells(family: Family, grouping: Grouping, netted: CTE) -> Select[Any]:
+def _summed_cells(family: Family, grouping: Grouping, netted: CTE) -> AnySelect:
     columns = [netted.c[name] for name in grouping]
     apart = [netted.c.day, netted.c.currency, netted.c.bucket]
     sums = {name: _sum(netted.c[name]) for name in ("n", *MEASURES[: len(family.measures)])}
@@ -533,16 +540,15 @@ def _summed_cells(family: Family, grouping: Grouping, netted: CTE) -> Select[Any
 
 def _distinct_cells(
     family: Family, grouping: Grouping, facts: Facts, calendar: Calendar
-) -> Select[Any]:
+) -> AnySelect:
     """Accounts that are buyers after but not before, less those that were and are no more."""
     purchases = facts.purchases
     columns = [purchases.c[name] for name in grouping]
     buyer, has_account = _buyer(purchases)
-    is_dated = family.kind is not Kind.ALL
-    assert family.kind is not None
+    is_dated = family.kind is not None and family.kind is not Kind.ALL
     start = (
         period_sql.start_of(calendar, family.kind, purchases.c.closed_day)
-        if is_dated
+        if is_dated and family.kind is not None
         else _number(NO_DAY)
     )
     bought = (

@@ -159,7 +159,7 @@ class KpiSettings:
     by: Mapping[str, tuple[Grouping, ...]] = field(default_factory=dict)
     """KPI -> its groupings instead of the default ones; the total is always there."""
     implied: Mapping[str, tuple[Grouping, ...]] = field(default_factory=dict)
-    """KPI -> groupings that something else needs (a write-back), beside whichever are configured."""
+    """KPI -> groupings that a write-back needs, beside whichever are configured."""
     rates: Mapping[str, Decimal] = field(default_factory=dict)
     """Currency -> units of the company's currency for one of its units."""
     match_owners_by_email: bool = False

@@ -50,9 +50,9 @@ def grouping_named(name: str) -> Grouping:
 
 
 def key_of(values: Sequence[str]) -> str:
-    """The key of a group by the values of its dimensions, in the grouping's order.
+    r"""The key of a group by the values of its dimensions, in the grouping's order.
 
-    A single value stays as it is. In a combination a comma is written ``\\,`` and, so that no
+    A single value stays as it is. In a combination a comma is written ``\,`` and, so that no
     two groups share a key, a backslash is doubled.
     """
     if not values:

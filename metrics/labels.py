@@ -87,7 +87,7 @@ class Labels:
 def note_renamed(conn: Connection, catalog: Catalog, streams: Sequence[str]) -> None:
     """Note which labels a staged, not yet applied page makes wrong."""
     for dimension, (key_column, name_column) in _SOURCES.items():
-        stream = key_column.table.name  # type: ignore[attr-defined]  # a table, not any selectable
+        stream = key_column.table.name
         if stream in streams and dimension in catalog.dimensions:
             renamed = _renamed(stream, key_column.name, name_column.name)
             stored.note_renamed(conn, dimension, renamed)

@@ -17,7 +17,7 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, Connection, Row, and_, cast, func, select
+from sqlalchemy import BigInteger, Connection, and_, cast, func, select
 
 from metrics import labels, period_sql
 from metrics.catalog import Catalog
@@ -333,7 +333,7 @@ class _Formulas:
         """A tally of nothing."""
         return [0] * len(self._terms)
 
-    def add(self, tally: list[Any], row: Row[Any]) -> None:
+    def add(self, tally: list[Any], row: Sequence[Any]) -> None:
         """Add the sums of one currency (and bucket)."""
         if not self._has_money:
             for position, column, _, _ in self._terms:

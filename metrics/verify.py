@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import ROUND_HALF_UP, Context, Decimal
 from fractions import Fraction
+from itertools import pairwise
 from typing import Final, TypeAlias, TypeVar
 
 from sqlalchemy import Connection
@@ -440,7 +441,7 @@ class _Reader:
         for change in changes:
             if not entries or entries[-1].stage != change.stage:
                 entries.append(change)
-        for entry, following in zip(entries, entries[1:], strict=False):
+        for entry, following in pairwise(entries):
             is_closed = self._is_closed.get(entry.stage)
             if is_closed is None and entry.stage == deal.stage:
                 is_closed = deal.is_closed

@@ -80,8 +80,10 @@ BUYERS: Final = Kpi(
     left_out={"no_account": (Term("anonymous"),)},
     counting_day=CLOSE_DAY,
     caveats=(
-        "Not additive: an account that buys in two months is one buyer of the quarter, and one "
-        "that buys from two owners is a buyer of both.",
+        (
+            "Not additive: an account that buys in two months is one buyer of the quarter, and "
+            "one that buys from two owners is a buyer of both."
+        ),
         NO_ACCOUNT_CAVEAT,
     ),
     example=_february("A and B, 2; one purchase is left out", 2),

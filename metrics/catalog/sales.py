@@ -268,8 +268,10 @@ SALES_CYCLE_DAYS: Final = Kpi(
     left_out={"negative_duration": (Term("negative"),), "no_date": (Term("undated"),)},
     counting_day=CLOSE_DAY,
     caveats=(
-        "Deals closed before they were created (imports, back-dated close dates) are left out as "
-        "negative_duration; deals without either day as no_date.",
+        (
+            "Deals closed before they were created (imports, back-dated close dates) are left "
+            "out as negative_duration; deals without either day as no_date."
+        ),
     ),
     example=WorkedExample(
         text=(
@@ -308,7 +310,9 @@ UNKNOWN_STAGE_CAVEAT: Final = (
 TIME_IN_STAGE_DAYS: Final = Kpi(
     name="time_in_stage_days",
     label="Time in stage",
-    definition="Mean length of the completed visits of deals to open stages that ended in the period.",
+    definition=(
+        "Mean length of the completed visits of deals to open stages that ended in the period."
+    ),
     unit=Unit.DAYS,
     direction=Direction.DOWN,
     family="stage_visits",
