@@ -141,6 +141,7 @@ def fresh(crm: Crm) -> Crm:
     crm.clock(move_to=datetime.now(UTC).isoformat())
     crm.settings(
         burst=100_000,
+        burst_seconds=10,
         search_per_second=1_000,
         time_zone="UTC",
         company_currency="USD",

@@ -21,16 +21,15 @@ from tests.contract.connectors.hubspot_portal import (
     pull,
     stream_of,
 )
-from tests.fixtures.sandboxes import Crm, Sandbox, launch
+from tests.fixtures.sandboxes import Crm, Sandbox, start_sandbox
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Sandbox]:
-    sandbox = launch()
-    yield sandbox
-    sandbox.end()
+    with start_sandbox() as sandbox:
+        yield sandbox
 
 
 @pytest.fixture

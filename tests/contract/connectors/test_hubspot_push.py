@@ -1,0 +1,495 @@
+"""Writing to HubSpot: each update accounted for, whatever the answer leaves out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from decimal import Decimal
+
+import pytest
+
+from connectors.base import FieldType, NewField, PushOutcome, PushResult
+from connectors.errors import AuthenticationFailed, PermissionMissing, QuotaExhausted
+from connectors.hubspot.connector import HubSpotConnector
+from store.canonical import FieldUpdate, Scalar
+from tests.contract.connectors.hubspot_portal import (
+    QUICK,
+    SCOPES,
+    fresh,
+    paths,
+    portal,
+    pull,
+    update,
+)
+from tests.fixtures.sandboxes import Crm, Sandbox, start_sandbox
+
+FIELDS = {
+    "kpi_value": "number",
+    "kpi_count": "number",
+    "kpi_day": "date",
+    "kpi_at": "datetime",
+    "kpi_flag": "boolean",
+    "kpi_text": "text",
+}
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Sandbox]:
+    with start_sandbox() as sandbox:
+        for name, kind in FIELDS.items():
+            sandbox.hubspot.add_field("companies", name, kind)
+        yield sandbox
+
+
+@pytest.fixture
+def crm(shared: Sandbox) -> Crm:
+    return fresh(shared.hubspot)
+
+
+@pytest.fixture
+def connector(crm: Crm) -> Iterator[HubSpotConnector]:
+    with portal(crm) as connector:
+        yield connector
+
+
+def companies(crm: Crm, count: int) -> list[str]:
+    return crm.create_many("companies", [{"name": f"Account {n:04}"} for n in range(count)])
+
+
+def held(crm: Crm, record_id: str) -> dict[str, object]:
+    fields = crm.record("companies", record_id)["fields"]
+    assert isinstance(fields, dict)
+    return {name: value for name, value in fields.items() if name in FIELDS}
+
+
+def by_record(results: list[PushResult]) -> dict[str, PushOutcome]:
+    return {result.update.record_id: result.outcome for result in results}
+
+
+def push(connector: HubSpotConnector, *updates: FieldUpdate) -> list[PushResult]:
+    results = list(connector.push(updates))
+    assert [result.update for result in results] == list(updates)
+    return results
+
+
+# ---------------------------------------------------------------- values
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("kpi_value", Decimal("1234567.50"), "1234567.50"),
+        ("kpi_value", Decimal("1E+3"), "1000"),
+        ("kpi_value", Decimal("0.0000001"), "0.0000001"),
+        ("kpi_count", 0, "0"),
+        ("kpi_day", date(2026, 3, 1), "2026-03-01"),
+        ("kpi_at", datetime(2026, 3, 1, 12, 30, tzinfo=UTC), "2026-03-01T12:30:00Z"),
+        ("kpi_flag", True, "true"),
+        ("kpi_text", "Grüße; 50%", "Grüße; 50%"),
+    ],
+)
+def test_every_type_is_written_and_read_back_as_it_was(
+    crm: Crm, connector: HubSpotConnector, name: str, value: Scalar, text: str
+) -> None:
+    (record_id,) = companies(crm, 1)
+
+    (result,) = push(connector, update(record_id, name, value))
+
+    assert result.outcome is PushOutcome.WRITTEN, result
+    assert held(crm, record_id) == {name: text}
+    (live,) = connector.read("companies", [record_id], [name])
+    assert live.values == {name: value}
+
+
+def test_none_clears_without_a_null(crm: Crm, connector: HubSpotConnector) -> None:
+    (record_id,) = companies(crm, 1)
+    push(connector, update(record_id, "kpi_value", Decimal(1)))
+
+    (result,) = push(connector, update(record_id, "kpi_value", None))
+
+    assert result.outcome is PushOutcome.WRITTEN
+    assert held(crm, record_id) == {}
+
+
+@pytest.mark.parametrize("zone", ["US/Pacific", "Asia/Tokyo"])
+def test_a_calendar_day_is_the_same_day_in_every_account(crm: Crm, zone: str) -> None:
+    crm.settings(time_zone=zone)
+    (record_id,) = companies(crm, 1)
+
+    with portal(crm, zone=zone) as connector:
+        push(connector, update(record_id, "kpi_day", date(2026, 3, 1)))
+        (live,) = connector.read("companies", [record_id], ["kpi_day"])
+
+    assert held(crm, record_id) == {"kpi_day": "2026-03-01"}
+    assert live.values == {"kpi_day": date(2026, 3, 1)}
+
+
+def test_the_fields_of_a_record_travel_together(crm: Crm, connector: HubSpotConnector) -> None:
+    (record_id,) = companies(crm, 1)
+
+    push(
+        connector,
+        update(record_id, "kpi_value", Decimal(1)),
+        update(record_id, "kpi_count", 2),
+    )
+
+    assert held(crm, record_id) == {"kpi_value": "1", "kpi_count": "2"}
+    assert len(paths(crm, "batch/update")) == 1
+
+
+# ---------------------------------------------------------------- refusals
+
+
+def test_one_bad_of_250_is_reported_with_hubspots_words_and_249_are_written(
+    crm: Crm, connector: HubSpotConnector
+) -> None:
+    ids = companies(crm, 250)
+    crm.fault("validation", record=ids[120], times="forever", message="Not on my watch.")
+
+    results = push(connector, *(update(one, "kpi_count", 1) for one in ids))
+
+    failed = [result for result in results if result.outcome is not PushOutcome.WRITTEN]
+    assert [(one.update.record_id, one.outcome) for one in failed] == [
+        (ids[120], PushOutcome.FAILED)
+    ]
+    assert "Not on my watch." in str(failed[0].message)
+    assert sum(1 for one in ids if held(crm, one) == {"kpi_count": "1"}) == 249
+    assert len(paths(crm, "batch/update")) == 3
+
+
+def test_a_bad_value_keeps_no_other_field_of_its_record_out(
+    crm: Crm, connector: HubSpotConnector
+) -> None:
+    first, second = companies(crm, 2)
+
+    results = push(
+        connector,
+        update(first, "kpi_value", "not a number"),
+        update(first, "kpi_count", 2),
+        update(second, "kpi_count", 3),
+    )
+
+    assert [result.outcome for result in results] == [
+        PushOutcome.FAILED,
+        PushOutcome.WRITTEN,
+        PushOutcome.WRITTEN,
+    ]
+    assert results[0].code == "INVALID_INTEGER"
+    assert "not a number" in str(results[0].message)
+    assert held(crm, first) == {"kpi_count": "2"}
+    assert len(paths(crm, "batch/update")) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [("no_such_property", "PROPERTY_DOESNT_EXIST"), ("hs_object_id", "READ_ONLY_VALUE")],
+)
+def test_an_impossible_property_is_named_and_costs_one_more_call(
+    crm: Crm, connector: HubSpotConnector, name: str, code: str
+) -> None:
+    ids = companies(crm, 100)
+
+    results = push(
+        connector,
+        *(update(one, name, Decimal(1)) for one in ids),
+        *(update(one, "kpi_count", 1) for one in ids),
+    )
+
+    assert {(result.outcome, result.code) for result in results[:100]} == {
+        (PushOutcome.FAILED, code)
+    }
+    assert {result.outcome for result in results[100:]} == {PushOutcome.WRITTEN}
+    assert len(paths(crm, "batch/update")) == 2
+
+
+def test_a_batch_that_is_refused_as_a_whole_is_halved_until_the_bad_one_stands_alone(
+    crm: Crm, connector: HubSpotConnector
+) -> None:
+    """What HubSpot does where it knows no trace ids, and with 409."""
+    ids = companies(crm, 16)
+    crm.fault(
+        "status",
+        path="batch/update",
+        body_contains=f'"{ids[5]}"',
+        status=409,
+        body={"status": "error", "category": "CONFLICT", "message": "Somebody else has it."},
+        times="forever",
+    )
+
+    results = push(connector, *(update(one, "kpi_count", 1) for one in ids))
+
+    outcomes = by_record(results)
+    assert outcomes.pop(ids[5]) is PushOutcome.FAILED
+    assert set(outcomes.values()) == {PushOutcome.WRITTEN}
+    assert "Somebody else has it." in str(results[5].message)
+    assert len(paths(crm, "batch/update")) == 9
+
+
+def test_a_property_refused_for_the_whole_batch_is_left_out_for_all(
+    crm: Crm, connector: HubSpotConnector
+) -> None:
+    ids = companies(crm, 8)
+    entry = {
+        "message": 'Property "kpi_value" does not exist',
+        "code": "PROPERTY_DOESNT_EXIST",
+        "context": {"propertyName": ["kpi_value"]},
+    }
+    crm.fault(
+        "status",
+        path="batch/update",
+        body_contains="kpi_value",
+        status=400,
+        body={"category": "VALIDATION_ERROR", "message": "no", "errors": [entry]},
+        times="forever",
+    )
+
+    results = push(
+        connector,
+        *(update(one, name, 1) for one in ids for name in ("kpi_value", "kpi_count")),
+    )
+
+    assert [result.outcome for result in results] == [
+        PushOutcome.FAILED,
+        PushOutcome.WRITTEN,
+    ] * 8
+    assert len(paths(crm, "batch/update")) == 2
+
+
+def test_a_record_that_is_gone_a_locked_one_and_a_merged_one_are_told_apart(
+    crm: Crm, connector: HubSpotConnector
+) -> None:
+    good, gone, locked, merged, winner = companies(crm, 5)
+    crm.delete("companies", gone)
+    crm.fault("lock", record=locked)
+    lives_on = crm.merge("companies", winner, [merged])
+
+    outcomes = by_record(
+        push(connector, *(update(one, "kpi_count", 1) for one in (good, gone, locked, merged)))
+    )
+
+    assert outcomes == {
+        good: PushOutcome.WRITTEN,
+        gone: PushOutcome.GONE,
+        locked: PushOutcome.RETRY,
+        merged: PushOutcome.UNKNOWN,
+    }
+    live = connector.read("companies", [good, gone, merged], ["kpi_count"])
+    assert {(one.asked_id, one.record_id) for one in live} == {(good, good), (merged, lives_on)}
+
+
+@pytest.mark.parametrize("kind", ["lost_answer", "cut_json"])
+def test_an_answer_lost_on_the_way_is_unknown_and_not_sent_again(
+    crm: Crm, connector: HubSpotConnector, kind: str
+) -> None:
+    (record_id,) = companies(crm, 1)
+    crm.fault(kind, path="batch/update")
+
+    (result,) = push(connector, update(record_id, "kpi_count", 1))
+
+    assert result.outcome is PushOutcome.UNKNOWN
+    assert held(crm, record_id) == {"kpi_count": "1"}
+    assert len(paths(crm, "batch/update")) == 1
+
+
+@pytest.mark.parametrize("status", [500, 502, 504])
+def test_after_a_server_error_an_update_is_unknown(
+    crm: Crm, connector: HubSpotConnector, status: int
+) -> None:
+    (record_id,) = companies(crm, 1)
+    crm.fault("html", path="batch/update", status=status)
+
+    (result,) = push(connector, update(record_id, "kpi_count", 1))
+
+    assert result.outcome is PushOutcome.UNKNOWN
+    assert len(paths(crm, "batch/update")) == 1
+
+
+def test_a_rate_limit_is_waited_out_and_the_write_sent(
+    crm: Crm, connector: HubSpotConnector
+) -> None:
+    (record_id,) = companies(crm, 1)
+    crm.fault(
+        "status",
+        path="batch/update",
+        status=429,
+        body={"message": "You have reached your secondly limit."},
+        headers={"Retry-After": "0.2"},
+    )
+
+    (result,) = push(connector, update(record_id, "kpi_count", 1))
+
+    assert result.outcome is PushOutcome.WRITTEN
+    assert len(paths(crm, "batch/update")) == 2
+
+
+def test_a_dead_token_stops_a_push_before_anything_is_written(crm: Crm) -> None:
+    (record_id,) = companies(crm, 1)
+    with (
+        portal(crm, token="pat-na1-wrong") as connector,
+        pytest.raises(AuthenticationFailed) as caught,
+    ):
+        connector.push([update(record_id, "kpi_count", 1)])
+
+    assert "pat-na1-wrong" not in str(caught.value)
+
+
+def test_a_quota_that_ends_in_the_midst_leaves_the_rest_to_be_sent(crm: Crm) -> None:
+    ids = companies(crm, 3)
+    body = {"message": "You have reached your daily limit.", "policyName": "DAILY"}
+    crm.fault("status", path="batch/update", after=1, status=429, body=body, times="forever")
+
+    with portal(crm, tuning=replace(QUICK, push_batch=1)) as connector:
+        outcomes = by_record(push(connector, *(update(one, "kpi_count", 1) for one in ids)))
+        with pytest.raises(QuotaExhausted):
+            connector.push([update(ids[1], "kpi_count", 1)])
+
+    assert list(outcomes.values()) == [
+        PushOutcome.WRITTEN,
+        PushOutcome.RETRY,
+        PushOutcome.RETRY,
+    ]
+    assert len(paths(crm, "batch/update")) == 3
+
+
+def test_our_own_write_comes_back_as_an_unchanged_record(
+    crm: Crm, connector: HubSpotConnector
+) -> None:
+    crm.clock(fix="2026-11-22T05:00:00+00:00")
+    (record_id,) = companies(crm, 1)
+    first = pull(connector, "accounts")
+    crm.clock(fix="2026-11-22T06:00:00+00:00")
+    push(connector, update(record_id, "kpi_count", 1))
+
+    echo = pull(connector, "accounts", first.cursor)
+
+    before, after = (one.one("accounts", record_id) for one in (first, echo))
+    assert before.modified_at != after.modified_at
+    assert before == replace(after, modified_at=before.modified_at)
+
+
+# ---------------------------------------------------------------- reading back and setup
+
+
+def test_250_records_are_read_back_in_three_calls(crm: Crm, connector: HubSpotConnector) -> None:
+    ids = companies(crm, 250)
+    connector.fields("companies")
+    crm.forget()
+
+    live = connector.read("companies", ids, ["name", "kpi_count"])
+
+    assert [one.record_id for one in live] == ids
+    assert len(crm.requests()) == 3
+
+
+def test_a_live_value_that_is_not_what_its_property_promises_stays_text(
+    crm: Crm, connector: HubSpotConnector
+) -> None:
+    record_id = crm.create("companies", {"kpi_value": "n/a"})
+
+    (live,) = connector.read("companies", [record_id], ["kpi_value"])
+
+    assert live.values == {"kpi_value": "n/a"}
+
+
+def new_field(name: str, kind: FieldType = FieldType.NUMBER) -> NewField:
+    return NewField(name=name, label=name.upper(), help_text="A KPI", type=kind)
+
+
+def test_every_type_of_kpi_field_can_be_created(connector: HubSpotConnector) -> None:
+    kinds = [kind for kind in FieldType if kind is not FieldType.OTHER]
+    wanted = [new_field(f"new_{kind}", kind) for kind in kinds]
+
+    created = connector.create("companies", wanted, dry_run=False)
+    again = connector.create("companies", wanted, dry_run=False)
+
+    assert {result.outcome for result in created} == {"created"}, created
+    assert {result.outcome for result in again} == {"present"}, again
+    fields = connector.fields("companies")
+    assert {kind: fields[f"new_{kind}"].type for kind in kinds} == {kind: kind for kind in kinds}
+    assert all(fields[f"new_{kind}"].writable for kind in kinds)
+
+
+def test_a_rehearsal_changes_nothing(crm: Crm, connector: HubSpotConnector) -> None:
+    (result,) = connector.create("companies", [new_field("kpi_rehearsed")], dry_run=True)
+
+    assert result.outcome == "would_create"
+    assert {one["method"] for one in crm.requests()} == {"GET"}
+
+
+def test_a_field_of_another_type_is_a_conflict(connector: HubSpotConnector) -> None:
+    results = connector.create(
+        "companies",
+        [new_field("kpi_text"), new_field("KPI_Win__c"), new_field("hs_object_id")],
+        dry_run=False,
+    )
+
+    assert [result.outcome for result in results] == ["conflict"] * 3
+    assert "type string" in results[0].note
+    assert "small letters" in results[1].note
+    assert "read-only" in results[2].note
+
+
+def test_without_the_scope_a_person_is_told_what_to_create(crm: Crm) -> None:
+    crm.settings(scopes=[scope for scope in SCOPES if "schemas" not in scope])
+
+    with portal(crm) as connector:
+        (result,) = connector.create(
+            "companies", [new_field("kpi_by_hand", FieldType.CURRENCY)], dry_run=False
+        )
+
+    assert result.outcome == "manual"
+    assert "crm.schemas.companies.write" in result.note
+    assert "kpi_by_hand" in result.note
+
+
+def test_a_property_that_appears_meanwhile_is_compared_not_overwritten(
+    crm: Crm, connector: HubSpotConnector
+) -> None:
+    path = "properties/companies"
+    crm.fault("status", path=path, method="GET", status=200, body={"results": []})
+
+    (result,) = connector.create("companies", [new_field("kpi_text")], dry_run=False)
+
+    assert result.outcome == "conflict"
+    assert "type string" in result.note
+
+
+# ---------------------------------------------------------------- check
+
+
+def test_check_names_every_missing_scope_and_the_stream_it_stops(crm: Crm) -> None:
+    crm.settings(scopes=["crm.objects.deals.read", "crm.schemas.deals.read"])
+
+    with portal(crm) as connector:
+        report = connector.check()
+        with pytest.raises(PermissionMissing, match=r"crm\.objects\.owners\.read"):
+            pull(connector, "owners")
+
+    assert report.org_id == "7654321"
+    assert {problem.place: problem.message for problem in report.problems}.keys() == {
+        "connections.web.streams.owners",
+        "connections.web.streams.accounts",
+    }
+    assert all("scope" in problem.message for problem in report.problems)
+    assert not report.is_ok
+
+
+def test_check_warns_where_portal_and_company_mean_another_day_or_money(crm: Crm) -> None:
+    crm.settings(time_zone="Asia/Tokyo", company_currency="JPY")
+
+    with portal(crm, zone="Europe/Berlin", currency="EUR") as connector:
+        report = connector.check()
+
+    assert {problem.place for problem in report.problems} == {
+        "company.timezone",
+        "company.currency",
+    }
+    assert report.is_ok
+
+
+def test_zones_with_two_names_are_no_difference(crm: Crm) -> None:
+    crm.settings(time_zone="US/Pacific")
+
+    with portal(crm, zone="America/Los_Angeles") as connector:
+        assert not connector.check().problems
