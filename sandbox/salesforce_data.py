@@ -80,7 +80,7 @@ def _page_rows(call: Call, found: Found) -> int:
     asked = _BATCH.search(call.headers.get("sforce-query-options", ""))
     wanted = int(asked.group(1)) if asked else LARGEST_PAGE
     rows = min(max(wanted, SMALLEST_PAGE), LARGEST_PAGE)
-    long_texts = sum(1 for column in found.columns if column.type == "textarea")
+    long_texts = sum(1 for column in found.columns if column.is_long_text)
     if long_texts >= LONG_TEXTS_THAT_CAP:
         rows = SMALLEST_PAGE
     fitting = max(SMALLEST_PAGE, CELLS_A_PAGE // max(1, len(found.columns)))

@@ -48,6 +48,11 @@ class FieldSpec:
         return self.type in TEXT_TYPES
 
     @property
+    def is_long_text(self) -> bool:
+        """Whether this is a long text area, which queries cannot filter."""
+        return self.type == "textarea" and not self.filterable
+
+    @property
     def is_number(self) -> bool:
         """Whether values are JSON numbers."""
         return self.type in NUMBER_TYPES

@@ -241,8 +241,13 @@ def test_instants_are_kept_in_utc_and_whole_seconds(api: Rest, account: str) -> 
     assert value(api, account, "Updated__c") == "2026-11-22T02:00:00.000+0000"
 
 
-def test_a_checkbox_is_never_null(api: Rest, account: str) -> None:
-    assert value(api, account, "Checked__c") is False
+def test_a_checkbox_is_never_null_also_where_it_is_younger_than_the_record(
+    api: Rest, crm: Crm, account: str
+) -> None:
+    crm.add_field("Account", "Late__c", "boolean", label="Late")
+
+    assert value(api, account, "Late__c") is False
+    assert api.rows("SELECT Id FROM Account WHERE Late__c = false") != []
 
 
 def test_a_hidden_field_is_unknown_to_writes(sandbox: Sandbox) -> None:
