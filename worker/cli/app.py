@@ -82,11 +82,18 @@ class Session:
         return config
 
     @contextmanager
-    def runtime(self) -> Iterator[Runtime]:
-        """Everything a command works with, and progress on stderr."""
+    def runtime(self, *, is_service: bool = False) -> Iterator[Runtime]:
+        """Everything a command works with, and progress on stderr.
+
+        Args:
+            is_service: A process that is watched through its log; other commands say what
+                happened in their own words.
+        """
         config = self.load()
         configure_logging(
-            log_format=self.log_format, is_verbose=self.is_verbose, is_quiet=self.is_quiet
+            log_format=self.log_format,
+            is_verbose=self.is_verbose,
+            is_quiet=self.is_quiet or not is_service,
         )
         with (
             progress_for(self.printer) as progress,

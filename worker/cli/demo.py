@@ -193,8 +193,8 @@ def headline(printer: Printer, text: str) -> None:
 def show_kpis(printer: Printer, rows: Sequence[KpiValue]) -> None:
     """The totals as a matrix of KPI and period, and win rates by seller."""
     totals = {(row.kpi, row.period): row for row in rows if row.dimension == "all"}
-    years = sorted({period for _, period in totals if period.isdigit()})
-    quarters = sorted({period for _, period in totals if "-Q" in period})[-6:]
+    years = sorted({period for _, period in totals if period.isdigit()})[-2:]
+    quarters = sorted({period for _, period in totals if "-Q" in period})[-4:]
     periods = [*quarters, *years, "all", "now"]
     printer.table(
         ("kpi", *periods),

@@ -8,12 +8,14 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
-from typing import TextIO
+from typing import Literal, TextIO
 
 import orjson
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+WIDE = Console(width=1000).options
 
 
 def printable(value: object) -> str:
@@ -96,12 +98,13 @@ class Printer:
             title=title, title_justify="left", box=None, pad_edge=False, header_style="bold"
         )
         for column in columns:
-            table.add_column(
-                column, justify="right" if column in numbers else "left", overflow="fold"
-            )
+            justify: Literal["left", "right"] = "right" if column in numbers else "left"
+            table.add_column(column, justify=justify, no_wrap=True)
         for row in rows:
             table.add_row(*(Text(printable(cell)) for cell in row))
-        self.console.print(table, soft_wrap=False)
+        # Squeezed columns cannot be read: a long line may rather wrap at the terminal's edge.
+        width = self.console.measure(table, options=WIDE).maximum
+        Console(no_color=self.console.no_color, highlight=False, width=width).print(table)
 
 
 def printable_lines(text: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
@@ -13,7 +13,7 @@ from worker import loop, pipeline
 from worker.cli.app import CommandError, app, session_of
 from worker.cli.exits import ExitCode
 from worker.cli.output import Printer
-from worker.results import RunResult, State, exit_code
+from worker.results import Kind, RunResult, State, exit_code
 
 
 def run_as_object(result: RunResult) -> dict[str, object]:
@@ -47,31 +47,31 @@ def subject_of(result: RunResult) -> str:
     return result.writeback or result.connection or "all KPIs"
 
 
+COUNTS = ("pulled", "stored", "unchanged", "dead", "values", "sent", "failed", "calls")
+
+
+def shown_counts(result: RunResult) -> Iterator[str]:
+    """The counts that mean something for this kind of step; a zero is not worth ink."""
+    counts = {
+        Kind.PULL: (result.pulled, result.stored, result.unchanged, result.dead, 0, 0, 0),
+        Kind.COMPUTE: (0, 0, 0, 0, result.changed_values, 0, 0),
+        Kind.PUSH: (0, 0, 0, 0, 0, result.sent, result.failed),
+    }[result.kind]
+    return (f"{count:,}" if count else "" for count in (*counts, result.calls))
+
+
 def report(printer: Printer, results: Sequence[RunResult]) -> None:
     """Show runs: counts in a table, faults and warnings as sentences."""
     if printer.is_json:
         printer.document({"runs": [run_as_object(result) for result in results]})
     elif not printer.is_quiet:
-        numbers = ("pulled", "stored", "unchanged", "dead", "values", "sent", "failed", "calls")
         printer.table(
-            ("step", "of", "state", *numbers),
+            ("step", "of", "state", *COUNTS),
             (
-                (
-                    result.kind,
-                    subject_of(result),
-                    result.state,
-                    result.pulled,
-                    result.stored,
-                    result.unchanged,
-                    result.dead,
-                    result.changed_values,
-                    result.sent,
-                    result.failed,
-                    result.calls,
-                )
+                (result.kind, subject_of(result), result.state, *shown_counts(result))
                 for result in results
             ),
-            numbers=numbers,
+            numbers=COUNTS,
         )
     for result in results:
         for warning in result.warnings:
@@ -153,7 +153,7 @@ def run(
 ) -> None:
     """Embedded mode: pull, compute and push on the configured schedules, without a broker."""
     session = session_of(context)
-    with session.runtime() as runtime:
+    with session.runtime(is_service=not once) as runtime:
         if not once:
             loop.run_forever(runtime)
             return

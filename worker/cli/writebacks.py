@@ -73,15 +73,22 @@ def setup(
 
 
 def show_setup(printer: Printer, found: pipeline.SetupResults) -> None:
-    """What setup did, or would do, about each field."""
+    """What setup did, or would do, about each field; what is said of many fields stands once."""
+    notes: dict[str, list[str]] = {}
+    for results in found.values():
+        for result in results:
+            if result.note:
+                notes.setdefault(result.note, []).append(result.field)
     printer.table(
-        ("write-back", "field", "outcome", "note"),
+        ("write-back", "field", "outcome"),
         (
-            (name, result.field, result.outcome.replace("_", " "), result.note)
+            (name, result.field, result.outcome.replace("_", " "))
             for name, results in found.items()
             for result in results
         ),
     )
+    for note, fields in notes.items():
+        printer.text(f"{', '.join(fields)}: {note}")
 
 
 @app.command()
