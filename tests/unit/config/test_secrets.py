@@ -67,6 +67,18 @@ def test_what_came_from_outside_is_never_shown(text: str, tmp_path: Path) -> Non
     assert SECRET not in "".join(traceback.format_exception(caught.value))
 
 
+def test_a_hint_never_comes_close_to_what_came_from_outside(tmp_path: Path) -> None:
+    text = BASE.replace("timezone: Europe/Berlin", 'timezone: "${ZONE}"') + (
+        'kpis: {use: ["${PACK}"]}\n'
+    )
+
+    with pytest.raises(ConfigurationError) as caught:
+        load(write(tmp_path, text), {"TOKEN": "t", "ZONE": "Europe/Berln", "PACK": "sale"})
+
+    assert len(caught.value.problems) == 2
+    assert "Did you mean" not in str(caught.value)
+
+
 def test_loaded_secrets_show_as_stars(tmp_path: Path) -> None:
     config = loaded(
         tmp_path,

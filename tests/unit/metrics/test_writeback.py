@@ -294,6 +294,18 @@ def test_a_group_without_records_is_brought_to_zero_where_we_wrote_before() -> N
     assert "no records are behind revenue of 2026-Q2 any more" in plan.changes[0].why
 
 
+def test_a_deleted_record_is_never_brought_to_zero() -> None:
+    plan = planned(
+        spec(REVENUE),
+        [],
+        [record("A1", KPI_Revenue__c=Decimal(100))],
+        pushed={("A1", "KPI_Revenue__c"): Decimal(100)},
+        deleted_ids=["A1"],
+    )
+
+    assert plan.changes == ()
+
+
 def test_an_edited_value_is_restored_or_kept_as_configured() -> None:
     values = [value("A1", "revenue", "100"), value("A2", "revenue", "100")]
     live = [record("A1", KPI_Revenue__c=Decimal(1)), record("A2")]
@@ -394,6 +406,7 @@ def test_the_share_of_replaced_values_is_limited() -> None:
 
 def test_first_fills_do_not_count_as_changes() -> None:
     assert _moved(0, 0, empty=500, guard=Guard(max_changed=Decimal("0.01"))).guard.ok
+    assert _moved(2, 10, empty=500, guard=Guard(max_changed=Decimal("0.25"))).guard.ok
     assert not _moved(3, 10, empty=500, guard=Guard(max_changed=Decimal("0.25"))).guard.ok
 
 
