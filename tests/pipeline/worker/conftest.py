@@ -18,10 +18,10 @@ def _quiet() -> None:
 @pytest.fixture
 def site(start_sandbox: Callable[..., Sandbox], tmp_path: Path, sqlite_database: str) -> Site:
     """A small seeded company in both CRMs, an empty SQLite store, KPI fields in place."""
-    return Site(tmp_path, start_sandbox(*SEEDED), sqlite_database).set_up()
+    return Site(tmp_path, start_sandbox(*SEEDED), sqlite_database).with_fields()
 
 
 @pytest.fixture
 def empty_site(sandbox: Sandbox, tmp_path: Path, sqlite_database: str) -> Site:
     """Salesforce alone, without records."""
-    return Site(tmp_path, sandbox, sqlite_database, crms=("salesforce",)).set_up()
+    return Site(tmp_path, sandbox, sqlite_database, crms=("salesforce",)).with_fields()

@@ -111,7 +111,7 @@ class Site:
             f"version: 1\ndatabase: {self.database}\nbroker: '{self.broker}'\n"
             "company: {name: Test Company, currency: USD, timezone: Europe/Berlin}\n"
             f"connections:\n{connections}"
-            "kpis: {use: [sales, customer], periods: [quarter]}\n"
+            "kpis: {use: [sales, customer], periods: [year]}\n"
             f"writebacks:\n{writebacks}"
             "security: {allow_hosts: [127.0.0.1]}\n"
             f"advanced: {{{self.advanced}}}\n{self.more}"
@@ -132,6 +132,16 @@ class Site:
         with self.runtime() as runtime:
             for name in runtime.writebacks:
                 pipeline.setup_writeback(runtime, name, dry_run=False)
+        return self
+
+    def with_fields(self) -> Site:
+        """KPI fields that an admin has created by hand."""
+        if "salesforce" in self.crms:
+            self.sandbox.salesforce.add_field("Account", "KPI_Revenue__c", "number")
+            self.sandbox.salesforce.add_field("Account", "KPI_Win_Rate__c", "percent")
+        if "hubspot" in self.crms:
+            self.sandbox.hubspot.add_field("companies", "kpi_revenue", "number")
+            self.sandbox.hubspot.add_field("companies", "kpi_win_rate", "number")
         return self
 
     def full_pass(self) -> PassResult:
@@ -238,8 +248,14 @@ class Site:
             if entry["redundant"]
         ]
 
-    def writes(self) -> int:
-        return len(self.sandbox.salesforce.journal()) + len(self.sandbox.hubspot.journal())
+    def writes(self) -> list[dict[str, object]]:
+        """Every value that was written into an account or company."""
+        return [
+            entry
+            for crm in (self.sandbox.salesforce, self.sandbox.hubspot)
+            for entry in crm.journal()
+            if entry["object"] in {"Account", "companies"}
+        ]
 
 
 def _kpis_of(record: Mapping[str, object]) -> dict[str, object]:
