@@ -408,6 +408,41 @@ def test_a_record_deleted_and_taken_back_is_live(org: SalesforceOrg) -> None:
     assert set(copy.live) == {account}
 
 
+def test_the_log_of_deletions_is_no_proof(org: SalesforceOrg) -> None:
+    live, erased = org.add_accounts(["live", "erased"])
+    copy = Copy()
+    copy.pull(connect(org.settings()), "accounts")
+    org.crm.clock(advance=3600)
+    org.crm.erase("Account", erased)
+    covered = org.crm.clock(advance=3600)
+    told = [{"id": each, "deletedDate": covered} for each in (live, erased)]
+    log = {"deletedRecords": told, "earliestDateAvailable": covered, "latestDateCovered": covered}
+    org.crm.fault("status", status=200, path="/deleted/", body=json.dumps(log))
+
+    copy.pull(connect(org.settings()), "accounts")
+
+    assert set(copy.live) == {live}
+
+
+def test_deletions_told_late_are_asked_for_again(org: SalesforceOrg) -> None:
+    kept, erased = org.add_accounts(["kept", "erased"])
+    copy = Copy()
+    copy.pull(connect(org.settings()), "accounts")
+    covered = org.crm.clock(advance=3600)
+    org.crm.erase("Account", erased)
+    org.crm.clock(advance=3600)
+    log = {"deletedRecords": [], "earliestDateAvailable": covered, "latestDateCovered": covered}
+    org.crm.fault("status", status=200, path="/deleted/", body=json.dumps(log))
+    copy.pull(connect(org.settings()), "accounts")
+    before = set(copy.live)
+    org.crm.clock(advance=3600)
+
+    copy.pull(connect(org.settings()), "accounts")
+
+    assert before == {kept, erased}
+    assert set(copy.live) == {kept}
+
+
 def test_a_clock_set_back_opens_no_gap(org: SalesforceOrg) -> None:
     copy = Copy()
     org.crm.clock(advance=7200)
@@ -437,6 +472,7 @@ def test_an_unreadable_cursor_names_the_way_out(quiet_org: SalesforceOrg) -> Non
 def test_deals_mean_what_salesforce_means(org: SalesforceOrg) -> None:
     (open_deal, won) = org.add_deals(2)
     org.crm.edit("Opportunity", open_deal, {"Type": "Existing Customer - Upgrade"})
+    org.crm.edit("Opportunity", open_deal, {"StageName": "Qualification"})
     org.crm.edit("Opportunity", won, {"Type": "Something else", "CloseDate": "2026-03-29"})
     org.win(won)
     copy, stages = Copy(), Copy()
