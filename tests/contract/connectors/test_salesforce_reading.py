@@ -410,6 +410,7 @@ def test_a_record_deleted_and_taken_back_is_live(org: SalesforceOrg) -> None:
 
 def test_the_log_of_deletions_is_no_proof(org: SalesforceOrg) -> None:
     live, erased = org.add_accounts(["live", "erased"])
+    org.crm.clock(advance=3600)
     copy = Copy()
     copy.pull(connect(org.settings()), "accounts")
     org.crm.clock(advance=3600)
