@@ -252,7 +252,7 @@ class SalesforceClientCredentials(AuthSection):
     """OAuth client credentials of an external client app."""
 
     flow: Literal["client_credentials"]
-    """How to log in."""
+    """Which way of logging in; it decides the other keys."""
     domain: Text | None = None
     """The org's My Domain without .salesforce.com: acme.my."""
     client_id: Secret
@@ -265,7 +265,7 @@ class SalesforceJwt(AuthSection):
     """OAuth JWT bearer with a certificate."""
 
     flow: Literal["jwt"]
-    """How to log in."""
+    """Which way of logging in; it decides the other keys."""
     domain: Text | None = None
     """The org's My Domain without .salesforce.com."""
     username: Secret
@@ -280,7 +280,7 @@ class SalesforceToken(AuthSection):
     """A ready access token."""
 
     flow: Literal["token"]
-    """How to log in."""
+    """Which way of logging in; it decides the other keys."""
     access_token: Secret
     """The token or session id."""
     instance_url: WebAddress | None = None
@@ -291,7 +291,7 @@ class SalesforcePassword(AuthSection):
     """SOAP login (legacy)."""
 
     flow: Literal["password"]
-    """How to log in."""
+    """Which way of logging in; it decides the other keys."""
     domain: Text | None = None
     """login, test or the org's My Domain."""
     username: Secret
@@ -306,7 +306,7 @@ class HubspotToken(AuthSection):
     """A service key or private app token."""
 
     flow: Literal["token"]
-    """How to log in."""
+    """Which way of logging in; it decides the other keys."""
     token: Secret
     """The token (pat-...)."""
 
@@ -315,7 +315,7 @@ class HubspotRefreshToken(AuthSection):
     """OAuth with a refresh token."""
 
     flow: Literal["refresh_token"]
-    """How to log in."""
+    """Which way of logging in; it decides the other keys."""
     client_id: Secret
     """The app's client id."""
     client_secret: Secret

@@ -1,0 +1,124 @@
+"""Every key of the format with its meaning, for the documentation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from types import UnionType
+from typing import Annotated, Any, Final, Union, get_args, get_origin
+
+from pydantic import BaseModel, Tag
+from pydantic.fields import FieldInfo
+
+from config.models import Config
+from config.scalars import Cron, Interval
+from config.support import NOT_YET_KEYS, NOT_YET_VALUES
+
+_SPANS: Final = ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key of the format."""
+
+    path: str
+    """Dotted; ``NAME`` stands for a name of the user's choice or a list position."""
+    meaning: str
+    default: str
+    """As it would be written; empty: none, or nothing."""
+    is_supported: bool
+
+
+def keys() -> tuple[Key, ...]:
+    """Every key, in the order of the models; a key of several CRMs or flows comes once."""
+    found: dict[str, Key] = {}
+    for key in _walk(Config, "", is_supported=True):
+        found.setdefault(key.path, key)
+    return tuple(found.values())
+
+
+def markdown() -> str:
+    """The keys as tables, one for each top-level key; what is not supported yet says so."""
+    lines: list[str] = []
+    section = ""
+    for key in keys():
+        top = key.path.partition(".")[0]
+        if top != section:
+            section = top
+            lines += ["", f"### {top}", "", "| key | meaning | default |", "|---|---|---|"]
+        mark = "" if key.is_supported else " *Not supported yet.*"
+        default = f"`{key.default}`" if key.default else ""
+        lines.append(f"| `{key.path}` | {key.meaning}{mark} | {default} |".replace("  |", " |"))
+    return "\n".join(lines).strip() + "\n"
+
+
+def _walk(
+    annotation: Any,
+    path: str,
+    *,
+    is_supported: bool,
+) -> Iterator[Key]:
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        inner, *marks = get_args(annotation)
+        yield from _walk(inner, path, is_supported=is_supported and not _is_later(marks))
+    elif origin in {Union, UnionType}:
+        for member in get_args(annotation):
+            yield from _walk(member, path, is_supported=is_supported)
+    elif isinstance(origin, type) and issubclass(origin, Mapping):
+        yield from _walk(get_args(annotation)[1], f"{path}.NAME", is_supported=is_supported)
+    elif origin is tuple:
+        yield from _walk(get_args(annotation)[0], f"{path}.NAME", is_supported=is_supported)
+    elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        for name, field in annotation.model_fields.items():
+            key = f"{path}.{field.alias or name}".removeprefix(".")
+            now = is_supported and not _is_refused(key)
+            yield Key(key, field.description or "", _default(field), now)
+            if now or not is_supported:  # the parts of what is refused as a whole need no line
+                yield from _walk(field.annotation, key, is_supported=now)
+
+
+def _is_later(marks: list[object]) -> bool:
+    """Whether a member of a union is a login flow that is not supported yet."""
+    refused, _ = NOT_YET_VALUES["connections.*.auth.flow"]
+    flows = (str(mark.tag).partition("=") for mark in marks if isinstance(mark, Tag))
+    return any(name == "flow" and refused.fullmatch(value) for name, _, value in flows)
+
+
+def _is_refused(path: str) -> bool:
+    parts = path.split(".")
+    return any(
+        len(pattern) == len(parts)
+        and all(want in {"*", have} for want, have in zip(pattern, parts, strict=True))
+        for pattern in (name.split(".") for name in NOT_YET_KEYS)
+    )
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return ""
+    return _written(field.get_default(call_default_factory=True, validated_data={}))
+
+
+def _written(value: object) -> str:
+    match value:
+        case bool():
+            return str(value).lower()
+        case int() | str():
+            return str(value)
+        case Interval(every=every):
+            return _span(every)
+        case Cron(expression=expression):
+            return f'"{expression.lower()}"'
+        case timedelta():
+            return _span(value)
+        case tuple() if value and all(isinstance(item, str) for item in value):
+            return f"[{', '.join(value)}]"
+        case _:
+            return ""
+
+
+def _span(span: timedelta) -> str:
+    seconds = int(span.total_seconds())
+    return next(f"{seconds // size}{unit}" for size, unit in _SPANS if seconds % size == 0)
