@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
 
 from starlette.responses import Response
 
@@ -39,12 +39,12 @@ def list_page(call: Call) -> Response:
     after = call.request.query_params.get("after", "0")
     if not after.isdecimal():
         raise bad_request(f"after must be an id, got {after}")
-    records = sorted(_listed(call, object_type), key=_number)
-    start = bisect_left(records, int(after), key=_number)
-    page = records[start : start + limit]
-    answered: JsonObject = {"results": [_requested(call, record) for record in page]}
-    if start + limit < len(records):
-        answered["paging"] = _next_page(call, records[start + limit].id)
+    wanted = _wanted_in_list(call)
+    found = filter(wanted, call.portal.from_id(object_type, int(after)))
+    page = list(itertools.islice(found, limit + 1))
+    answered: JsonObject = {"results": [_requested(call, record) for record in page[:limit]]}
+    if len(page) > limit:
+        answered["paging"] = _next_page(call, page[limit].id)
     return answer(answered)
 
 
@@ -161,15 +161,10 @@ def _not_found(object_type: str, ids: Sequence[str]) -> JsonObject:
     }
 
 
-def _listed(call: Call, object_type: str) -> list[Record]:
-    portal = call.portal
-    if not call.flag("archived"):
-        return list(portal.all(object_type))
-    return [
-        record
-        for record in portal.all(object_type, include_deleted=True)
-        if _stands_in_archive(portal, record)
-    ]
+def _wanted_in_list(call: Call) -> Callable[[Record], bool]:
+    if call.flag("archived"):
+        return lambda record: _stands_in_archive(call.portal, record)
+    return lambda record: not record.is_deleted
 
 
 def _stands_in_archive(portal: Portal, record: Record) -> bool:
@@ -252,7 +247,3 @@ def _names(call: Call, name: str) -> list[str]:
     if not isinstance(value, list):
         raise bad_request(f"Invalid input JSON: {name} must be a list")
     return [str(one) for one in value]
-
-
-def _number(record: Record) -> int:
-    return int(record.id)

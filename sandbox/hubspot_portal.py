@@ -8,7 +8,9 @@ property definitions, so that a test can plant values no API would have taken.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -153,6 +155,7 @@ class Portal(Org):
         # Each object type counts for itself from the same number: a deal and a company may
         # share an id, and whoever mixes the two up finds out.
         self._last_id = dict.fromkeys((*OBJECT_TYPES, "owners"), 9_000_000_000)
+        self._ids: dict[str, list[int]] = {name: [] for name in self._last_id}
         self.put_pipeline(
             Pipeline(DEFAULT_PIPELINE, "Sales Pipeline", [Stage(*it) for it in FIRST_STAGES])
         )
@@ -186,7 +189,11 @@ class Portal(Org):
         return texts
 
     def changed(self, record: Record, before: Fields, at: datetime, by: str) -> None:
-        """Keep what HubSpot calculates of a deal in step with what was written."""
+        """Keep the order of ids, and what HubSpot calculates of a deal."""
+        ids, number = self._ids[record.object_name], int(record.id)
+        place = bisect_left(ids, number)
+        if ids[place : place + 1] != [number]:
+            ids.insert(place, number)
         if record.object_name != "deals":
             return
         derived = self._stage_dates(record, before, at)
@@ -335,6 +342,14 @@ class Portal(Org):
         if value is None and name == "createdate":
             return special["hs_createdate"]
         return as_text(value)
+
+    def from_id(self, object_type: str, first_id: int) -> Iterator[Record]:
+        """Records in the order of their ids from this one on, archived and merged ones too."""
+        ids = self._ids[object_type]
+        for number in itertools.islice(ids, bisect_left(ids, first_id), None):
+            record = self.find(object_type, str(number))
+            if record is not None:
+                yield record
 
     def past(self, record: Record, name: str) -> list[Change]:
         """The history of one property, newest first."""

@@ -8,10 +8,12 @@ random one. Names of unknown properties are refused, unlike on reads.
 from __future__ import annotations
 
 import fnmatch
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal, DecimalException
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from sandbox.hubspot_errors import HubSpotError, bad_request
 from sandbox.hubspot_portal import TYPE_NAMES, Portal
@@ -24,9 +26,12 @@ MOST_FILTERS = 18
 LARGEST_PAGE = 200
 DEFAULT_PAGE = 10
 LAST_RESULT = 10_000
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MILLISECOND = timedelta(milliseconds=1)
 TEXT_SEARCHED = ("name", "domain", "website", "dealname", "description")
 
-Key: TypeAlias = Decimal | str | None
+Number: TypeAlias = int | Decimal
+Key: TypeAlias = Number | str | None
 """A property value as the index compares it; None: the property is unknown for the record."""
 
 Found: TypeAlias = tuple[Record, State]
@@ -34,12 +39,20 @@ Test: TypeAlias = Callable[[Record, State], bool]
 
 
 @dataclass(frozen=True, slots=True)
+class Sort:
+    """The one sort of a search."""
+
+    key: Callable[[Record, State], Key]
+    descending: bool
+    has_ties: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Query:
     """A search request that keeps the rules."""
 
     groups: Sequence[Sequence[Test]]
-    sort: tuple[Callable[[Record, State], Key], bool] | None
-    """Key and whether descending."""
+    sort: Sort | None
     text: str
     limit: int
     after: int
@@ -76,11 +89,11 @@ def run(portal: Portal, object_type: str, query: Query) -> tuple[int, Sequence[F
         for record, state in portal.searchable(object_type)
         if _matches(record, state, query)
     ]
-    # Ties have no promised order: shuffle, then sort stably.
-    portal.random.shuffle(found)
+    if query.sort is None or query.sort.has_ties:
+        # Ties have no promised order: shuffle, then sort stably.
+        portal.random.shuffle(found)
     if query.sort is not None:
-        key, descending = query.sort
-        found = _sorted(found, key, descending=descending)
+        found = _sorted(found, query.sort)
     return len(found), found[query.after : query.after + query.limit]
 
 
@@ -94,20 +107,12 @@ def _matches(record: Record, state: State, query: Query) -> bool:
     return any(all(test(record, state) for test in group) for group in query.groups)
 
 
-def _sorted(
-    found: Sequence[Found], key: Callable[[Record, State], Key], *, descending: bool
-) -> list[Found]:
-    keyed = [(key(record, state), (record, state)) for record, state in found]
-    numbers = sorted(
-        ((k, it) for k, it in keyed if isinstance(k, Decimal)),
-        key=lambda pair: pair[0],
-        reverse=descending,
-    )
-    texts = sorted(
-        ((k, it) for k, it in keyed if isinstance(k, str)),
-        key=lambda pair: pair[0],
-        reverse=descending,
-    )
+def _sorted(found: Sequence[Found], sort: Sort) -> list[Found]:
+    keyed = [(sort.key(record, state), (record, state)) for record, state in found]
+    numbers = [(k, it) for k, it in keyed if isinstance(k, int | Decimal)]
+    texts = [(k, it) for k, it in keyed if isinstance(k, str)]
+    numbers.sort(key=lambda pair: pair[0], reverse=sort.descending)
+    texts.sort(key=lambda pair: pair[0], reverse=sort.descending)
     unknown = [it for k, it in keyed if k is None]
     return [*(it for _, it in numbers), *(it for _, it in texts), *unknown]
 
@@ -133,52 +138,61 @@ def _groups(
 
 def _test(portal: Portal, object_type: str, one: Mapping[str, object]) -> Test:
     name = str(one.get("propertyName"))
-    operator = str(one.get("operator"))
+    wanted = str(one.get("operator"))
     if name.startswith("associations."):
-        return _association_test(portal, name, operator, one)
+        return _association_test(portal, name, wanted, one)
     definition = _known(portal, object_type, name)
     key = _key_of(portal, definition)
-    if operator == "HAS_PROPERTY":
+    if wanted == "HAS_PROPERTY":
         return lambda record, state: key(record, state) is not None
-    if operator == "NOT_HAS_PROPERTY":
+    if wanted == "NOT_HAS_PROPERTY":
         return lambda record, state: key(record, state) is None
-    if operator in ("IN", "NOT_IN"):
+    if wanted in ("IN", "NOT_IN"):
         values = _values(definition, one)
-        inside = operator == "IN"
+        inside = wanted == "IN"
         return lambda record, state: (key(record, state) in values) is inside
-    if operator in ("CONTAINS_TOKEN", "NOT_CONTAINS_TOKEN"):
+    if wanted in ("CONTAINS_TOKEN", "NOT_CONTAINS_TOKEN"):
         pattern = str(one.get("value") or "").lower()
-        contains = operator == "CONTAINS_TOKEN"
+        contains = wanted == "CONTAINS_TOKEN"
         return lambda record, state: _has_token(key(record, state), pattern) is contains
-    if operator == "BETWEEN":
+    if wanted == "BETWEEN":
         low, high = _operand(definition, one, "value"), _operand(definition, one, "highValue")
-        return lambda record, state: (
-            _compare(key(record, state), low, "GTE") and _compare(key(record, state), high, "LTE")
-        )
-    if operator == "NEQ":
+        above, below = _comparison(key, "GTE", low), _comparison(key, "LTE", high)
+        return lambda record, state: above(record, state) and below(record, state)
+    if wanted == "NEQ":
         unwanted = _operand(definition, one, "value")
         return lambda record, state: key(record, state) != unwanted
-    if operator in _COMPARISONS:
-        operand = _operand(definition, one, "value")
-        return lambda record, state: _compare(key(record, state), operand, operator)
-    raise bad_request(f"operator {operator} is not known", "INVALID_OPERATOR", about=name)
+    if wanted in _COMPARISONS:
+        return _comparison(key, wanted, _operand(definition, one, "value"))
+    raise bad_request(f"operator {wanted} is not known", "INVALID_OPERATOR", about=name)
 
 
-_COMPARISONS: Mapping[str, Callable[[int], bool]] = {
-    "EQ": lambda sign: sign == 0,
-    "LT": lambda sign: sign < 0,
-    "LTE": lambda sign: sign <= 0,
-    "GT": lambda sign: sign > 0,
-    "GTE": lambda sign: sign >= 0,
+# Values of one property compare among themselves; what is no number where numbers are
+# expected (planted by an admin) matches nothing.
+_COMPARISONS: Mapping[str, Callable[[Any, Any], bool]] = {
+    "EQ": operator.eq,
+    "LT": operator.lt,
+    "LTE": operator.le,
+    "GT": operator.gt,
+    "GTE": operator.ge,
 }
 
 
-def _compare(left: Key, right: Key, operator: str) -> bool:
-    if isinstance(left, Decimal) and isinstance(right, Decimal):
-        return _COMPARISONS[operator]((left > right) - (left < right))
-    if isinstance(left, str) and isinstance(right, str):
-        return _COMPARISONS[operator]((left > right) - (left < right))
-    return False
+def _comparison(key: Callable[[Record, State], Key], name: str, operand: Key) -> Test:
+    compare = _COMPARISONS[name]
+    if isinstance(operand, str):
+
+        def holds(record: Record, state: State) -> bool:
+            value = key(record, state)
+            return isinstance(value, str) and compare(value, operand)
+
+    else:
+
+        def holds(record: Record, state: State) -> bool:
+            value = key(record, state)
+            return value is not None and not isinstance(value, str) and compare(value, operand)
+
+    return holds
 
 
 def _has_token(value: Key, pattern: str) -> bool:
@@ -186,20 +200,18 @@ def _has_token(value: Key, pattern: str) -> bool:
     return any(fnmatch.fnmatchcase(token, pattern) for token in tokens)
 
 
-def _association_test(portal: Portal, name: str, operator: str, one: Mapping[str, object]) -> Test:
+def _association_test(portal: Portal, name: str, wanted: str, one: Mapping[str, object]) -> Test:
     to_type = TYPE_NAMES.get(name.removeprefix("associations."))
     if to_type is None:
         raise _unknown_property(name)
-    raw = one.get("values") if operator == "IN" else [one.get("value")]
-    wanted = {str(value) for value in _list(raw or [], "values")}
-    if operator not in ("EQ", "IN"):
-        raise bad_request(f"operator {operator} does not fit {name}", "INVALID_OPERATOR")
-    return lambda record, _: not wanted.isdisjoint(portal.linked(record, to_type))
+    raw = one.get("values") if wanted == "IN" else [one.get("value")]
+    ids = {str(value) for value in _list(raw or [], "values")}
+    if wanted not in ("EQ", "IN"):
+        raise bad_request(f"operator {wanted} does not fit {name}", "INVALID_OPERATOR")
+    return lambda record, _: not ids.isdisjoint(portal.linked(record, to_type))
 
 
-def _sort(
-    portal: Portal, object_type: str, raw: object
-) -> tuple[Callable[[Record, State], Key], bool] | None:
+def _sort(portal: Portal, object_type: str, raw: object) -> Sort | None:
     sorts = _list(raw, "sorts")
     if len(sorts) > 1:
         raise bad_request(f"only one sort is allowed, got {len(sorts)}")
@@ -210,7 +222,11 @@ def _sort(
     if direction not in ("ASCENDING", "DESCENDING"):
         raise bad_request(f"direction {direction} is not ASCENDING or DESCENDING")
     definition = _known(portal, object_type, str(one.get("propertyName")))
-    return _key_of(portal, definition), direction == "DESCENDING"
+    return Sort(
+        key=_key_of(portal, definition),
+        descending=direction == "DESCENDING",
+        has_ties=definition.name != "hs_object_id",
+    )
 
 
 def _known(portal: Portal, object_type: str, name: str) -> Property:
@@ -228,9 +244,9 @@ def _unknown_property(name: str) -> HubSpotError:
 def _key_of(portal: Portal, definition: Property) -> Callable[[Record, State], Key]:
     """How the index orders this property; the everyday ones take no detour over text."""
     if definition.name == "hs_object_id":
-        return lambda record, _: Decimal(record.id)
+        return lambda record, _: int(record.id)
     if definition.name == "hs_lastmodifieddate":
-        return lambda _, state: Decimal(int(state.modified_at.timestamp() * 1000 + 0.5))
+        return lambda _, state: _milliseconds(state.modified_at)
     return lambda record, state: _key(definition, portal.value(record, state, definition.name))
 
 
@@ -244,7 +260,7 @@ def _key(definition: Property, text: str | None) -> Key:
             return text
     if definition.type in ("date", "datetime"):
         instant = parsed_instant(text if "T" in text else f"{text}T00:00:00Z")
-        return text if instant is None else Decimal(int(instant.timestamp() * 1000 + 0.5))
+        return text if instant is None else _milliseconds(instant)
     # Texts are indexed in lower case, enumerations as they are.
     return text.lower() if definition.type == "string" else text
 
@@ -254,16 +270,16 @@ def _operand(definition: Property, one: Mapping[str, object], name: str) -> Key:
     if raw is None:
         raise bad_request(f"{name} is missing", "MISSING_VALUE", about=definition.name)
     text = str(raw)
-    if definition.type in ("date", "datetime") and parsed_instant(text) is not None:
-        instant = parsed_instant(text)
-        return Decimal(int(instant.timestamp() * 1000 + 0.5)) if instant else None
-    key = _key(definition, text)
-    if definition.type != "string" and definition.type in ("number", "date", "datetime"):
-        if not isinstance(key, Decimal):
-            code = "INVALID_INTEGER" if definition.type == "number" else "INVALID_LONG"
-            raise bad_request(f"{text} was not valid", code, about=definition.name)
-        return key
+    instant = parsed_instant(text) if definition.type in ("date", "datetime") else None
+    key = _key(definition, text) if instant is None else _milliseconds(instant)
+    if definition.type in ("number", "date", "datetime") and isinstance(key, str):
+        code = "INVALID_INTEGER" if definition.type == "number" else "INVALID_LONG"
+        raise bad_request(f"{text} was not valid", code, about=definition.name)
     return key
+
+
+def _milliseconds(instant: datetime) -> int:
+    return (instant - EPOCH) // MILLISECOND
 
 
 def _values(definition: Property, one: Mapping[str, object]) -> frozenset[Key]:
