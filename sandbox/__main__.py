@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     # What is loaded lives as long as the process: the collector need not walk it again.
     gc.freeze()
-    asyncio.run(serve(listeners))
+    asyncio.run(serve(listeners, until_stdin_closes=options.until_stdin_closes))
     return 0
 
 
@@ -83,6 +83,11 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--size", type=int, default=600, help="deals of the invented company")
     parser.add_argument("--split", type=Split, choices=list(Split), default=Split.BOTH)
     parser.add_argument("--today", type=date.fromisoformat, help="the orgs' day (YYYY-MM-DD)")
+    parser.add_argument(
+        "--until-stdin-closes",
+        action="store_true",
+        help="end with the process that started it, should that die",
+    )
     return parser.parse_args(arguments)
 
 

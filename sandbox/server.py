@@ -10,8 +10,10 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
 import signal
 import socket
+import sys
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from email.utils import format_datetime
@@ -205,14 +207,26 @@ class Listener:
         self.gateway.stopping.set()
 
 
-async def serve(listeners: Mapping[str, Listener]) -> None:
-    """Serve until SIGTERM or SIGINT; prints one JSON line of name to URL once connectable."""
+async def serve(listeners: Mapping[str, Listener], *, until_stdin_closes: bool = False) -> None:
+    """Serve until SIGTERM or SIGINT; prints one JSON line of name to URL once connectable.
+
+    With `until_stdin_closes` it also ends with the process that holds the other end of its
+    standard input, so that whoever started it cannot leave it behind.
+    """
     loop = asyncio.get_running_loop()
+    if until_stdin_closes:
+        loop.add_reader(sys.stdin.fileno(), _stop_at_end_of_stdin, list(listeners.values()))
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _stop_all, list(listeners.values()))
     # The sockets listen already: whoever reads this line can connect.
     print(json.dumps({name: it.url for name, it in listeners.items()}), flush=True)  # noqa: T201
     await asyncio.gather(*(listener.serve() for listener in listeners.values()))
+
+
+def _stop_at_end_of_stdin(listeners: Sequence[Listener]) -> None:
+    if not os.read(sys.stdin.fileno(), 4096):
+        asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
+        _stop_all(listeners)
 
 
 def _listening(port: int) -> socket.socket:

@@ -35,6 +35,14 @@ def test_it_serves_both_crms_on_loopback_soon_and_ends_on_sigterm(
     assert sandbox.process.wait(10) == 0
 
 
+def test_it_ends_with_the_process_that_started_it(sandbox: Sandbox) -> None:
+    assert sandbox.process.stdin is not None
+
+    sandbox.process.stdin.close()
+
+    assert sandbox.process.wait(10) == 0
+
+
 def test_ports_can_be_chosen(start_sandbox: Callable[..., Sandbox]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
