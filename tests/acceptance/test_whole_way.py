@@ -117,7 +117,7 @@ def crm_values(company: Sandbox) -> dict[str, dict[str, str]]:
         for record in crm.snapshot()[name]:
             fields = {
                 field: normal(Decimal(str(value)))
-                for field, value in record["values"].items()
+                for field, value in record["fields"].items()
                 if field.lower().removesuffix("__c") in {"kpi_win_rate", "kpi_revenue"}
                 and value not in (None, "")
             }

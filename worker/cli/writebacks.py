@@ -133,8 +133,8 @@ def show_plan(printer: Printer, one: Plan) -> None:
     changes = written(one)
     kinds = [f"{sum(c.kind == kind for c in one.changes)} {word}" for kind, word in PLAN_WORDS]
     printer.text(
-        f"{one.writeback} -> {one.to}: {one.matched} records matched, {one.unmatched} without a "
-        f"value, {one.deleted} deleted; {', '.join(kinds)}; {one.calls} API calls"
+        f"{one.writeback} -> {one.to}: {one.matched} records matched, {one.unmatched} not found in "
+        f"the CRM, {one.deleted} deleted; {', '.join(kinds)}; {one.calls} API calls"
     )
     if changes:
         printer.table(
