@@ -315,7 +315,7 @@ class Portal(Org):
         return next((stage for stage in found if stage.id == stage_id), None)
 
     def live(self, object_type: str, record_id: str) -> Record:
-        """The record that answers to this id; the successor's for a merged-away one (§ merges).
+        """The record that answers to this id; the successor's for a merged-away one.
 
         Raises:
             HubSpotError: 404 where there is none, or it is archived.
