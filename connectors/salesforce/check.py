@@ -10,8 +10,12 @@ from connectors.errors import (
     AuthenticationFailed,
     ConnectorError,
     CrmUnavailable,
+    MalformedAnswer,
     MisconfiguredConnection,
+    PermissionMissing,
+    QuotaExhausted,
     RateLimited,
+    RequestRefused,
 )
 from connectors.fieldmap import missing_fields
 from connectors.salesforce.client import SalesforceClient
@@ -20,6 +24,14 @@ from connectors.salesforce.mapping import map_request, stream_settings, streams_
 from connectors.salesforce.schema import MISSING_REMEDY, OrgSchema
 
 _LOW_QUOTA: Final = 0.1
+_OF_THE_WHOLE_CONNECTION: Final = (
+    AuthenticationFailed,
+    CrmUnavailable,
+    MalformedAnswer,
+    QuotaExhausted,
+    RateLimited,
+)
+"""Faults that the next call would meet as well: said once, not for every stream."""
 
 
 def check(client: SalesforceClient, settings: ConnectionSettings) -> CheckReport:
@@ -29,17 +41,20 @@ def check(client: SalesforceClient, settings: ConnectionSettings) -> CheckReport
         client.log_in()
         org_id = client.org_id()
     except ConnectorError as error:
-        return CheckReport(org_id=None, problems=[_login_problem(place, error)])
+        return CheckReport(org_id=None, problems=[_problem(_login_place(place, error), error)])
     problems: list[Problem] = []
     try:
         streams = streams_of(settings)
     except MisconfiguredConnection as error:
         streams = ()
-        problems.append(_problem(f"{place}.streams", error, "Remove the streams it names."))
+        problems.append(_problem(f"{place}.streams", error))
     schema = OrgSchema(client)
-    for stream in streams:
-        problems.extend(_stream_problems(client, settings, stream, schema))
-    problems.extend(_quota_problems(client, place))
+    try:
+        for stream in streams:
+            problems.extend(_stream_problems(client, settings, stream, schema))
+        problems.extend(_quota_problems(client, place))
+    except _OF_THE_WHOLE_CONNECTION as error:
+        problems.append(_problem(place, error))
     return CheckReport(org_id=org_id, problems=problems)
 
 
@@ -63,10 +78,12 @@ def _stream_problems(
         where = stream_settings(settings, stream.name).where
         if where:
             client.query(f"SELECT Id FROM {stream.object} WHERE ({where}) LIMIT 1")  # noqa: S608  # the admin's own filter
+    except _OF_THE_WHOLE_CONNECTION:
+        raise
     except UnknownName as error:
         yield _problem(f"{place}.where", error, "Correct the filter; it is SOQL, without WHERE.")
     except ConnectorError as error:
-        yield _problem(place, error, "Grant the access, or correct the name of the object.")
+        yield _problem(place, error)
 
 
 def _stale_problem(place: str, object_name: str, source: str) -> Problem:
@@ -85,7 +102,7 @@ def _quota_problems(client: SalesforceClient, place: str) -> Iterator[Problem]:
     try:
         calls = client.get("limits").get("DailyApiRequests", {})
         most, left = int(calls["Max"]), int(calls["Remaining"])
-    except (ConnectorError, KeyError, TypeError, ValueError, AttributeError):
+    except (RequestRefused, PermissionMissing, KeyError, TypeError, ValueError, AttributeError):
         return
     if most and left < most * _LOW_QUOTA:
         yield Problem(
@@ -97,22 +114,25 @@ def _quota_problems(client: SalesforceClient, place: str) -> Iterator[Problem]:
         )
 
 
-def _login_problem(place: str, error: ConnectorError) -> Problem:
+def _login_place(place: str, error: ConnectorError) -> str:
+    is_of_auth = isinstance(error, (AuthenticationFailed, MisconfiguredConnection))
+    return f"{place}.auth" if is_of_auth else place
+
+
+def _problem(place: str, error: ConnectorError, remedy: str | None = None) -> Problem:
+    return Problem(place=place, message=error.message, remedy=remedy or _remedy(error))
+
+
+def _remedy(error: ConnectorError) -> str:
     if isinstance(error, AuthenticationFailed):
-        return _problem(
-            f"{place}.auth",
-            error,
+        return (
             "Compare auth.client_id and auth.client_secret (or auth.access_token) with the"
-            " External Client App in Setup.",
+            " External Client App in Setup."
         )
-    if isinstance(error, MisconfiguredConnection):
-        return _problem(f"{place}.auth", error, "Correct connections.*.auth as it says.")
-    if isinstance(error, (CrmUnavailable, RateLimited)):
-        return _problem(
-            place, error, "Check the address and the network, then try again; the CRM may be down."
-        )
-    return _problem(place, error, "See docs/salesforce for what the connected user needs.")
-
-
-def _problem(place: str, error: ConnectorError, remedy: str) -> Problem:
-    return Problem(place=place, message=error.message, remedy=remedy)
+    if isinstance(error, QuotaExhausted):
+        return "Wait, pull less often, or find out which other tool uses up the org's API calls."
+    if isinstance(error, (CrmUnavailable, RateLimited, MalformedAnswer)):
+        return "Check the address and the network, then try again; the CRM may be down."
+    if isinstance(error, PermissionMissing):
+        return "Give the connected user the access by a permission set in Setup."
+    return "Correct the configuration, or give the connected user the access it needs."

@@ -39,6 +39,7 @@ from connectors.salesforce.faults import (
     translate,
 )
 from connectors.salesforce.ids import is_id, long_id
+from connectors.salesforce.quota import OrgQuota
 from connectors.salesforce.transport import Session
 
 API_VERSION: Final = "62.0"
@@ -73,6 +74,7 @@ class SalesforceClient:
         self._base_url = settings.base_url
         self._session = Session(settings.tuning, calls, settings.base_url)
         self._retry = RetryPolicy(settings.tuning, settings.on_wait)
+        self._quota = OrgQuota(settings.name)
         self._library: Salesforce | None = None
         self._login_lock = threading.Lock()
         self._org_id: str | None = None
@@ -134,10 +136,8 @@ class SalesforceClient:
 
     def get(self, path: str, params: Mapping[str, str] | None = None) -> Json:
         """GET a resource below ``/services/data/vNN.0/`` that answers with a JSON object."""
-        return self._object(
-            self._attempt_again(
-                lambda: self._call(lambda sf: sf.restful(path, params=dict(params or {})))
-            )
+        return self._read(
+            lambda: self._object(self._call(lambda sf: sf.restful(path, params=dict(params or {}))))
         )
 
     # ------------------------------------------------------------ writing
@@ -173,18 +173,18 @@ class SalesforceClient:
             except (CrmUnavailable, MalformedAnswer) as error:
                 raise AnswerLost(self.connection, error.message) from None
 
-        return self._attempt_again(send)
+        return self._retry.call(send)
 
     # ------------------------------------------------------------ who and where
 
     def log_in(self) -> None:
         """Make sure of a token; the ready token is not tested by this."""
-        self._connected()
+        self._retry.call(self._connected)
 
     def org_id(self) -> str:
         """The id of the org behind the credentials, with 18 characters."""
         if self._org_id is None:
-            self._connected()
+            self.log_in()
         if self._org_id is None:
             records = self.query("SELECT Id FROM Organization LIMIT 1", deleted_too=False).records
             if not records or not isinstance(records[0].get("Id"), str):
@@ -194,7 +194,7 @@ class SalesforceClient:
 
     def user_id(self) -> str | None:
         """The id of the connected user, where the login told it."""
-        self._connected()
+        self.log_in()
         return self._user_id
 
     def server_time(self) -> datetime:
@@ -223,9 +223,10 @@ class SalesforceClient:
     # ------------------------------------------------------------ one call
 
     def _result(self, ask: Callable[[Salesforce], object]) -> QueryResult:
-        return self._attempt_again(lambda: self._page(self._call(ask)))
+        return self._read(lambda: self._page(self._call(ask)))
 
-    def _attempt_again(self, operation: Callable[[], T]) -> T:
+    def _read(self, operation: Callable[[], T]) -> T:
+        self._quota.ensure_left()
         return self._retry.call(operation)
 
     def _page(self, answer: object) -> QueryResult:
@@ -277,7 +278,7 @@ class SalesforceClient:
 
     def _translated(self, ask: Callable[[], T]) -> T:
         try:
-            return ask()
+            answer = ask()
         except SalesforceError as error:
             raise translate(
                 self.connection, error.status, error.content, self._session.last.headers
@@ -291,6 +292,8 @@ class SalesforceClient:
                 f"Salesforce's answer is not the JSON it should be ({type(error).__name__}):"
                 f" {refusal_of(self._session.last.body[:300]).message[:120]!r}",
             ) from None
+        self._quota.note(self._session.last.headers)
+        return answer
 
     def _no_answer(self, error: requests.RequestException) -> ConnectorError:
         host = self._base_url or _host_of(error) or "Salesforce"
@@ -322,14 +325,14 @@ class SalesforceClient:
         if self._library is None:
             with self._login_lock:
                 if self._library is None:
-                    self._library = self._attempt_again(self._logged_in)
+                    self._library = self._logged_in()
         return self._library
 
     def _renewed(self, refused: Salesforce) -> Salesforce:
         """A library with a new token; one thread renews, the others wait and use it."""
         with self._login_lock:
             if self._library is refused:
-                self._library = self._attempt_again(self._logged_in)
+                self._library = self._logged_in()
             assert self._library is not None  # noqa: S101  # set by whoever logged in first
             return self._library
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
-from connectors.errors import MalformedAnswer
+from connectors.errors import MalformedAnswer, RequestRefused
 from connectors.salesforce.client import SalesforceClient
-from connectors.salesforce.faults import DeletionsUnknown, TooManyDeletions
+from connectors.salesforce.faults import TooManyDeletions
 from connectors.salesforce.ids import long_id
 
 _MINUTE: Final = timedelta(minutes=1)
@@ -40,19 +40,17 @@ def read_log(
     first = min(_minute(start), last - _SHORTEST)
     try:
         ids, covered = _ids(client, object_name, first, last)
-    except DeletionsUnknown:
-        return DeletionLog(
-            covered_until=last,
-            warnings=(_log_is_gone(object_name, first),),
-        )
+    except RequestRefused as error:
+        warning = _log_is_silent(object_name, first, error)
+        return DeletionLog(covered_until=last, warnings=(warning,))
     return DeletionLog(tuple(dict.fromkeys(ids)), min(covered, last))
 
 
-def _log_is_gone(object_name: str, start: datetime) -> str:
+def _log_is_silent(object_name: str, start: datetime, error: RequestRefused) -> str:
     return (
-        f"Salesforce no longer knows which {object_name} records were deleted for good since"
-        f" {start:%Y-%m-%d %H:%M} UTC. Pull the stream in full once, so that they are found by"
-        " their absence."
+        f"Salesforce does not tell which {object_name} records were deleted for good since"
+        f" {start:%Y-%m-%d %H:%M} UTC ({error.message}). Pull the stream in full once, so that"
+        " they are found by their absence."
     )
 
 

@@ -686,6 +686,13 @@ class ConnectorContract:
         assert not report.is_ok
         assert "127.0.0.1:9" in report.problems[0].message
 
+    def test_check_of_a_crm_in_trouble_reports_instead_of_raising(
+        self, org: Org, connector: Connector
+    ) -> None:
+        org.crm.fault("html", status=502, times="forever")
+
+        assert not connector.check().is_ok
+
     def test_check_names_every_missing_field(self, org: Org) -> None:
         mapping = {"note": FieldSource("no_such_field__c")}
         hidden = org.hide_amounts()

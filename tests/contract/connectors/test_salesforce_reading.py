@@ -10,19 +10,20 @@ from decimal import Decimal
 
 import pytest
 
-from connectors.base import FieldSource, StreamSettings
+from connectors.base import FieldSource, PushOutcome, StreamSettings
 from connectors.errors import (
     AuthenticationFailed,
     CrmUnavailable,
     MalformedAnswer,
     MisconfiguredConnection,
     OrgChanged,
+    QuotaExhausted,
     RateLimited,
 )
 from connectors.registry import connect
 from store.canonical import Deal, Stage
 from tests.contract.connectors.salesforce_org import CLIENT, SalesforceOrg
-from tests.contract.connectors.suite import QUICK, Copy, stream_of
+from tests.contract.connectors.suite import QUICK, Copy, outcomes, stream_of
 from tests.fixtures.sandboxes import Crm, Sandbox, launch
 
 TOKEN = {"flow": "token", "access_token": "sandbox-token"}
@@ -346,6 +347,37 @@ def test_a_long_wait_is_handed_to_the_caller(quiet_org: SalesforceOrg) -> None:
         Copy().pull(connect(quiet_org.settings()), "accounts")
 
     assert caught.value.wait_seconds == 600
+
+
+def test_reading_stops_before_the_orgs_calls_are_used_up(org: SalesforceOrg) -> None:
+    org.add_accounts(NAMES)
+    connector = connect(org.settings())
+    copy = Copy()
+    copy.pull(connector, "accounts", pages=1)
+    org.crm.settings(daily_calls_max=100, daily_calls_used=90)
+    before = connector.calls.made
+
+    with pytest.raises(QuotaExhausted, match="90%"):
+        copy.pull(connector, "accounts")
+    with pytest.raises(QuotaExhausted):
+        copy.pull(connector, "accounts")
+
+    assert connector.calls.made == before + 1
+    assert outcomes(connector.push([org.update("001000000000001AAA", 1)])) == [PushOutcome.GONE]
+
+
+def test_a_crm_that_is_down_is_asked_as_often_as_configured(quiet_org: SalesforceOrg) -> None:
+    waits: list[str] = []
+    settings = replace(
+        quiet_org.settings(base_url="http://127.0.0.1:9"),
+        on_wait=lambda reason, _seconds: waits.append(reason),
+    )
+    connector = connect(settings)
+
+    with pytest.raises(CrmUnavailable):
+        Copy().pull(connector, "accounts")
+
+    assert (len(waits), connector.calls.made) == (4, 5)
 
 
 # ---------------------------------------------------------------- deletions and late commits

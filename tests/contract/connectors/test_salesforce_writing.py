@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 
@@ -12,12 +14,23 @@ from connectors.errors import CrmUnavailable
 from connectors.registry import connect
 from tests.contract.connectors.salesforce_org import SalesforceOrg
 from tests.contract.connectors.suite import kpi_field, outcomes, writer
-from tests.fixtures.sandboxes import Sandbox
+from tests.fixtures.sandboxes import Sandbox, launch
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Sandbox]:
+    """One sandbox: every test writes into accounts of its own."""
+    started = launch()
+    yield started
+    started.end()
 
 
 @pytest.fixture
-def org(sandbox: Sandbox) -> SalesforceOrg:
-    return SalesforceOrg(sandbox.salesforce)
+def org(running: Sandbox) -> SalesforceOrg:
+    org = SalesforceOrg(running.salesforce)
+    org.crm.clear_faults()
+    org.crm.settings(assignment_owner=None, may_customize=True)
+    return org
 
 
 @pytest.fixture
@@ -178,12 +191,13 @@ def test_a_field_that_exists_but_is_hidden_is_granted(
 def test_setup_without_the_right_to_customize_says_what_to_do(org: SalesforceOrg) -> None:
     org.crm.settings(may_customize=False)
     connector = connect(org.settings())
+    wanted = replace(kpi_field(org), name="KPI_never__c")
 
-    (result,) = writer(connector).create("Account", [kpi_field(org)], dry_run=False)
+    (result,) = writer(connector).create("Account", [wanted], dry_run=False)
 
     assert result.outcome == "manual"
     assert "Customize Application" in result.note
-    assert org.kpi_field not in writer(connector).fields("Account")
+    assert wanted.name not in writer(connector).fields("Account")
 
 
 def test_a_field_of_another_type_is_a_conflict(org: SalesforceOrg, connector: Connector) -> None:
