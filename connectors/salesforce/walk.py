@@ -30,6 +30,7 @@ _BEGINNING: Final = datetime(1999, 1, 1, tzinfo=UTC)
 _NARROWEST: Final = timedelta(minutes=1)
 """A query too heavy for a span as short as this is beyond help."""
 _MOST_RESTARTS: Final = 5
+"""Without a single row between them."""
 _LONGEST_LITERAL: Final = datetime(2000, 1, 1, 0, 0, 0, 1000, tzinfo=UTC)
 _SOME_ID: Final = "0" * 18
 
@@ -80,6 +81,7 @@ class Walk:
                     count += len(result.records)
                     if result.records:
                         at, after_id = self._position(result.records, at, after_id)
+                        restarts = 0
                     is_end = (
                         not in_tie
                         and result.next_url is None
