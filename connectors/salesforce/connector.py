@@ -50,6 +50,10 @@ class SalesforceConnector:
         """Look at login, objects, fields, filters and quota; never raises for what it sees."""
         return check(self._client, self._settings)
 
+    def org_id(self) -> str:
+        """The id of the org (18 characters) behind the credentials."""
+        return self._client.org_id()
+
     def streams(self) -> Sequence[Stream]:
         """Owners, stages, accounts, deals, stage changes: what is configured or implied."""
         return streams_of(self._settings)

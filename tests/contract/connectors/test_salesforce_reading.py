@@ -21,6 +21,7 @@ from connectors.errors import (
     RateLimited,
 )
 from connectors.registry import connect
+from connectors.salesforce.connector import SalesforceConnector
 from store.canonical import Deal, Stage
 from tests.contract.connectors.salesforce_org import CLIENT, SalesforceOrg
 from tests.contract.connectors.suite import QUICK, Copy, outcomes, stream_of
@@ -137,6 +138,16 @@ def test_a_login_page_in_place_of_a_token_is_no_wrong_password(quiet_org: Salesf
 
     with pytest.raises(MalformedAnswer, match=r"auth\.domain"):
         Copy().pull(connect(quiet_org.settings()), "accounts")
+
+
+def test_the_login_itself_tells_the_org(quiet_org: SalesforceOrg) -> None:
+    connector = connect(quiet_org.settings())
+    assert isinstance(connector, SalesforceConnector)
+
+    org_id = connector.org_id()
+
+    assert (org_id[:3], len(org_id), connector.calls.made) == ("00D", 18, 1)
+    assert connector.check().org_id == org_id
 
 
 def test_a_redirect_is_not_followed(quiet_org: SalesforceOrg) -> None:
