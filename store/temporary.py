@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 from sqlalchemy import Column, Connection, MetaData, Table, text
 from sqlalchemy.schema import CreateTable
 
 from store.engine import is_postgresql
-
-LARGE: Final = 100
-"""Rows from which on PostgreSQL should know the size of a temporary table."""
 
 
 def table(name: str, metadata: MetaData, *columns: Column[object]) -> Table:
@@ -35,7 +31,7 @@ def analyze(conn: Connection, name: str, rows: int, columns: Sequence[str] = ())
     """Tell the planner the size of a temporary table.
 
     SQLite takes one that was never analysed for a million rows and scans whole base tables
-    to build a Bloom filter; PostgreSQL guesses badly too.
+    to build a Bloom filter; PostgreSQL takes an empty page for a hundred rows or a thousand.
 
     Args:
         conn: the connection that owns the table.
@@ -43,12 +39,12 @@ def analyze(conn: Connection, name: str, rows: int, columns: Sequence[str] = ())
         rows: how many rows it holds now.
         columns: on PostgreSQL the ones worth statistics; empty means all.
     """
+    if not rows:
+        return
     if is_postgresql(conn):
-        if rows < LARGE:
-            return
         listed = f" ({', '.join(columns)})" if columns else ""
         conn.exec_driver_sql(f"ANALYZE {name}{listed}")
-    elif rows and not _is_analyzed(conn, name):
+    elif not _is_analyzed(conn, name):
         # Once is enough: the order of magnitude decides, and every ANALYZE makes SQLite
         # prepare all its statements again.
         conn.exec_driver_sql(f"ANALYZE temp.{name}")

@@ -10,16 +10,15 @@ from sqlalchemy import Engine
 
 from store.canonical import Company
 from store.engine import open_store
-from store.schema import ensure_current
 
 
 @pytest.fixture
-def open_again(database_url: str) -> Iterator[Callable[[], Engine]]:
+def open_again(store_url: str) -> Iterator[Callable[[], Engine]]:
     """Opens the test's store once more, as another process would."""
     engines: list[Engine] = []
 
     def opened() -> Engine:
-        engines.append(open_store(database_url))
+        engines.append(open_store(store_url))
         return engines[-1]
 
     yield opened
@@ -29,10 +28,8 @@ def open_again(database_url: str) -> Iterator[Callable[[], Engine]]:
 
 @pytest.fixture
 def store(open_again: Callable[[], Engine]) -> Engine:
-    """An empty store with the current schema."""
-    engine = open_again()
-    ensure_current(engine)
-    return engine
+    """A store with the current schema and no rows."""
+    return open_again()
 
 
 @pytest.fixture

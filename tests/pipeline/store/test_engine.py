@@ -264,7 +264,7 @@ def test_a_fault_of_ours_stays_what_it_is(store: Engine) -> None:
         conn.exec_driver_sql("SELECT nonsense")
 
 
-def test_a_killed_writer_leaves_nothing_half_done(store: Engine, database_url: str) -> None:
+def test_a_killed_writer_leaves_nothing_half_done(store: Engine, store_url: str) -> None:
     program = """
 import os, sys
 from store.approvals import approve
@@ -278,7 +278,7 @@ with writing(engine) as conn:
     sys.stdin.read()
 """
     writer = subprocess.Popen(
-        [sys.executable, "-c", program, database_url],
+        [sys.executable, "-c", program, store_url],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": str(Path.cwd())},

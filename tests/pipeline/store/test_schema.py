@@ -19,6 +19,20 @@ from store.schema import current_revision, ensure_current, head_revision, upgrad
 from store.tables import METADATA
 
 
+@pytest.fixture
+def store_url(database_url: str) -> str:
+    """Here every store begins as an empty database."""
+    return database_url
+
+
+@pytest.fixture
+def store(open_again: Callable[[], Engine]) -> Engine:
+    """A store whose schema was just made."""
+    engine = open_again()
+    ensure_current(engine)
+    return engine
+
+
 def test_the_migrations_lead_to_exactly_the_tables_of_the_code(store: Engine) -> None:
     with reading(store) as conn:
         differences = compare_metadata(MigrationContext.configure(conn), METADATA)
