@@ -86,6 +86,14 @@ def test_an_empty_search_that_counts_records_is_asked_for_again(crm: Crm) -> Non
         assert pull(connector, "deals", LONG_AGO).ids("deals") == {deal_id}
 
 
+def test_a_search_that_counts_records_and_never_shows_them_is_a_fault(crm: Crm) -> None:
+    body = {"total": 1, "results": []}
+    crm.fault("status", path="search", status=200, body=body, times="forever")
+
+    with portal(crm) as connector, pytest.raises(MalformedAnswer):
+        pull(connector, "deals", LONG_AGO)
+
+
 def test_a_search_page_that_comes_twice_is_no_progress(crm: Crm) -> None:
     ids = crm.create_many("deals", [{"dealname": f"D{n}"} for n in range(4)])
     rows = [{"id": one, "properties": {}} for one in sorted(ids)[:2]]

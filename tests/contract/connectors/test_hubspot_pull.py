@@ -510,11 +510,12 @@ def test_a_link_that_cannot_be_read_is_asked_for_again(crm: Crm) -> None:
 
 
 def test_a_link_that_stays_unknown_blanks_nothing_and_is_remembered(crm: Crm) -> None:
-    crm.clock(fix="2026-11-22T06:00:00+00:00")
+    crm.clock(fix="2026-11-22T05:00:00+00:00")
     company_id = crm.create("companies", {"name": "Account 0001"})
     deal_id, other_id = crm.create_many("deals", [{"dealname": "D1"}, {"dealname": "D2"}])
     crm.associate("deals", deal_id, "companies", [company_id])
     crm.fault("INTERNAL_ERROR", record=deal_id, on="associations", times=3, message="Sorry.")
+    crm.clock(fix="2026-11-22T06:00:00+00:00")
 
     with portal(crm) as connector:
         first = pull(connector, "deals")
