@@ -279,8 +279,10 @@ class Connector(Protocol):
         ...
 
     def streams(self) -> Sequence[Stream]:
-        """The streams this connection reads, in the order in which to pull them
-        (owners and stages before accounts before deals)."""
+        """The streams this connection reads, in the order in which to pull them.
+
+        Owners and stages come before accounts, accounts before deals.
+        """
         ...
 
     def pull(self, stream: Stream, since: Cursor | datetime | None) -> Iterator[Page]:
