@@ -207,13 +207,15 @@ class _Push:
         """Leave out values that the CRM has refused for good before."""
         with reading(self._engine) as conn:
             self._parked = _parked_values(deadletters.every(conn), self._spec)
-        wanted = [
-            update
+        # A record in which anything is new is tried again as a whole.
+        fresh = {
+            update.record_id
             for update in updates
-            if self._parked.get(update.record_id, {}).get(update.field)
+            if update.field != self._spec.stamp
+            and self._parked.get(update.record_id, {}).get(update.field)
             != outbox.encode(update.value)
-        ]
-        wanted = self._with_company(wanted)
+        }
+        wanted = [update for update in updates if update.record_id in fresh]
         left_out = len(updates) - len(wanted)
         if left_out:
             self._running.warn(
@@ -221,12 +223,6 @@ class _Push:
                 "see `kpisync deadletters list`"
             )
         return wanted
-
-    def _with_company(self, updates: Sequence[FieldUpdate]) -> list[FieldUpdate]:
-        """Without stamps that would be written alone: they tell of values beside them."""
-        stamp = self._spec.stamp
-        written = {update.record_id for update in updates if update.field != stamp}
-        return [update for update in updates if update.record_id in written]
 
     # ------------------------------------------------------------ after a crash
 

@@ -42,9 +42,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
 
 
 @pytest.fixture
-def small_site(
-    start_sandbox: Callable[..., Sandbox], tmp_path: Path, sqlite_database: str
-) -> Site:
+def small_site(start_sandbox: Callable[..., Sandbox], tmp_path: Path, sqlite_database: str) -> Site:
     return _small_site(tmp_path, start_sandbox(*SMALL), sqlite_database)
 
 

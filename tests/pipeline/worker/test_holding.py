@@ -1,0 +1,114 @@
+"""Leases: one worker a stream, and none that was frozen or killed does harm."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from datetime import timedelta
+
+import pytest
+
+from store import checkpoints, leases
+from store.engine import operating, reading
+from tests.pipeline.worker.site import Site
+from worker.holding import Busy, holder_of_this_process, is_gone
+from worker.results import State
+
+
+def test_a_stream_somebody_else_pulls_is_skipped_with_a_word(site: Site) -> None:
+    with site.runtime() as runtime, operating(runtime.engine) as conn:
+        leases.acquire(conn, "pull:salesforce.accounts", "another host", timedelta(minutes=1))
+
+    skipped = site.pull("salesforce", "accounts")
+
+    assert skipped.state is State.SKIPPED
+    assert "another process is at work" in skipped.warnings[0]
+    assert (skipped.run, skipped.calls) == ("", 0)
+
+
+def test_a_lease_that_ran_out_is_taken_over(site: Site) -> None:
+    with site.runtime() as runtime, operating(runtime.engine) as conn:
+        leases.acquire(conn, "pull:salesforce.accounts", "another host", timedelta(seconds=1))
+    time.sleep(1.1)
+
+    assert site.pull("salesforce", "accounts").state is State.OK
+
+
+def test_waiting_for_a_lease_ends_when_patience_does(site: Site) -> None:
+    with site.runtime() as runtime:
+        with operating(runtime.engine) as conn:
+            leases.acquire(conn, "compute", "another host", timedelta(minutes=1))
+        with pytest.raises(Busy, match="compute"):
+            with runtime.leases.hold("compute", patience=timedelta(seconds=0.3)):
+                pass
+
+
+def test_nothing_is_kept_when_the_second_of_two_leases_is_busy(site: Site) -> None:
+    with site.runtime() as runtime:
+        with operating(runtime.engine) as conn:
+            leases.acquire(conn, "push-org:salesforce", "another host", timedelta(minutes=1))
+        with pytest.raises(Busy), runtime.leases.hold("push:a", "push-org:salesforce"):
+            pass
+        with runtime.leases.hold("push:a") as (lease,):
+            assert lease.name == "push:a"
+
+
+def test_a_process_of_this_machine_is_seen_to_be_gone() -> None:
+    ended = subprocess.Popen(
+        [sys.executable, "-c", "from worker.holding import *; print(holder_of_this_process())"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    said, _ = ended.communicate(timeout=30)
+    holder = said.strip()
+
+    assert is_gone(holder)
+    assert not is_gone(holder_of_this_process())
+    # The same process id, started at another time, is another process.
+    machine, _, _started = holder_of_this_process().rpartition("/")
+    assert is_gone(f"{machine}/1")
+    # Nobody can tell about other machines.
+    assert not is_gone(f"elsewhere/{holder}")
+    assert not is_gone("another host")
+
+
+def test_a_frozen_worker_that_wakes_up_changes_nothing(site: Site) -> None:
+    short = site.but(crms=("salesforce",), advanced=f"{site.advanced}, lease: 1s")
+    short.sandbox.salesforce.fault("slow", path="COUNT() FROM Account", seconds=3.0)
+    process = short.process()
+    # It has begun and waits for the CRM: no transaction is open.
+    _wait_until(lambda: _has_begun(short, "accounts"))
+    time.sleep(0.2)
+    os.kill(process.pid, signal.SIGSTOP)
+    time.sleep(1.2)
+
+    taken_over = short.pull("salesforce", "accounts")
+    before = short.stored()
+    os.kill(process.pid, signal.SIGCONT)
+    process.communicate(timeout=60)
+
+    assert taken_over.state is State.OK
+    frozen = [
+        run
+        for run in short.runs()
+        if (run.connection, run.stream) == ("salesforce", "accounts") and run.run != taken_over.run
+    ]
+    assert [run.state for run in frozen] == ["interrupted"]
+    assert [run.stored for run in frozen] == [0]
+    assert short.stored()["accounts"] == before["accounts"]
+
+
+def _has_begun(site: Site, stream: str) -> bool:
+    with site.runtime() as runtime, reading(runtime.engine) as conn:
+        return checkpoints.load(conn, "salesforce", stream).is_full_pull_running
+
+
+def _wait_until(is_true: object) -> None:
+    assert callable(is_true)
+    deadline = time.monotonic() + 20
+    while not is_true():
+        assert time.monotonic() < deadline, "it never came true"
+        time.sleep(0.02)

@@ -1,0 +1,149 @@
+"""Server mode: real worker and beat processes on real Redis and PostgreSQL."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests.fixtures.sandboxes import Sandbox
+from tests.pipeline.worker.site import SEEDED, Site
+from worker.health import is_healthy
+
+PATIENCE = 60.0
+
+
+@contextmanager
+def running(site: Site, role: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """A worker or beat process; it must end by itself on SIGTERM."""
+    run = {
+        "worker": "from worker.app import run_worker; sys.exit(run_worker(concurrency=2))",
+        "beat": "from worker.app import run_beat; sys.exit(run_beat())",
+    }[role]
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("KPISYNC_")}
+    log = (site.folder / f"{role}.log").open("a", encoding="utf-8")
+    process = subprocess.Popen(
+        [sys.executable, "-c", f"import sys; {run}"],
+        env=clean | {"KPISYNC_CONFIG": str(site.path)} | environment,
+        cwd=Path(__file__).parents[3],
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        log.close()
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                raise
+
+
+def said(site: Site, role: str) -> str:
+    return (site.folder / f"{role}.log").read_text(encoding="utf-8")
+
+
+def wait_until(is_true: Callable[[], bool], site: Site, seconds: float = PATIENCE) -> None:
+    deadline = time.monotonic() + seconds
+    while not is_true():
+        if time.monotonic() > deadline:
+            logs = "\n".join(path.read_text() for path in site.folder.glob("*.log"))
+            pytest.fail(f"it never came true; the processes said:\n{logs[-6000:]}")
+        time.sleep(0.2)
+
+
+@pytest.fixture
+def server_site(
+    start_sandbox: Callable[..., Sandbox], tmp_path: Path, postgres_database: str, redis_url: str
+) -> Site:
+    site = Site(tmp_path, start_sandbox(*SEEDED), postgres_database, broker=redis_url, every="2s")
+    return site.with_fields()
+
+
+def test_worker_and_beat_reach_what_an_embedded_pass_reaches(
+    server_site: Site, start_sandbox: Callable[..., Sandbox], tmp_path: Path
+) -> None:
+    (tmp_path / "embedded").mkdir()
+    embedded = Site(
+        tmp_path / "embedded",
+        start_sandbox(*SEEDED),
+        f"sqlite:///{tmp_path}/embedded/kpisync.db",
+    ).with_fields()
+    embedded.full_pass()
+
+    with running(server_site, "worker") as worker, running(server_site, "beat") as beat:
+        wait_until(lambda: len(server_site.writes()) == len(embedded.writes()), server_site)
+        with server_site.runtime() as runtime:
+            assert is_healthy(runtime.engine, "worker")
+            assert is_healthy(runtime.engine, "beat")
+        assert server_site.kpi_fields() == embedded.kpi_fields()
+        assert server_site.values() == embedded.values()
+        assert server_site.stored() == embedded.stored()
+
+        # An edit travels through by itself, and nothing is written twice.
+        account = next(iter(server_site.sandbox.salesforce.snapshot()["Account"]))
+        server_site.sandbox.salesforce.create(
+            "Opportunity",
+            {
+                "Name": "Another",
+                "AccountId": account["id"],
+                "StageName": "Closed Won",
+                "CloseDate": "2026-06-01",
+                "Amount": 12345,
+            },
+        )
+        wait_until(lambda: len(server_site.writes()) > len(embedded.writes()), server_site)
+        assert server_site.redundant_writes() == []
+
+        for process in (worker, beat):
+            process.send_signal(signal.SIGTERM)
+        assert worker.wait(30) == 0
+        assert beat.wait(30) == 0
+
+    with server_site.runtime() as runtime:
+        assert not is_healthy(runtime.engine, "worker")
+    assert "sandbox-secret" not in said(server_site, "worker") + said(server_site, "beat")
+
+
+def test_a_worker_waits_for_its_database_and_says_so(server_site: Site) -> None:
+    address = server_site.database
+    away = server_site.but(database=address.rpartition("/")[0] + "/not_there_yet")
+    with running(away, "worker") as worker:
+        wait_until(lambda: "waiting for the database" in said(away, "worker"), away)
+        assert worker.poll() is None
+
+
+def test_a_worker_older_than_its_schema_ends_with_one_clear_line(server_site: Site) -> None:
+    with server_site.runtime() as runtime:
+        assert runtime.engine is not None
+    with psycopg.connect(server_site.database.replace("+psycopg", "")) as conn:
+        conn.execute("UPDATE alembic_version SET version_num = 'from_the_future'")
+
+    with running(server_site, "worker") as worker:
+        code = worker.wait(30)
+
+    assert code != 0
+    assert "newer" in said(server_site, "worker")
+    assert "Traceback" not in said(server_site, "worker")
+
+
+def test_silence_is_not_health(server_site: Site) -> None:
+    with server_site.runtime() as runtime:
+        begun = time.monotonic()
+
+        assert not is_healthy(runtime.engine, "worker", max_age=timedelta(seconds=5))
+        assert time.monotonic() - begun < 2

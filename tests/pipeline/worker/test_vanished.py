@@ -1,0 +1,105 @@
+"""Full pulls: what has vanished is removed, unless it is too much to be true."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from store import checkpoints
+from store.engine import reading
+from tests.pipeline.worker.site import Site
+from worker.results import State
+
+
+@pytest.fixture
+def stocked_site(empty_site: Site) -> Site:
+    """A hundred accounts, all pulled."""
+    empty_site.sandbox.salesforce.create_many(
+        "Account", [{"Name": f"Account {n:04d}"} for n in range(100)]
+    )
+    empty_site.a_moment_later().pull("salesforce", "accounts")
+    return empty_site
+
+
+def account_ids(site: Site) -> list[str]:
+    return [str(record["id"]) for record in site.sandbox.salesforce.snapshot()["Account"]]
+
+
+def test_records_erased_without_a_trace_leave_with_the_next_full_pull(stocked_site: Site) -> None:
+    stocked_site.sandbox.salesforce.erase("Account", account_ids(stocked_site)[:20])
+
+    increment = stocked_site.pull("salesforce", "accounts")
+    full = stocked_site.pull("salesforce", "accounts", full=True)
+
+    assert increment.stored == 0
+    assert (full.state, full.stored) == (State.OK, 20)
+    assert full.pulled == full.stored + full.unchanged + full.dead
+    assert stocked_site.count("accounts") == 80
+
+
+def test_too_many_at_once_are_not_believed_until_a_person_says_so(stocked_site: Site) -> None:
+    stocked_site.sandbox.salesforce.erase("Account", account_ids(stocked_site)[:21])
+
+    refused = stocked_site.pull("salesforce", "accounts", full=True)
+    still_refused = stocked_site.pull("salesforce", "accounts")
+    with stocked_site.runtime() as runtime, reading(runtime.engine) as conn:
+        checkpoint = checkpoints.load(conn, "salesforce", "accounts")
+    stored_meanwhile = stocked_site.count("accounts")
+    accepted = stocked_site.pull("salesforce", "accounts", full=True, accept_vanished=True)
+
+    assert refused.state is State.REFUSED
+    assert "--accept-vanished" in str(refused.error)
+    # The next ordinary pull does not hush it up.
+    assert still_refused.state is State.REFUSED
+    assert checkpoint.state == "waiting"
+    assert checkpoint.error == still_refused.error
+    assert stored_meanwhile == 100
+    assert accepted.state is State.OK
+    assert stocked_site.count("accounts") == 79
+
+
+def test_what_came_back_is_believed_by_a_new_full_pull(stocked_site: Site) -> None:
+    ids = account_ids(stocked_site)
+    stocked_site.sandbox.salesforce.delete("Account", ids[:30])
+    stocked_site.a_moment_later()
+    assert stocked_site.pull("salesforce", "accounts", full=True).state is State.OK
+    stocked_site.sandbox.salesforce.undelete("Account", ids[:30])
+
+    again = stocked_site.a_moment_later().pull("salesforce", "accounts", full=True)
+
+    assert again.state is State.OK
+    assert stocked_site.count("accounts") == 100
+
+
+def test_deletions_the_crm_reports_do_not_count_as_vanished(stocked_site: Site) -> None:
+    stocked_site.sandbox.salesforce.delete("Account", account_ids(stocked_site)[:60])
+
+    pulled = stocked_site.a_moment_later().pull("salesforce", "accounts", full=True)
+
+    assert pulled.state is State.OK
+    assert stocked_site.count("accounts") == 40
+
+
+def test_a_pull_in_steps_ends_where_one_in_one_go_does(stocked_site: Site) -> None:
+    small_pages = stocked_site.but(advanced=f"{stocked_site.advanced}, page_size: 10")
+    # Beyond the overlap that every increment reads again.
+    stocked_site.sandbox.salesforce.clock(advance=3600)
+
+    results = [small_pages.pull("salesforce", "accounts", full=True, max_rows=25)]
+    while results[-1].is_unfinished and len(results) < 10:
+        results.append(small_pages.pull("salesforce", "accounts", max_rows=25))
+
+    assert [result.is_unfinished for result in results] == [True, True, True, False]
+    assert sum(result.pulled for result in results) == 100
+    assert small_pages.count("accounts") == 100
+
+
+def test_a_since_date_never_skips_what_lies_before_it(stocked_site: Site) -> None:
+    stocked_site.sandbox.salesforce.create("Account", {"Name": "Account 0100"})
+    stocked_site.a_moment_later()
+
+    ahead = stocked_site.pull("salesforce", "accounts", since=datetime.now(UTC) + timedelta(days=1))
+
+    assert ahead.stored == 1
+    assert "--since" in ahead.warnings[0]
