@@ -232,7 +232,8 @@ def iterate(
     if not include_deleted:
         query = query.where(~stored.c.deleted)
     maker = RecordMaker(stream, company)
-    result = conn.execution_options(yield_per=ROWS_AT_ONCE).execute(query)
+    # An option of this statement alone: one of the connection would outlive it.
+    result = conn.execute(query, execution_options={"yield_per": ROWS_AT_ONCE})
     for row in result.mappings():
         yield maker.record(row)
 
