@@ -307,6 +307,19 @@ class Connector(Protocol):
 
 
 @runtime_checkable
+class KnowsItsOrg(Protocol):
+    """A connector that can name its tenant without looking at every object as `check` does."""
+
+    def org_id(self) -> str | None:
+        """The id of the org or portal that the credentials lead to; None where the CRM hides it.
+
+        Raises:
+            ConnectorError: the CRM cannot be reached or refuses the credentials.
+        """
+        ...
+
+
+@runtime_checkable
 class WriteTarget(Protocol):
     """What write-back needs beside `push`; a connector that cannot be written lacks it."""
 

@@ -6,11 +6,11 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Final, Protocol, cast, runtime_checkable
+from typing import Final, cast
 
 from sqlalchemy import Connection
 
-from connectors.base import Connector, Cursor, Page, Problem, Stream
+from connectors.base import Connector, Cursor, KnowsItsOrg, Page, Problem, Stream
 from connectors.errors import CursorExpired, MalformedAnswer, MisconfiguredConnection
 from metrics import cells
 from store import checkpoints, deadletters, records, seen
@@ -29,15 +29,6 @@ VANISHED_COUNT: Final = 20
 
 _SINCE_MARGIN: Final = timedelta(hours=1)
 _EXPIRED_CURSORS_IN_A_ROW: Final = 3
-
-
-@runtime_checkable
-class KnowsItsOrg(Protocol):
-    """A connector that can name its org without looking at every object as `check` does."""
-
-    def org_id(self) -> str:
-        """The id of the org or portal that the credentials lead to."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

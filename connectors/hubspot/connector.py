@@ -19,6 +19,7 @@ from connectors.base import (
     Stream,
     TargetField,
 )
+from connectors.errors import PermissionMissing, RequestRefused
 from connectors.hubspot.check import check
 from connectors.hubspot.client import WRITE_LIMIT, HubSpotClient
 from connectors.hubspot.create import create
@@ -53,6 +54,13 @@ class HubSpotConnector:
         )
         self._client = HubSpotClient(settings, self.calls)
         self._described: dict[str, Mapping[str, Property]] = {}
+
+    def org_id(self) -> str | None:
+        """The portal's id; None where the token may not see it."""
+        try:
+            return self._client.account.portal_id
+        except (PermissionMissing, RequestRefused):
+            return None
 
     def check(self) -> CheckReport:
         """Look at token, scopes, properties and pipelines; never raises for what it sees."""
