@@ -24,7 +24,6 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from metrics import labels, local_days
 from metrics.catalog import Catalog
-from metrics.compiled import AnySelect, text_of
 from metrics.contributions import (
     AFTER,
     BEFORE,
@@ -53,6 +52,7 @@ from metrics.periods import Calendar
 from store import identity, kpis, temporary
 from store import records as record_store
 from store.canonical import CanonicalRecord, RecordRef
+from store.compiled import AnySelect, text_of
 from store.engine import is_postgresql
 from store.errors import StoreError
 from store.identity import Resolution

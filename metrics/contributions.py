@@ -34,11 +34,11 @@ from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.sql.selectable import CTE, CompoundSelect
 
 from metrics import period_sql
-from metrics.compiled import AnySelect
 from metrics.definition import Family
 from metrics.dimensions import DEAL_DIMENSIONS, TOTAL_KEY, Grouping, name_of
 from metrics.periods import Calendar, Kind
 from store import temporary
+from store.compiled import AnySelect
 from store.tables import (
     DEAL_STAGE_CHANGES,
     DEALS,

@@ -9,12 +9,12 @@ from sqlalchemy import Connection, delete, insert
 
 from metrics import local_days
 from metrics.catalog import Catalog
-from metrics.compiled import text_of
 from metrics.contributions import CELL_COLUMNS, cells_of, everything
 from metrics.definition import Family
 from metrics.dimensions import Grouping
 from metrics.periods import Calendar
 from store import identity, kpis
+from store.compiled import text_of
 from store.engine import is_postgresql
 from store.tables import CELLS
 

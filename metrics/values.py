@@ -21,12 +21,12 @@ from sqlalchemy import BigInteger, Connection, and_, cast, func, select
 
 from metrics import labels, period_sql
 from metrics.catalog import Catalog
-from metrics.compiled import text_of
 from metrics.definition import Family, Kpi, Part, Sum, Term, Unit
 from metrics.dimensions import grouping_named, name_of
 from metrics.periods import FIRST_DAY, LAST_DAY, Calendar, Kind, kind_of, period_of
 from metrics.rebuild import stale_families
 from store import kpis as stored
+from store.compiled import in_written_order, text_of
 from store.engine import is_postgresql
 from store.kpis import Content, Current, DirtyKey, KpiValue, NewValue, Place
 from store.money import minor_units
@@ -271,7 +271,7 @@ def _sums(family: Family, kind: Kind, calendar: Calendar, for_postgresql: bool) 
         .join_from(places, CELLS, is_in_place)
         .group_by(*apart)
     )
-    return text_of(statement, for_postgresql)
+    return in_written_order(text_of(statement, for_postgresql), for_postgresql)
 
 
 def _emptied(kpi: Kpi, currency: str) -> Content:

@@ -125,7 +125,9 @@ def _accounts_of_page(conn: Connection) -> dict[Key, Key | None]:
     if not changed:
         return {}
     before = _stored(conn, ACCOUNT_STREAM, changed)
-    affected = set(changed) | _standing_for(conn, {before.get(ref, ref) for ref in changed})
+    stood_for = {before.get(ref, ref) for ref in changed}
+    # Those they stood for, too: in a circle of merges one stands for all.
+    affected = {*changed, *stood_for, *_standing_for(conn, stood_for)} - {None}
     before |= _stored(conn, ACCOUNT_STREAM, affected - before.keys())
     _load_chains(conn, affected, states)
     after = {ref: _end_of_chain(ref, states) for ref in affected}

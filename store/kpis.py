@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import lru_cache
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
@@ -20,6 +21,7 @@ from sqlalchemy import (
     Row,
     Select,
     Text,
+    TextualSelect,
     and_,
     bindparam,
     case,
@@ -28,12 +30,14 @@ from sqlalchemy import (
     insert,
     literal,
     select,
+    text,
     tuple_,
     union,
     update,
 )
 
 from store import temporary
+from store.compiled import in_written_order, text_of
 from store.engine import database_now, is_postgresql
 from store.tables import CELLS, DIRTY_KEYS, FAMILIES, KEY, KPI_VALUES
 
@@ -291,29 +295,40 @@ def set_places(conn: Connection, rows: Sequence[tuple[str, str, str | None, int,
 def current_at_places(conn: Connection, kpis: Sequence[str]) -> dict[Place, Current]:
     """The current values of these KPIs in the groups and periods of `PLACES`."""
     found: dict[Place, Current] = {}
-    for is_period in (PLACES.c.period == KPI_VALUES.c.period, PLACES.c.period.is_(None)):
-        query = select(
-            KPI_VALUES.c.id,
-            KPI_VALUES.c.valid_from,
-            KPI_VALUES.c.label,
-            *_PLACE_COLUMNS,
-            *_CONTENT_COLUMNS,
-        ).join_from(
-            PLACES,
-            KPI_VALUES,
-            and_(
-                KPI_VALUES.c.kpi.in_(kpis),
-                KPI_VALUES.c.dimension == PLACES.c.dimension,
-                KPI_VALUES.c.key == PLACES.c.key,
-                is_period,
-                _CURRENT,
-            ),
-        )
+    for is_whole_group in (False, True):
+        query = _at_places(tuple(kpis), is_whole_group, is_postgresql(conn))
         for row in conn.execute(query):
             # id, valid_from, label, then the place, then the content
             place = Place._make(row[3:7])
             found[place] = Current(row[0], row[1], row[2], Content._make(row[7:]))
     return found
+
+
+@lru_cache(maxsize=512)
+def _at_places(kpis: tuple[str, ...], is_whole_group: bool, for_postgresql: bool) -> TextualSelect:
+    is_period = (
+        PLACES.c.period.is_(None) if is_whole_group else PLACES.c.period == KPI_VALUES.c.period
+    )
+    columns = (
+        KPI_VALUES.c.id,
+        KPI_VALUES.c.valid_from,
+        KPI_VALUES.c.label,
+        *_PLACE_COLUMNS,
+        *_CONTENT_COLUMNS,
+    )
+    query = select(*columns).join_from(
+        PLACES,
+        KPI_VALUES,
+        and_(
+            KPI_VALUES.c.kpi.in_(kpis),
+            KPI_VALUES.c.dimension == PLACES.c.dimension,
+            KPI_VALUES.c.key == PLACES.c.key,
+            is_period,
+            _CURRENT,
+        ),
+    )
+    written = in_written_order(text_of(query, for_postgresql), for_postgresql)
+    return text(written).columns(*columns)
 
 
 def write_values(
@@ -325,13 +340,17 @@ def write_values(
     clocks say.
     """
     closing: dict[datetime, list[int]] = defaultdict(list)
+    number, instant = _writers(conn)
     rows = []
     for new in values:
         since = as_of
         if new.replaces is not None:
             since = max(as_of, new.replaces.valid_from + timedelta(microseconds=1))
             closing[since].append(new.replaces.id)
-        rows.append((*new.place, new.label, *new.content, since, since, run))
+        value, numerator, denominator, *rest = new.content
+        numbers = (number(value), number(numerator), number(denominator))
+        written = instant(since)
+        rows.append((*new.place, new.label, *numbers, *rest, written, written, run))
     for since, ids in closing.items():
         for portion in _portions(ids):
             conn.execute(
@@ -499,16 +518,21 @@ def _load(
     places = ", ".join("?" * len(columns))
     conn.exec_driver_sql(
         f"INSERT INTO {table} ({names}) VALUES ({places})",  # noqa: S608 - our own names
-        [tuple(map(_for_sqlite, row)) for row in rows],
+        list(rows),
     )
 
 
-def _for_sqlite(value: object) -> object:
-    if isinstance(value, Decimal):
-        return plain(value)
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat(timespec="microseconds")
-    return value
+def _writers(
+    conn: Connection,
+) -> tuple[Callable[[Decimal | None], object], Callable[[datetime], object]]:
+    """How this store takes exact numbers and instants past SQLAlchemy; see `store.tables`."""
+    if is_postgresql(conn):
+        return lambda number: number, lambda instant: instant
+    return plain, lru_cache(maxsize=8)(_iso)
+
+
+def _iso(instant: datetime) -> str:
+    return instant.astimezone(UTC).isoformat(timespec="microseconds")
 
 
 def _portions(ids: Iterable[int], size: int = 500) -> Iterator[list[int]]:

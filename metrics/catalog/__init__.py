@@ -125,7 +125,7 @@ class Catalog:
 
     def kinds_published(self, family: str, dimension: str) -> tuple[Kind, ...]:
         """The kinds of periods for which a family's cells of one dimension give values."""
-        return tuple(kind for kind in Kind if (family, kind, dimension) in self._published)
+        return self._kinds_published.get((family, dimension), ())
 
     @cached_property
     def fingerprints(self) -> Mapping[str, str]:
@@ -178,6 +178,13 @@ class Catalog:
     @cached_property
     def _by_name(self) -> Mapping[str, Kpi]:
         return {kpi.name: kpi for kpi in self.kpis}
+
+    @cached_property
+    def _kinds_published(self) -> Mapping[tuple[str, str], tuple[Kind, ...]]:
+        found: dict[tuple[str, str], tuple[Kind, ...]] = {}
+        for family, kind, dimension in self._published:
+            found[family, dimension] = (*found.get((family, dimension), ()), kind)
+        return found
 
     @cached_property
     def _published(self) -> Mapping[tuple[str, Kind, str], tuple[Kpi, ...]]:
