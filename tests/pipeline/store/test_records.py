@@ -459,7 +459,7 @@ def test_any_history_of_pages_ends_as_plain_python_says(
 def test_reading_a_stream_leaves_its_connection_as_it_was(store: Engine, company: Company) -> None:
     with writing(store) as conn:
         records.apply(conn, records.stage(conn, [deal("A"), deal("B")], [], company))
-        assert 2 == len(list(records.iterate(conn, "deals", company)))
+        assert len(list(records.iterate(conn, "deals", company))) == 2
 
         assert "yield_per" not in conn.get_execution_options()
-        assert 2 == conn.execute(RECORD_TABLES["deals"].delete()).rowcount
+        assert conn.execute(RECORD_TABLES["deals"].delete()).rowcount == 2
