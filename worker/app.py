@@ -16,7 +16,7 @@ from typing import Any, Final
 import structlog
 from celery import Celery, signals
 from celery.beat import Scheduler
-from kombu.entity import Queue
+from kombu.entity import Exchange, Queue
 from sqlalchemy import Engine
 
 from config.errors import ConfigurationError
@@ -96,9 +96,12 @@ def settings_for(config: Config) -> dict[str, object]:
         "task_soft_time_limit": VISIBILITY_TIMEOUT_SECONDS - 60,
         "task_time_limit": VISIBILITY_TIMEOUT_SECONDS - 30,
         "task_default_queue": MAIN_QUEUE,
+        "task_default_exchange": MAIN_QUEUE,
+        "task_default_routing_key": MAIN_QUEUE,
         "task_create_missing_queues": True,
         "task_queues": [
-            Queue(name)  # type: ignore[no-untyped-call]  # kombu has no types
+            # With keys of their own: Celery's default key would bind every queue to every message.
+            Queue(name, Exchange(MAIN_QUEUE), routing_key=name)  # type: ignore[no-untyped-call]  # kombu has no types
             for name in (MAIN_QUEUE, *(queue_of(one) for one in config.connections))
         ],
         "beat_scheduler": "worker.app:Bell",

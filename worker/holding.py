@@ -27,7 +27,7 @@ from worker import crashpoints
 _POLL_SECONDS: Final = 0.1
 
 
-class Busy(Exception):  # noqa: N818 - a state of affairs, not a fault
+class Busy(Exception):
     """Another process holds the lease."""
 
     def __init__(self, name: str) -> None:

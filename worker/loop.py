@@ -13,6 +13,7 @@ import structlog
 
 from store.errors import StoreError
 from worker.health import Pulse
+from worker.observe import log_result
 from worker.passes import perform
 from worker.runtime import Runtime
 from worker.schedule import due
@@ -46,7 +47,7 @@ def _round(runtime: Runtime) -> None:
         for step in steps:
             if runtime.is_stopping:
                 return
-            perform(runtime, step)
+            log_result(perform(runtime, step))
     except StoreError as error:
         if not error.retryable:
             raise

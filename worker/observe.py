@@ -6,10 +6,13 @@ import logging
 import re
 import sys
 from collections.abc import Iterable, Mapping, MutableMapping
+from dataclasses import asdict
 from typing import Any, Final
 
 import orjson
 import structlog
+
+from worker.results import RunResult, State
 
 REDACTED: Final = "[redacted]"
 
@@ -31,7 +34,15 @@ _SECRET_FIELDS: Final = re.compile(
     r"(?i)authorization|token|secret|password|private_key|api_key|cookie"
 )
 
-_NOISY: Final = ("urllib3", "simple_salesforce", "hubspot", "alembic", "kombu", "amqp", "asyncio")
+_NOISY: Final = (
+    *("urllib3", "simple_salesforce", "hubspot", "alembic", "kombu", "amqp", "asyncio"),
+    # A line for every ring and every empty look would drown the ones that matter.
+    *("celery.beat", "celery.app.trace", "celery.worker.strategy"),
+)
+
+_COUNTS: Final = (
+    *("pulled", "stored", "dead", "changed_values", "sent", "failed", "skipped", "calls"),
+)
 
 EventDict = MutableMapping[str, Any]
 """structlog's own type of an event: fields of any kind."""
@@ -84,7 +95,24 @@ def configure_logging(
     root.handlers[:] = [handler]
     root.setLevel(level)
     for name in _NOISY:
-        logging.getLogger(name).setLevel(max(level, logging.WARNING))
+        logging.getLogger(name).setLevel(level if is_verbose else max(level, logging.WARNING))
+
+
+def log_result(result: RunResult) -> None:
+    """One event for a step that did something, loud when it did not end well."""
+    log = structlog.get_logger("kpisync.step")
+    facts = asdict(result)
+    named = ("connection", "stream", "writeback", "run", *_COUNTS, "error")
+    fields = {name: facts[name] for name in named if facts[name]}
+    fields |= {"step": result.kind.value, "state": result.state.value}
+    if result.state in {State.FAILED, State.REFUSED, State.PARTLY_FAILED}:
+        log.error("step did not end well", **fields)
+    elif result.state in {State.PAUSED, State.WAITING, State.INTERRUPTED}:
+        log.warning("step waits", why="; ".join(result.warnings), **fields)
+    elif result.stored or result.sent or result.dead:
+        log.info("step done", **fields)
+    else:
+        log.debug("step done", **fields)
 
 
 def hide(secrets: Iterable[str]) -> None:

@@ -6,8 +6,6 @@ import time
 from datetime import timedelta
 from typing import Final
 
-import structlog
-
 from store import outbox
 from store.engine import operating, reading
 from worker.computing import compute
@@ -31,14 +29,13 @@ def perform(runtime: Runtime, step: Step, *, max_rows: int | None = None) -> Run
     """
     match step:
         case Step(connection=str(connection), stream=str(stream)):
-            result = pull_stream(runtime, connection, stream, full=step.is_full, max_rows=max_rows)
+            return pull_stream(runtime, connection, stream, full=step.is_full, max_rows=max_rows)
         case Step(writeback=str(writeback)):
             result = push_writeback(runtime, writeback)
             _forget_settled(runtime)
+            return result
         case _:
-            result = compute(runtime)
-    log_result(result)
-    return result
+            return compute(runtime)
 
 
 def full_pass(runtime: Runtime) -> PassResult:
@@ -69,10 +66,12 @@ def drain(runtime: Runtime, timeout: timedelta) -> PassResult:
         if not _until_done(runtime, step, deadline, results):
             return PassResult(tuple(results), is_time_up=True)
     while True:
+        begun = len(results)
         for step in (Step(Kind.COMPUTE), *_pushes(runtime)):
             if not _until_done(runtime, step, deadline, results):
                 return PassResult(tuple(results), is_time_up=True)
-        if _is_quiet(runtime) or results[-1].state not in {State.OK, State.PARTLY_FAILED}:
+        is_well = all(result.state is State.OK for result in results[begun:])
+        if not is_well or _is_quiet(runtime):
             return PassResult(tuple(results))
 
 
@@ -115,31 +114,3 @@ def _is_quiet(runtime: Runtime) -> bool:
 def _forget_settled(runtime: Runtime) -> None:
     with operating(runtime.engine) as conn:
         outbox.purge(conn, runtime.config.advanced.keep_outbox)
-
-
-def log_result(result: RunResult) -> None:
-    """One event for each step, loud when it did not end well."""
-    log = structlog.get_logger("kpisync.step")
-    fields = {
-        "step": result.kind.value,
-        "connection": result.connection,
-        "stream": result.stream,
-        "writeback": result.writeback,
-        "state": result.state.value,
-        "run": result.run,
-        "pulled": result.pulled,
-        "stored": result.stored,
-        "dead": result.dead,
-        "changed_values": result.changed_values,
-        "sent": result.sent,
-        "failed": result.failed,
-        "calls": result.calls,
-        "error": result.error,
-    }
-    shown = {name: value for name, value in fields.items() if value}
-    if result.state in {State.FAILED, State.REFUSED, State.PARTLY_FAILED}:
-        log.error("step did not end well", **shown)
-    elif result.state in {State.PAUSED, State.WAITING, State.INTERRUPTED}:
-        log.warning("step waits", why="; ".join(result.warnings), **shown)
-    else:
-        log.debug("step done", **shown)

@@ -188,7 +188,7 @@ def _unknown_kpi(config: Config, path: Path, name: str, known: tuple[str, ...]) 
 # ---------------------------------------------------------------- write-backs
 
 
-class _Fault(Exception):  # noqa: N818 - it becomes a problem, nobody else sees it
+class _Fault(Exception):
     """Something in a write-back that cannot work."""
 
     def __init__(self, path: Path, message: str, hint: str = "") -> None:

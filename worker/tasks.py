@@ -12,8 +12,9 @@ from kombu.exceptions import OperationalError
 
 from store.errors import StoreError
 from worker.app import COMPUTE, MAIN_QUEUE, PULL, PUSH, SWEEP, app, config, queue_of
+from worker.observe import log_result
 from worker.passes import perform
-from worker.results import Kind, RunResult
+from worker.results import Kind
 from worker.runtime import Runtime, open_runtime
 from worker.schedule import Step, due
 
@@ -88,18 +89,18 @@ def _if_due(wanted: Step) -> None:
     _calmly(lambda: _perform(wanted))
 
 
-def _perform(wanted: Step) -> RunResult | None:
+def _perform(wanted: Step) -> None:
     runtime = _runtime()
     for step in due(runtime):
         if _is_same(step, wanted):
             result = perform(runtime, step, max_rows=ROWS_A_TASK)
+            log_result(result)
             if result.is_unfinished:
                 send(step)
             elif step.kind is Kind.PULL and result.stored:
                 # Not waiting for the next ring keeps KPIs fresh by seconds.
                 send(Step(Kind.COMPUTE))
-            return result
-    return None
+            return
 
 
 def _is_same(step: Step, wanted: Step) -> bool:

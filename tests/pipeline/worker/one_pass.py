@@ -15,8 +15,7 @@ def main() -> int:
     config = load(Path(sys.argv[1]), dict(os.environ))
     with open_runtime(config) as runtime:
         outcome = full_pass(runtime)
-    for result in outcome.results:
-        print(result)
+    sys.stdout.writelines(f"{result}\n" for result in outcome.results)
     return outcome.exit_code
 
 

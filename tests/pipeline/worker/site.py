@@ -1,4 +1,4 @@
-"""One installation of the product on a sandbox: its configuration, its steps, what it left behind."""
+"""One installation of the product on a sandbox: its configuration, its steps, its traces."""
 
 from __future__ import annotations
 

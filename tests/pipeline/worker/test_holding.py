@@ -41,9 +41,12 @@ def test_waiting_for_a_lease_ends_when_patience_does(site: Site) -> None:
     with site.runtime() as runtime:
         with operating(runtime.engine) as conn:
             leases.acquire(conn, "compute", "another host", timedelta(minutes=1))
-        with pytest.raises(Busy, match="compute"):
-            with runtime.leases.hold("compute", patience=timedelta(seconds=0.3)):
-                pass
+        patience = timedelta(seconds=0.3)
+        with (
+            pytest.raises(Busy, match="compute"),
+            runtime.leases.hold("compute", patience=patience),
+        ):
+            pass
 
 
 def test_nothing_is_kept_when_the_second_of_two_leases_is_busy(site: Site) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from datetime import timedelta
 from decimal import Decimal
@@ -237,9 +238,8 @@ def test_nothing_is_written_before_everything_was_read_once(empty_site: Site) ->
 
 
 def test_one_writer_at_a_time_for_an_org(computed_site: Site) -> None:
-    with computed_site.runtime() as runtime:
-        with operating(runtime.engine) as conn:
-            leases.acquire(conn, "push-org:salesforce", "somebody", timedelta(minutes=1))
+    with computed_site.runtime() as runtime, operating(runtime.engine) as conn:
+        leases.acquire(conn, "push-org:salesforce", "somebody", timedelta(minutes=1))
 
     pushed = computed_site.push(patience=timedelta(0))
 
@@ -276,16 +276,10 @@ def _renamed(document: dict[str, object]) -> dict[str, object]:
     """The plan with another field in it, under an id that fits."""
     changes = json.loads(json.dumps(document["changes"]).replace("KPI_Revenue__c", "Website"))
     body = {**document, "changes": changes}
-    try:
-        Plan.from_json(body)
-    except ValueError:
-        pass
     return {"changes": changes, "plan": _id_of(body)}
 
 
 def _id_of(document: dict[str, object]) -> str:
-    import hashlib  # noqa: PLC0415
-
     content = {name: value for name, value in document.items() if name != "plan"}
     text = json.dumps(content, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -85,7 +85,7 @@ def test_an_exhausted_quota_pauses_its_connection_alone(site: Site) -> None:
         "status",
         path="/query",
         status=403,
-        body='[{"errorCode": "REQUEST_LIMIT_EXCEEDED", "message": "TotalRequests Limit exceeded."}]',
+        body='[{"errorCode": "REQUEST_LIMIT_EXCEEDED", "message": "TotalRequests exceeded."}]',
         times="forever",
     )
 

@@ -1,0 +1,69 @@
+"""Logs: readable, parseable, and without secrets."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import pytest
+import structlog
+
+from worker import observe
+
+
+@pytest.fixture(autouse=True)
+def _secret() -> None:
+    observe.hide(["s3cr3t-value"])
+
+
+def test_no_secret_reaches_the_log_in_whatever_shape(capsys: pytest.CaptureFixture[str]) -> None:
+    observe.configure_logging(log_format="json")
+    log = structlog.get_logger("test")
+
+    log.warning(
+        "login with s3cr3t-value failed",
+        token="abcdefghi",
+        headers={"Authorization": "Bearer abcdefghi.jkl"},
+        url="postgresql://user:p4ssw0rd@host/db",
+        nested=[{"words": "Authorization: Bearer abcdefghi"}],
+    )
+    logging.getLogger("library").error("sent Bearer %s", "abcdefghi.jkl")
+    try:
+        int("s3cr3t-value")
+    except ValueError:
+        log.exception("it broke")
+
+    said = capsys.readouterr().err
+    for secret in ("s3cr3t-value", "abcdefghi", "p4ssw0rd"):
+        assert secret not in said
+    events = [json.loads(line) for line in said.splitlines()]
+    assert [event["level"] for event in events] == ["warning", "error", "error"]
+    assert "ValueError" in events[2]["exception"]
+
+
+def test_text_lines_carry_fields_and_nothing_that_drives_a_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    observe.configure_logging()
+    log = structlog.get_logger("test")
+
+    with structlog.contextvars.bound_contextvars(run="r1", stream="deals"):
+        log.info("page \x1b[31mcommitted\nreally", rows=3)
+    log.info("after")
+
+    said = capsys.readouterr().err
+    assert "page  [31mcommitted really" in said
+    assert "run=r1" in said
+    assert "stream=deals" in said
+    assert "rows=3" in said
+    assert "run=r1" not in said.splitlines()[-1]
+
+
+def test_quiet_shows_faults_only(capsys: pytest.CaptureFixture[str]) -> None:
+    observe.configure_logging(is_quiet=True)
+    log = structlog.get_logger("test")
+
+    log.warning("a warning")
+    log.error("a fault")
+
+    assert capsys.readouterr().err.count("\n") == 1
