@@ -123,6 +123,9 @@ class Page:
     """How many records the whole pull will bring, where the CRM says so (for progress)."""
     warnings: Sequence[str] = ()
     """Sentences for people: optional fields that are missing, stages nobody knows."""
+    unreadable: frozenset[str] = frozenset()
+    """Mapped fields of the stream's own records that the CRM does not show now; what is stored
+    of them stays: a lost permission is no empty value."""
 
 
 # ---------------------------------------------------------------- writing

@@ -134,6 +134,7 @@ class FieldMap:
     Attributes:
         sources: The native fields to ask for, each once, in the CRM's spelling.
         warnings: Sentences for people about optional fields that are not there.
+        unreadable: Names of the mapped fields that are not there.
         mapped: Names of the canonical and own fields that are read.
         calculated: Sources that the CRM computes on reading.
     """
@@ -145,6 +146,7 @@ class FieldMap:
         own: tuple[_Column, ...],
         *,
         warnings: tuple[str, ...],
+        unreadable: frozenset[str],
         calculated: tuple[str, ...],
     ) -> None:
         self._record_type = RECORD_TYPES[request.stream]
@@ -154,6 +156,7 @@ class FieldMap:
         self.sources = tuple(dict.fromkeys(column.source for column in canonical + own))
         self.mapped = frozenset(column.name for column in canonical + own)
         self.warnings = warnings
+        self.unreadable = unreadable
         self.calculated = calculated
 
     def source_of(self, name: str) -> str | None:
@@ -237,12 +240,14 @@ def compile_fieldmap(request: MapRequest) -> FieldMap:
     canonical: list[_Column] = []
     own: list[_Column] = []
     warnings: list[str] = []
+    unreadable: set[str] = set()
     calculated: list[str] = []
     for name, source in _merged(request, known).items():
         native = request.look_up(source.source)
         if native is None:
             if source.required:
                 raise MisconfiguredConnection(request.connection, _missing(request, name, source))
+            unreadable.add(name)
             if name in request.own or name not in request.may_lack:
                 warnings.append(_missing(request, name, source))
             continue
@@ -255,6 +260,7 @@ def compile_fieldmap(request: MapRequest) -> FieldMap:
         tuple(canonical),
         tuple(own),
         warnings=tuple(warnings),
+        unreadable=frozenset(unreadable),
         calculated=tuple(calculated),
     )
 

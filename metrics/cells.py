@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from functools import lru_cache
 from typing import Any, Final
 
@@ -56,7 +57,7 @@ from store.compiled import AnySelect, text_of
 from store.engine import is_postgresql
 from store.errors import StoreError
 from store.identity import Resolution
-from store.records import STAGE, Staged
+from store.records import NOTHING_UNREADABLE, STAGE, Staged
 from store.tables import CELLS, DEAL_STAGE_CHANGES, DEALS, DIRTY_KEYS, IDENTITY, MEASURES, STAGES
 
 PURCHASE_FORMULAS: Final = frozenset({"buyers", "first_purchases"})
@@ -70,6 +71,7 @@ def commit_page(
     deleted: Sequence[RecordRef],
     *,
     defer: bool = False,
+    unreadable: Mapping[str, AbstractSet[str]] = NOTHING_UNREADABLE,
 ) -> Staged:
     """Apply a page to the records and move the cells and dirty keys with it.
 
@@ -82,6 +84,7 @@ def commit_page(
         deleted: records the CRM reports as deleted without showing them.
         defer: of a first load: the families that the page would move become stale instead, and
             are built once, by `metrics.rebuild.rebuild`.
+        unreadable: stream -> fields that the CRM does not show now; the stored values stay.
 
     Returns:
         What the page held.
@@ -90,7 +93,7 @@ def commit_page(
         RecordRefused: a record does not fit into the store.
         StoreError: the cells contradict the records; `kpisync compute --rebuild` mends them.
     """
-    staged = record_store.stage(conn, records, deleted, catalog.company)
+    staged = record_store.stage(conn, records, deleted, catalog.company, unreadable=unreadable)
     if not staged.changed:
         record_store.apply(conn, staged)  # only modification times
         return staged

@@ -7,9 +7,10 @@ differ from what is stored. Whoever differences KPIs reads both sides, then the 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Final
 
 import psycopg
@@ -35,11 +36,13 @@ from store.conversion import (
     row_of,
 )
 from store.engine import is_postgresql
+from store.keeping import with_stored_values
 from store.money import minor_units, to_minor
 from store.staging import IS_CHANGED, STAGE, STAGE_REFS
 from store.tables import RECORD_TABLES
 
 __all__ = [
+    "NOTHING_UNREADABLE",
     "STAGE",
     "Staged",
     "apply",
@@ -57,6 +60,9 @@ __all__ = [
 
 ROWS_AT_ONCE: Final = 2_000
 """Rows fetched at a time where a whole stream is read."""
+
+
+NOTHING_UNREADABLE: Final[Mapping[str, AbstractSet[str]]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +89,8 @@ def stage(
     records: Sequence[CanonicalRecord],
     deleted: Sequence[RecordRef],
     company: Company,
+    *,
+    unreadable: Mapping[str, AbstractSet[str]] = NOTHING_UNREADABLE,
 ) -> Staged:
     """Put the rows of a page, as they will be stored, into the temporary tables `STAGE`.
 
@@ -95,6 +103,7 @@ def stage(
         records: records of any streams.
         deleted: records the CRM reports as deleted without showing them.
         company: the zone of local days and the default currency.
+        unreadable: stream -> fields that the CRM does not show now; the stored values stay.
 
     Raises:
         RecordRefused: a record does not fit; callers sort those out with `check` beforehand.
@@ -114,7 +123,10 @@ def stage(
     changed = cleaned = 0
     for stream in streams:
         maker = RowMaker(stream, company)
-        rows = maker.rows(_newest(by_stream.get(stream, ())))
+        newest = _newest(by_stream.get(stream, ()))
+        if newest and unreadable.get(stream):
+            newest = with_stored_values(conn, stream, newest, unreadable[stream], company)
+        rows = maker.rows(newest)
         cleaned += maker.cleaned
         changed += _stage_stream(conn, stream, rows, deleted_by_stream.get(stream, frozenset()))
     pulled = len(records) + len(deleted)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -296,7 +297,7 @@ class _Pull:
         crashpoints.reach(crashpoints.PAGE_MAPPED)
         with writing(self._engine) as conn:
             self._running.guard(conn)
-            staged = self._apply(conn, accepted, page.deleted)
+            staged = self._apply(conn, accepted, page.deleted, page.unreadable)
             deadletters.record_rejected(conn, rejected)
             self._clear_mapped(conn, accepted)
             self._note_seen(conn, page, rejected)
@@ -344,6 +345,7 @@ class _Pull:
         conn: Connection,
         accepted: Sequence[CanonicalRecord],
         deleted: Sequence[RecordRef],
+        unreadable: AbstractSet[str] = frozenset(),
     ) -> records.Staged:
         return cells.commit_page(
             conn,
@@ -352,6 +354,7 @@ class _Pull:
             deleted,
             # A first load moves most of the table: building once at its end is far cheaper.
             defer=self._checkpoint.complete_until is None,
+            unreadable={self._stream.name: unreadable},
         )
 
     def _clear_mapped(self, conn: Connection, accepted: Sequence[CanonicalRecord]) -> None:

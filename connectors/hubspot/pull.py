@@ -175,6 +175,7 @@ class ObjectPlan:
     """Objects to which the records are linked."""
     map_row: MapRow
     warnings: Sequence[str]
+    unreadable: frozenset[str]
     began: datetime
     """HubSpot's clock when the run began."""
 
@@ -336,6 +337,7 @@ class ObjectPull:
             resume_at=replace(position, unsettled=unsettled).as_cursor(),
             total=total,
             warnings=[*warnings, *dict.fromkeys(mapped.warnings)],
+            unreadable=self.plan.unreadable,
         )
 
     def _mapped(self, ids: Sequence[str]) -> Mapped:

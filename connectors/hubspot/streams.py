@@ -89,6 +89,7 @@ def plan_of(client: HubSpotClient, settings: ConnectionSettings, stream: Stream)
         links=links,
         map_row=map_row,
         warnings=fieldmap.warnings,
+        unreadable=fieldmap.unreadable,
         began=answer.at,
     )
 

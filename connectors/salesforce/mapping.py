@@ -208,6 +208,7 @@ class StreamMap:
         self.cursor_column = cursor_column(settings.name, self.shape)
         self._map: FieldMap = compile_fieldmap(map_request(settings, stream, schema))
         self.warnings = self._map.warnings
+        self.unreadable = self._map.unreadable
         self._may_be_deleted = self.shape.has("IsDeleted")
         self._may_be_merged = self.shape.has("MasterRecordId")
         pipeline_source = self._map.source_of("pipeline")

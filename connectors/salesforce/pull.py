@@ -165,6 +165,7 @@ class StreamPull:
             complete_until=complete_until,
             total=total,
             warnings=self._not_told_yet(said),
+            unreadable=self._walk.map.unreadable,
         )
 
     # ------------------------------------------------------------ completeness

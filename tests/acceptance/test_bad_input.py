@@ -178,3 +178,19 @@ def test_a_misspelt_command_is_a_usage_error(kpisync: Cli) -> None:
     ended = kpisync("pul", expect_exit=2)
 
     assert "pul" in ended.err
+
+
+def test_a_withdrawn_permission_takes_no_stored_value_away(
+    configured: Cli, sandbox: Sandbox
+) -> None:
+    (deal,) = [record["id"] for record in sandbox.salesforce.snapshot()["Opportunity"]]
+    sandbox.salesforce.edit("Opportunity", deal, {"LeadSource": "Web"})
+    configured("pull", "salesforce")
+    sandbox.salesforce.settings(hide_fields=["Opportunity.LeadSource"])
+    sandbox.salesforce.edit("Opportunity", deal, {"Name": "Renamed"})
+    sandbox.salesforce.clock(advance=2)
+
+    configured("pull", "salesforce")
+
+    (stored,) = configured("dump", "records", "deals").lines
+    assert (stored["name"], stored["source"]) == ("Renamed", "Web")
