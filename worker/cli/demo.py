@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -219,9 +220,10 @@ def show_kpis(printer: Printer, rows: Sequence[KpiValue]) -> None:
 
 def closing_words(printer: Printer, path: Path, urls: Mapping[str, str]) -> None:
     """Where to look and how to go on."""
+    command = "kpisync" if shutil.which("kpisync") else sys.argv[0]
     printer.text(f"\nThe configuration and the database are in {path.parent}:")
-    printer.text(f"  kpisync --config {path} kpi values --by product --period all")
-    printer.text(f"  kpisync --config {path} status")
+    printer.text(f"  {command} --config {path} kpi values --by product --period all")
+    printer.text(f"  {command} --config {path} status")
     for name, url in urls.items():
         printer.text(f"The {name} sandbox serves at {url} (see docs/sandbox.md); Ctrl-C ends it")
 
