@@ -13,13 +13,14 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from metrics.periods import FISCAL, MONTHS, Calendar, Kind
 
-# Days from 0000-03-01 to 1970-01-01, and a whole number of weeks that is larger.
-_TO_MARCH_OF_YEAR_0: Final = 719_468
+# Days from 0000-03-01 to 1970-01-01 and 400 years more, after which the calendar repeats: the
+# fiscal year of the first days there are begins before them. And whole weeks that are longer.
+_TO_A_FIRST_OF_MARCH: Final = 719_468 + 146_097
 _WEEKS_TO_BE_POSITIVE: Final = 7 * 110_000
 
 
 def start_of(calendar: Calendar, kind: Kind, day: ColumnElement[int]) -> ColumnElement[int]:
-    """The first day of the period of a kind that contains `day` (not before the year 0).
+    """The first day of the period of a kind that contains `day`.
 
     Raises:
         ValueError: the kind has no start (``all``, ``now``).
@@ -51,7 +52,7 @@ def _day_of_march_year(day: ColumnElement[int]) -> ColumnElement[int]:
     # Neri and Schneider, "Euclidean affine functions and their application to calendar
     # algorithms" (2022), with the divisions left as they are.
     day_of_century = _divided(
-        (_number(4) * (day + _number(_TO_MARCH_OF_YEAR_0)) + _number(3)) % _number(146_097), 4
+        (_number(4) * (day + _number(_TO_A_FIRST_OF_MARCH)) + _number(3)) % _number(146_097), 4
     )
     return _divided((_number(4) * day_of_century + _number(3)) % _number(1_461), 4)
 
