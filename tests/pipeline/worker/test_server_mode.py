@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import redis
 
 from tests.fixtures.sandboxes import Sandbox
 from tests.pipeline.worker.site import SEEDED, Site
@@ -66,6 +67,12 @@ def wait_until(is_true: Callable[[], bool], site: Site, seconds: float = PATIENC
         time.sleep(0.2)
 
 
+def bindings(site: Site) -> set[str]:
+    """Which messages reach which queue, as the broker has it: (routing key, pattern, queue)."""
+    with redis.Redis.from_url(site.broker) as client:
+        return {member.decode() for member in client.smembers("_kombu.binding.kpisync")}
+
+
 @pytest.fixture
 def server_site(
     start_sandbox: Callable[..., Sandbox], tmp_path: Path, postgres_database: str, redis_url: str
@@ -93,6 +100,11 @@ def test_worker_and_beat_reach_what_an_embedded_pass_reaches(
         assert server_site.kpi_fields() == embedded.kpi_fields()
         assert server_site.values() == embedded.values()
         assert server_site.stored() == embedded.stored()
+
+        assert bindings(server_site) == {
+            f"{name}\x06\x16\x06\x16{name}"
+            for name in ("kpisync", "kpisync.salesforce", "kpisync.hubspot")
+        }
 
         # An edit travels through by itself, and nothing is written twice.
         account = next(iter(server_site.sandbox.salesforce.snapshot()["Account"]))
