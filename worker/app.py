@@ -200,6 +200,9 @@ class Bell(Scheduler):  # type: ignore[misc]  # Celery ships no types
     supervisor starts a new one that rings at once.
     """
 
+    has_lost_time = False
+    """Celery ends in peace on any SystemExit; this remembers that ours was none."""
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._apart = _clocks_apart()
@@ -208,10 +211,11 @@ class Bell(Scheduler):  # type: ignore[misc]  # Celery ships no types
         """Ring what is due; returns seconds to the next look."""
         jump = _clocks_apart() - self._apart
         if abs(jump) > _CLOCK_JUMP_SECONDS:
-            print(  # noqa: T201 - the one line a supervisor's log shows
-                f"the clock jumped by {jump:.0f} seconds; beat ends and must be started again",
-                file=sys.stderr,
+            sentence = (
+                f"the clock jumped by {jump:.0f} seconds; beat ends and must be started again"
             )
+            print(sentence, file=sys.stderr)  # noqa: T201 - the one line a supervisor's log shows
+            Bell.has_lost_time = True
             raise SystemExit(_EXIT_FAILED)
         self._apart += jump
         return float(super().tick(*args, **kwargs))
@@ -263,9 +267,10 @@ def run_worker(*, concurrency: int | None = None, queues: str | None = None) -> 
 def run_beat() -> int:
     """Ring in the foreground until SIGTERM; returns an exit code."""
     try:
-        return _run(["beat", "--loglevel", "INFO"])
+        code = _run(["beat", "--loglevel", "INFO"])
     finally:
         _stop_pulse("beat")
+    return _EXIT_FAILED if Bell.has_lost_time else code
 
 
 def _run(arguments: list[str]) -> int:

@@ -219,7 +219,8 @@ class _Pull:
                 expired = expired + 1 if self._rows == rows_before else 1
                 if expired >= _EXPIRED_CURSORS_IN_A_ROW:
                     raise
-                self._since = self._place_of(self._checkpoint)
+                if self._rows > 0:
+                    self._since = self._place_of(self._checkpoint)
             finally:
                 self._runtime.progress.finish(self._running.subject.label)
 
@@ -254,6 +255,11 @@ class _Pull:
                 "--since lies after the last pull's end; going on from there instead"
             )
             return None
+        if complete is None:
+            self._running.warn(
+                f"only what changed since {since:%Y-%m-%d %H:%M} UTC was read; older records "
+                f"come with `kpisync pull {self._connection}.{self._stream.name} --full`"
+            )
         return since
 
     @staticmethod
@@ -299,7 +305,7 @@ class _Pull:
             self._running.guard(conn)
             staged = self._apply(conn, accepted, page.deleted, page.unreadable)
             deadletters.record_rejected(conn, rejected)
-            self._clear_mapped(conn, accepted)
+            self._clear_mapped(conn, [*(record.ref for record in accepted), *page.deleted])
             self._note_seen(conn, page, rejected)
             checkpoint = self._advanced(page)
             is_believed = True
@@ -357,10 +363,11 @@ class _Pull:
             unreadable={self._stream.name: unreadable},
         )
 
-    def _clear_mapped(self, conn: Connection, accepted: Sequence[CanonicalRecord]) -> None:
+    def _clear_mapped(self, conn: Connection, cured: Sequence[RecordRef]) -> None:
+        """What maps now, or is gone, leaves the dead letters."""
         by_stream: dict[str, list[RecordRef]] = {}
-        for record in accepted:
-            by_stream.setdefault(record.ref.stream, []).append(record.ref)
+        for ref in cured:
+            by_stream.setdefault(ref.stream, []).append(ref)
         for stream, refs in by_stream.items():
             deadletters.clear_mapped(conn, self._connection, stream, refs)
 

@@ -271,9 +271,14 @@ class _Push:
             self._send_again(again, label)
         finally:
             self._runtime.progress.finish(label)
-        if self._runtime.is_stopping:
-            self._running.is_unfinished = True
+        if self._runtime.is_stopping and self._is_anything_left():
+            self._running.error = "stopped on request before the end; the next push goes on"
+            return State.INTERRUPTED
         return self._outcome()
+
+    def _is_anything_left(self) -> bool:
+        with reading(self._engine) as conn:
+            return bool(outbox.pending_records(conn, self._spec.name, 1))
 
     def _split_canary(
         self, rows: Sequence[OutboxRow]

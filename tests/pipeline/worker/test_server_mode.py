@@ -22,18 +22,27 @@ from worker.health import is_healthy
 
 PATIENCE = 60.0
 
+RUN = {
+    "worker": "import sys; from worker.app import run_worker; sys.exit(run_worker(concurrency=2))",
+    "beat": "import sys; from worker.app import run_beat; sys.exit(run_beat())",
+    # Somebody sets the clock back by an hour, three seconds after the start.
+    "jumping_beat": """
+import sys, time
+real, begun = time.time, time.monotonic()
+time.time = lambda: real() - (3600 if time.monotonic() > begun + 3 else 0)
+from worker.app import run_beat
+sys.exit(run_beat())
+""",
+}
+
 
 @contextmanager
 def running(site: Site, role: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
     """A worker or beat process; it must end by itself on SIGTERM."""
-    run = {
-        "worker": "from worker.app import run_worker; sys.exit(run_worker(concurrency=2))",
-        "beat": "from worker.app import run_beat; sys.exit(run_beat())",
-    }[role]
     clean = {name: value for name, value in os.environ.items() if not name.startswith("KPISYNC_")}
     log = (site.folder / f"{role}.log").open("a", encoding="utf-8")
     process = subprocess.Popen(
-        [sys.executable, "-c", f"import sys; {run}"],
+        [sys.executable, "-c", RUN[role]],
         env=clean | {"KPISYNC_CONFIG": str(site.path)} | environment,
         cwd=Path(__file__).parents[3],
         stdout=log,
@@ -139,18 +148,29 @@ def test_a_worker_waits_for_its_database_and_says_so(server_site: Site) -> None:
         assert worker.poll() is None
 
 
-def test_a_worker_older_than_its_schema_ends_with_one_clear_line(server_site: Site) -> None:
+@pytest.mark.parametrize("role", ["worker", "beat"])
+def test_a_process_older_than_its_schema_ends_with_one_clear_line(
+    server_site: Site, role: str
+) -> None:
     with server_site.runtime() as runtime:
         assert runtime.engine is not None
     with psycopg.connect(server_site.database.replace("+psycopg", "")) as conn:
         conn.execute("UPDATE alembic_version SET version_num = 'from_the_future'")
 
-    with running(server_site, "worker") as worker:
-        code = worker.wait(30)
+    with running(server_site, role) as process:
+        code = process.wait(30)
 
     assert code != 0
-    assert "newer" in said(server_site, "worker")
-    assert "Traceback" not in said(server_site, "worker")
+    assert "newer" in said(server_site, role)
+    assert "Traceback" not in said(server_site, role)
+
+
+def test_beat_ends_when_the_clock_jumps(server_site: Site) -> None:
+    with running(server_site, "jumping_beat") as beat:
+        code = beat.wait(30)
+
+    assert code == 1
+    assert "the clock jumped by -3600 seconds" in said(server_site, "jumping_beat")
 
 
 def test_silence_is_not_health(server_site: Site) -> None:
