@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from functools import lru_cache
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, Engine, select
@@ -41,6 +44,7 @@ class Books:
     """A store with its catalogue."""
 
     def __init__(self, url: str, settings: KpiSettings | None = None) -> None:
+        _copy_empty_store(url)
         self.engine: Engine = open_store(url)
         ensure_current(self.engine)
         self.catalog: Catalog = kpi_catalog.build(settings or KpiSettings(company=BERLIN))
@@ -123,6 +127,23 @@ class Books:
     def close(self) -> None:
         """Give the connections back."""
         self.engine.dispose()
+
+
+@lru_cache(maxsize=1)
+def _empty_store() -> bytes:
+    """An empty SQLite store as a file: migrating once is enough for all tests."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "empty.db"
+        engine = open_store(f"sqlite:///{path}")
+        ensure_current(engine)
+        engine.dispose()
+        return path.read_bytes()
+
+
+def _copy_empty_store(url: str) -> None:
+    path = Path(url.removeprefix("sqlite:///"))
+    if url.startswith("sqlite:///") and not path.exists():
+        path.write_bytes(_empty_store())
 
 
 def cells_of(conn: Connection) -> set[tuple[object, ...]]:

@@ -11,8 +11,6 @@ from sqlalchemy import delete, select
 from metrics.definition import KpiSettings
 from store import identity, records
 from store.canonical import Account, Owner
-from store.engine import open_store
-from store.schema import ensure_current
 from store.tables import IDENTITY
 from tests.pipeline.metrics.books import BERLIN, Books, account, owner, won
 
@@ -20,8 +18,8 @@ NAMES = ["A", "B", "C", "D", "hub:A"]
 
 
 @pytest.fixture
-def books(database_url: str) -> Iterator[Books]:
-    made = Books(database_url)
+def books(sqlite_database: str) -> Iterator[Books]:
+    made = Books(sqlite_database)
     yield made
     made.close()
 
@@ -146,12 +144,10 @@ pages = st.lists(st.lists(st.one_of(accounts, owners), max_size=4), max_size=6)
 )
 @given(history=pages, is_matching=st.booleans())
 def test_who_stands_for_whom_does_not_depend_on_the_order_of_pages(
-    sqlite_database: str, history: list[list[Account | Owner]], is_matching: bool
+    books: Books, history: list[list[Account | Owner]], is_matching: bool
 ) -> None:
-    engine = open_store(sqlite_database)
-    ensure_current(engine)
     query = select(IDENTITY.c.stream, IDENTITY.c.ref, IDENTITY.c.canonical)
-    with engine.connect() as conn, conn.begin() as transaction:
+    with books.engine.connect() as conn, conn.begin() as transaction:
         for page in history:
             staged = records.stage(conn, page, [], BERLIN)
             resolution = identity.resolve_page(
@@ -164,6 +160,5 @@ def test_who_stands_for_whom_does_not_depend_on_the_order_of_pages(
         identity.rebuild(conn, match_owners_by_email=is_matching)
         at_once = {tuple(row) for row in conn.execute(query)}
         transaction.rollback()
-    engine.dispose()
 
     assert by_pages == at_once
