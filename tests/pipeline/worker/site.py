@@ -17,7 +17,7 @@ from config.loader import load
 from config.models import Config
 from metrics import values
 from metrics.writeback import Plan
-from store import deadletters, records, runs
+from store import checkpoints, deadletters, outbox, records, runs
 from store.canonical import RECORD_TYPES
 from store.engine import operating, reading
 from tests.fixtures.sandboxes import Sandbox
@@ -220,6 +220,11 @@ class Site:
                 for one in values.current(conn, runtime.catalog)
             }
 
+    def pushed(self) -> dict[tuple[str, str], str]:
+        """What we believe to have written into accounts: (record id, field) -> value."""
+        with self.runtime() as runtime, reading(runtime.engine) as conn:
+            return dict(outbox.last_pushed(conn, "salesforce", "Account"))
+
     def runs(self) -> list[runs.Run]:
         with self.runtime() as runtime, reading(runtime.engine) as conn:
             return runs.every(conn)
@@ -230,8 +235,6 @@ class Site:
 
     def resume(self, connection: str) -> None:
         """End a pause by hand."""
-        from store import checkpoints  # noqa: PLC0415 - only here
-
         with self.runtime() as runtime, operating(runtime.engine) as conn:
             checkpoints.resume(conn, connection)
 

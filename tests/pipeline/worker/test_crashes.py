@@ -26,6 +26,7 @@ class Undisturbed:
     stored: object
     values: object
     fields: object
+    pushed: object
     writes: list[dict[str, object]]
 
 
@@ -36,7 +37,9 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
     try:
         site = _small_site(folder, sandbox, f"sqlite:///{folder}/kpisync.db")
         assert site.full_pass().total("sent") > 0
-        return Undisturbed(site.stored(), site.values(), site.kpi_fields(), site.writes())
+        return Undisturbed(
+            site.stored(), site.values(), site.kpi_fields(), site.pushed(), site.writes()
+        )
     finally:
         sandbox.end()
 
@@ -66,6 +69,8 @@ def test_a_kill_and_one_more_pass_equal_an_undisturbed_run(
     assert site.stored() == undisturbed.stored
     assert site.values() == undisturbed.values
     assert site.kpi_fields() == undisturbed.fields
+    # We know what we wrote, even where the answer came to a dead process.
+    assert site.pushed() == undisturbed.pushed
     assert site.redundant_writes() == []
     assert len(site.writes()) == len(undisturbed.writes)
     assert {run.state for run in site.runs()} <= {"ok", "interrupted"}

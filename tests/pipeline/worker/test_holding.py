@@ -83,13 +83,13 @@ def test_a_frozen_worker_that_wakes_up_changes_nothing(site: Site) -> None:
     short.sandbox.salesforce.fault("slow", path="COUNT() FROM Account", seconds=3.0)
     process = short.process()
     # It has begun and waits for the CRM: no transaction is open.
-    _wait_until(lambda: _has_begun(short, "accounts"))
+    _wait_until(lambda: _checkpoint(short, "accounts").is_full_pull_running)
     time.sleep(0.2)
     os.kill(process.pid, signal.SIGSTOP)
     time.sleep(1.2)
 
     taken_over = short.pull("salesforce", "accounts")
-    before = short.stored()
+    before = (short.stored()["accounts"], _checkpoint(short, "accounts"))
     os.kill(process.pid, signal.SIGCONT)
     process.communicate(timeout=60)
 
@@ -100,13 +100,13 @@ def test_a_frozen_worker_that_wakes_up_changes_nothing(site: Site) -> None:
         if (run.connection, run.stream) == ("salesforce", "accounts") and run.run != taken_over.run
     ]
     assert [run.state for run in frozen] == ["interrupted"]
-    assert [run.stored for run in frozen] == [0]
-    assert short.stored()["accounts"] == before["accounts"]
+    assert [run.pulled for run in frozen] == [0]
+    assert (short.stored()["accounts"], _checkpoint(short, "accounts")) == before
 
 
-def _has_begun(site: Site, stream: str) -> bool:
+def _checkpoint(site: Site, stream: str) -> checkpoints.Checkpoint:
     with site.runtime() as runtime, reading(runtime.engine) as conn:
-        return checkpoints.load(conn, "salesforce", stream).is_full_pull_running
+        return checkpoints.load(conn, "salesforce", stream)
 
 
 def _wait_until(is_true: object) -> None:
