@@ -1,45 +1,35 @@
-"""Published values: what the cells mean, computed for dirty keys only, in Decimal.
+"""Published values: what the cells mean, computed for dirty keys only.
 
-Sums are exact; the one division of a value comes last and is rounded half-up to 28 digits.
 A value is written only when something in it changed; what was believed before stays readable.
 """
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import ROUND_HALF_UP, Context, Decimal
 from functools import lru_cache
 from itertools import groupby
 from operator import attrgetter
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import BigInteger, Connection, and_, cast, func, select
 
 from metrics import labels, period_sql
 from metrics.catalog import Catalog
-from metrics.definition import Family, Kpi, Part, Sum, Term, Unit
-from metrics.dimensions import grouping_named, name_of
+from metrics.definition import Family, Kpi
+from metrics.dimensions import name_of
+from metrics.formulas import Formulas, Tally
 from metrics.periods import FIRST_DAY, LAST_DAY, Calendar, Kind, kind_of, period_of
 from metrics.rebuild import stale_families
 from store import kpis as stored
 from store.compiled import in_written_order, text_of
 from store.engine import is_postgresql
 from store.kpis import Content, Current, DirtyKey, KpiValue, NewValue, Place
-from store.money import minor_units
 from store.tables import CELLS, MEASURES, NO_DAY
 
-__all__ = ["DIGITS", "KpiValue", "Published", "current", "publish"]
-
-DIGITS: Final = Context(prec=28, rounding=ROUND_HALF_UP)
-"""Precision and rounding of every published value."""
-
-_EXACT: Final = Context(prec=120)
-_MILLION: Final = 6
-_NOTHING: Final = Decimal(0)
+__all__ = ["KpiValue", "Published", "current", "publish"]
 
 PUBLICATION: Final = "publication"
 """The bookkeeping entry that says with which settings values were published."""
@@ -153,7 +143,6 @@ class _Publication:
         self._catalog = catalog
         self._labels = labels.Labels(conn)
         self._has_values = stored.has_values(conn)
-        self._currency = catalog.company.currency
 
     def collect(self, taken: Sequence[DirtyKey], families: Mapping[str, Family]) -> None:
         """Compute every value above dirty keys, family by family."""
@@ -197,16 +186,21 @@ class _Publication:
         }
         names = sorted({kpi.name for published in kpis.values() for kpi in published})
         before = self._before(kind, names)
-        formulas = _Formulas(family, self._catalog, [self._catalog.kpi(name) for name in names])
+        formulas = Formulas(family, self._catalog, [self._catalog.kpi(name) for name in names])
         computed: set[tuple[str, str, str]] = set()
         for dimension, key, period, tally in self._tallies(family, kind, formulas):
             computed.add((dimension, key, period))
             for kpi in kpis[dimension]:
                 place = Place(kpi.name, dimension, key, period)
-                self._compare(place, formulas.content(kpi, tally), before.get(place))
+                replaced = before.get(place)
+                content = formulas.content(kpi, tally)
+                if content is not None:
+                    self._compare(place, content, replaced)
+                elif replaced is not None:
+                    self._compare(place, formulas.emptied(kpi), replaced)
         for place, replaced in before.items():
             if place[1:] not in computed and self._is_published(kpis, place):
-                self._compare(place, formulas.content(self._catalog.kpi(place.kpi), None), replaced)
+                self._compare(place, formulas.emptied(self._catalog.kpi(place.kpi)), replaced)
 
     @staticmethod
     def _is_published(kpis: Mapping[str, Sequence[Kpi]], place: Place) -> bool:
@@ -219,11 +213,11 @@ class _Publication:
         return {place: value for place, value in found.items() if kind_of(place.period) is kind}
 
     def _tallies(
-        self, family: Family, kind: Kind, formulas: _Formulas
-    ) -> Iterator[tuple[str, str, str, list[Any]]]:
+        self, family: Family, kind: Kind, formulas: Formulas
+    ) -> Iterator[tuple[str, str, str, Tally]]:
         calendar = self._catalog.settings.calendar
         rows = self._conn.exec_driver_sql(_sums(family, kind, calendar, is_postgresql(self._conn)))
-        tallies: dict[tuple[str, str, int], list[Any]] = {}
+        tallies: dict[tuple[str, str, int], Tally] = {}
         for row in rows:
             place = (row[0], row[1], row[2])
             tally = tallies.get(place)
@@ -233,11 +227,7 @@ class _Publication:
         for (dimension, key, start), tally in tallies.items():
             yield dimension, key, period_of(calendar, kind, start).label, tally
 
-    def _compare(self, place: Place, content: Content | None, before: Current | None) -> None:
-        if content is None:
-            if before is None:
-                return
-            content = _emptied(self._catalog.kpi(place.kpi), self._currency)
+    def _compare(self, place: Place, content: Content, before: Current | None) -> None:
         if before is not None and before.content == content:
             self.unchanged += 1
             return
@@ -274,159 +264,6 @@ def _sums(family: Family, kind: Kind, calendar: Calendar, for_postgresql: bool) 
     return in_written_order(text_of(statement, for_postgresql), for_postgresql)
 
 
-def _emptied(kpi: Kpi, currency: str) -> Content:
-    """What becomes of a value whose records are all gone."""
-    return Content(
-        value=_NOTHING if kpi.empties_to_zero else None,
-        numerator=_NOTHING,
-        denominator=None if kpi.empties_to_zero else _NOTHING,
-        n=0,
-        left_out="{}",
-        unit=str(kpi.unit),
-        currency=currency if kpi.unit is Unit.MONEY else None,
-        definition=kpi.formula,
-    )
-
-
-# ---------------------------------------------------------------- formulas
-
-
-@dataclass(frozen=True, slots=True)
-class _Positions:
-    """A KPI's terms as positions in a tally."""
-
-    numerator: tuple[int, ...]
-    denominator: tuple[int, ...] | None
-    used: tuple[int, ...]
-    left_out: tuple[tuple[str, tuple[int, ...]], ...]
-
-
-class _Formulas:
-    """Adds the sums of cells up to the terms that the KPIs of a family need.
-
-    A tally is a list of numbers, one for each term: money is Decimal in major units of the
-    company's currency, everything else is int.
-    """
-
-    _FIRST_MEASURE: Final = 5  # after dimension, key, start, currency and bucket
-
-    def __init__(self, family: Family, catalog: Catalog, kpis: Sequence[Kpi]) -> None:
-        terms: dict[Term, int] = {}
-        self._positions = {kpi.name: _positions(kpi, terms) for kpi in kpis}
-        self._terms = [
-            (
-                position,
-                self._FIRST_MEASURE + family.measures.index(term.measure),
-                term.part,
-                term.measure in family.money,
-            )
-            for term, position in terms.items()
-        ]
-        self._has_money = bool(family.money)
-        self._currency = catalog.company.currency
-        self._factors = {
-            currency: rate.scaleb(-minor_units(currency), _EXACT)
-            for currency, rate in ({**catalog.settings.rates, self._currency: Decimal(1)}).items()
-        }
-
-    def empty(self) -> list[Any]:
-        """A tally of nothing."""
-        return [0] * len(self._terms)
-
-    def add(self, tally: list[Any], row: Sequence[Any]) -> None:
-        """Add the sums of one currency (and bucket)."""
-        if not self._has_money:
-            for position, column, _, _ in self._terms:
-                tally[position] += row[column]
-            return
-        currency, bucket = row[3], row[4]
-        factor = self._factors.get(currency)
-        parts = _parts(currency, factor, bucket)
-        for position, column, part, is_money in self._terms:
-            if is_money:
-                if factor is None or (part is Part.WEIGHTED and bucket < 0):
-                    continue
-                amount = _EXACT.multiply(Decimal(row[column]), factor)
-                if part is Part.WEIGHTED:
-                    amount = _EXACT.multiply(amount, Decimal(bucket)).scaleb(-_MILLION, _EXACT)
-                tally[position] = _EXACT.add(amount, tally[position])
-            elif part in parts:
-                tally[position] += row[column]
-
-    def content(self, kpi: Kpi, tally: list[Any] | None) -> Content | None:
-        """The value of a KPI over a tally; None where it has no records, used or left out."""
-        if tally is None:
-            return None
-        positions = self._positions[kpi.name]
-        n = _added(tally, positions.used)
-        left_out = {
-            reason: count for reason, terms in positions.left_out if (count := _added(tally, terms))
-        }
-        if not n and not left_out:
-            return None
-        numerator = Decimal(_added(tally, positions.numerator))
-        denominator = None
-        value: Decimal | None
-        if positions.denominator is None:
-            value = _divided(numerator, Decimal(kpi.divisor))
-        else:
-            denominator = Decimal(_added(tally, positions.denominator))
-            value = (
-                DIGITS.divide(numerator, _EXACT.multiply(denominator, Decimal(kpi.divisor)))
-                if denominator
-                else None
-            )
-        return Content(
-            value=value,
-            numerator=_divided(numerator, Decimal(kpi.divisor)),
-            denominator=denominator,
-            n=n,
-            left_out=json.dumps(left_out, sort_keys=True) if left_out else "{}",
-            unit=kpi.unit.value,
-            currency=self._currency if kpi.unit is Unit.MONEY else None,
-            definition=kpi.formula,
-        )
-
-
-def _positions(kpi: Kpi, terms: dict[Term, int]) -> _Positions:
-    def of(wanted: Sum) -> tuple[int, ...]:
-        return tuple(terms.setdefault(term, len(terms)) for term in wanted)
-
-    return _Positions(
-        numerator=of(kpi.numerator),
-        denominator=None if kpi.denominator is None else of(kpi.denominator),
-        used=of(kpi.used),
-        left_out=tuple((reason, of(wanted)) for reason, wanted in sorted(kpi.left_out.items())),
-    )
-
-
-def _parts(currency: str, factor: Decimal | None, bucket: int) -> frozenset[Part]:
-    """The parts to which the records of a cell belong."""
-    if not currency:
-        return _UNKNOWN_AMOUNT
-    if factor is None:
-        return _UNKNOWN_RATE
-    return _WEIGHABLE if bucket >= 0 else _NOT_WEIGHABLE
-
-
-_UNKNOWN_AMOUNT: Final = frozenset({Part.ALL, Part.NO_AMOUNT})
-_UNKNOWN_RATE: Final = frozenset({Part.ALL, Part.NO_RATE})
-_WEIGHABLE: Final = frozenset({Part.ALL, Part.PRICED, Part.WEIGHABLE})
-_NOT_WEIGHABLE: Final = frozenset({Part.ALL, Part.PRICED, Part.NO_WEIGHT})
-
-
-def _added(tally: Sequence[Any], positions: Iterable[int]) -> Any:
-    total: Any = 0
-    for position in positions:
-        number = tally[position]
-        total = _EXACT.add(number, total) if isinstance(number, Decimal) else total + number
-    return total
-
-
-def _divided(number: Decimal, divisor: Decimal) -> Decimal:
-    return DIGITS.plus(number) if divisor == 1 else DIGITS.divide(number, divisor)
-
-
 # ---------------------------------------------------------------- reading
 
 
@@ -452,8 +289,3 @@ def current(
         values = stored.current_values(conn, kpis=names, dimension=dimension)
         return [value for value in values if kind_of(value.period) == period]
     return stored.current_values(conn, kpis=names, period=period, dimension=dimension)
-
-
-def grouping_of(value: KpiValue) -> tuple[str, ...]:
-    """The dimensions a value is grouped by."""
-    return grouping_named(value.dimension)

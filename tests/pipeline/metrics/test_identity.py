@@ -138,7 +138,7 @@ pages = st.lists(st.lists(st.one_of(accounts, owners), max_size=4), max_size=6)
 
 
 @settings(
-    max_examples=150,
+    max_examples=100,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

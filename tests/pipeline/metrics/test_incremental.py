@@ -40,7 +40,7 @@ EVERYTHING = KpiSettings(
     company=BERLIN,
     periods=("day", "week", "month", "quarter", "year", "fiscal_quarter"),
     fiscal_year_starts=2,
-    rates={"USD": Decimal("0.92"), "JPY": Decimal("0.0061")},
+    rates={"USD": Decimal("0.921234567890123456789012345"), "JPY": Decimal("0.0061")},
     match_owners_by_email=True,
     by={
         "buyers": (("owner",), ("account",), ("product", "region")),
