@@ -236,7 +236,8 @@ def deal_facts(side: int, currency: str) -> AnySelect:
         accounts.c.stream == _text("accounts"), accounts.c.ref == DEALS.c.account
     )
     owner_of_deal = and_(owners.c.stream == _text("owners"), owners.c.ref == DEALS.c.owner)
-    own_or_default = func.coalesce(DEALS.c.currency, _text(currency))
+    own = func.nullif(DEALS.c.currency, _text(NO_CURRENCY))
+    own_or_default = func.coalesce(own, _text(currency))
     return (
         select(
             DEALS.c.ref,

@@ -74,13 +74,12 @@ def publish(
         conn, {name: [kpi.name for kpi in _kpis_above(catalog, name)] for name in families}
     )
     taken = stored.take_dirty_keys(conn, [*families, stored.LABELS], limit)
-    publication = _Publication(conn, catalog)
-    publication.collect(taken, families)
-    stored.write_values(conn, publication.new, run=run, as_of=as_of)
+    publication = _Publication(conn, catalog, run=run, as_of=as_of)
+    publication.renew(taken, families)
     labels.renew(conn, catalog, [key for key in taken if key.family == stored.LABELS])
     stored.settle_taken_keys(conn)
     return Published(
-        changed=len(publication.new) + ended,
+        changed=publication.changed + ended,
         unchanged=publication.unchanged,
         remaining=stored.count_dirty_keys(conn, [*families, stored.LABELS]),
     )
@@ -134,32 +133,47 @@ class _Group:
 
 
 class _Publication:
-    """Gathers the values of one step that changed."""
+    """Computes the values of one step and writes those that changed."""
 
-    def __init__(self, conn: Connection, catalog: Catalog) -> None:
-        self.new: list[NewValue] = []
+    def __init__(
+        self, conn: Connection, catalog: Catalog, *, run: str | None, as_of: datetime
+    ) -> None:
+        self.changed = 0
         self.unchanged = 0
+        self._new: list[NewValue] = []
+        self._run = run
+        self._as_of = as_of
         self._conn = conn
         self._catalog = catalog
         self._labels = labels.Labels(conn)
         self._has_values = stored.has_values(conn)
 
-    def collect(self, taken: Sequence[DirtyKey], families: Mapping[str, Family]) -> None:
+    def renew(self, taken: Sequence[DirtyKey], families: Mapping[str, Family]) -> None:
         """Compute every value above dirty keys, family by family."""
         self._labels.load((key.dimension, key.key) for key in taken if key.family in families)
         for name, keys in groupby(taken, key=attrgetter("family")):
             if name in families:
-                self._collect_family(families[name], list(keys))
+                self._renew_family(families[name], list(keys))
 
-    def _collect_family(self, family: Family, keys: Sequence[DirtyKey]) -> None:
+    def _renew_family(self, family: Family, keys: Sequence[DirtyKey]) -> None:
         by_kind: dict[Kind, dict[_Group, None]] = defaultdict(dict)
+        whole = {(key.dimension, key.key) for key in keys if key.day == stored.WHOLE_GROUP}
         for key in keys:
+            if key.day != stored.WHOLE_GROUP and (key.dimension, key.key) in whole:
+                continue  # its periods are computed with the group's, and once is enough
             for kind in self._catalog.kinds_published(family.name, key.dimension):
                 group = self._group(key, kind)
                 if group is not None:
                     by_kind[kind][group] = None
         for kind, groups in by_kind.items():
-            self._collect_kind(family, kind, list(groups))
+            self._renew_kind(family, kind, list(groups))
+            self._write()
+
+    def _write(self) -> None:
+        # Kind by kind, so that a first publication does not stand in memory as a whole.
+        stored.write_values(self._conn, self._new, run=self._run, as_of=self._as_of)
+        self.changed += len(self._new)
+        self._new.clear()
 
     def _group(self, key: DirtyKey, kind: Kind) -> _Group | None:
         is_all = kind in (Kind.ALL, Kind.NOW)
@@ -172,7 +186,7 @@ class _Publication:
         period = period_of(self._catalog.settings.calendar, kind, key.day)
         return _Group(key.dimension, key.key, period.start, period.stop, period.label)
 
-    def _collect_kind(self, family: Family, kind: Kind, groups: Sequence[_Group]) -> None:
+    def _renew_kind(self, family: Family, kind: Kind, groups: Sequence[_Group]) -> None:
         stored.set_places(
             self._conn,
             [
@@ -232,7 +246,7 @@ class _Publication:
             self.unchanged += 1
             return
         label = self._labels.of(place.dimension, place.key)
-        self.new.append(NewValue(place, content, label, before))
+        self._new.append(NewValue(place, content, label, before))
 
 
 @lru_cache(maxsize=512)

@@ -412,9 +412,9 @@ class _Reader:
     def _money(self, deal: Deal) -> dict[str, Fraction | int]:
         if deal.amount is None:
             return {"without_amount": 1}
-        if deal.currency in (None, self._company.currency):
+        if not deal.currency or deal.currency == self._company.currency:
             return {"money": Fraction(deal.amount), "priced": 1}
-        rate = self._settings.rates.get(deal.currency or "")
+        rate = self._settings.rates.get(deal.currency)
         if rate is None:
             return {"without_rate": 1}
         return {"money": Fraction(deal.amount) * Fraction(rate), "priced": 1}

@@ -282,7 +282,9 @@ _PLACE_COLUMNS: Final = tuple(KPI_VALUES.c[name] for name in Place._fields)
 
 def has_values(conn: Connection) -> bool:
     """Whether any value is believed now."""
-    return conn.execute(select(KPI_VALUES.c.id).where(_CURRENT).limit(1)).first() is not None
+    # In the order of the index of current values: not a walk through all that ever was.
+    query = select(KPI_VALUES.c.id).where(_CURRENT).order_by(*_PLACE_COLUMNS).limit(1)
+    return conn.execute(query).first() is not None
 
 
 def set_places(conn: Connection, rows: Sequence[tuple[str, str, str | None, int, int]]) -> None:

@@ -83,6 +83,12 @@ class Books:
             if not done.remaining:
                 return Published(changed=changed, unchanged=unchanged, remaining=0)
 
+    def publish_some(self, limit: int) -> None:
+        """One step of a publication that is left unfinished."""
+        self.now += timedelta(minutes=1)
+        with writing(self.engine) as conn:
+            values.publish(conn, self.catalog, run="run", as_of=self.now, limit=limit)
+
     def current(self) -> dict[tuple[str, str, str, str], KpiValue]:
         """The values that are believed now."""
         with reading(self.engine) as conn:

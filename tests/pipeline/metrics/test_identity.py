@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,22 @@ def test_purchases_of_a_merged_account_count_under_its_winner_through_the_whole_
     assert books.number("buyers") == 1
     assert books.number("purchases", dimension="account", key="crm:C") == 3
     assert books.value("purchases", dimension="account", key="crm:A") is None
+    books.check()
+
+
+def test_a_purchase_of_the_winner_meets_the_earlier_ones_of_the_merged_account(
+    books: Books,
+) -> None:
+    books.commit(won("D1", date(2024, 1, 5), account="A", owner="ana"))
+    books.commit(account("A", deleted=True, merged_into="B"), account("B"))
+
+    books.commit(won("D2", date(2024, 1, 6), account="B", owner="ben"))
+    books.publish()
+
+    assert books.number("buyers", "2024-01") == 1
+    assert books.number("new_customers") == 1
+    assert books.number("new_customers", dimension="owner", key="crm:ana") == 1
+    assert books.value("new_customers", dimension="owner", key="crm:ben") is None
     books.check()
 
 

@@ -130,6 +130,22 @@ def test_publishing_in_small_steps_gives_the_same_values(both: Books) -> None:
     both.check()
 
 
+def test_a_page_between_two_steps_of_a_first_publication_is_not_counted_twice(
+    books: Books,
+) -> None:
+    books.commit(*(won(f"D{number}", account=f"A{number}") for number in range(5)))
+    with writing(books.engine) as conn:
+        first = values.publish(conn, books.catalog, run="run", as_of=books.now, limit=1)
+    books.commit(won("D5", account="A1"), won("D6", account="A6"))
+
+    books.publish()
+
+    assert first.remaining > 0
+    assert books.number("won_count") == 7
+    assert books.number("won_count", "2024-03") == 7
+    books.check()
+
+
 def test_labels_are_the_names_of_today(books: Books) -> None:
     books.commit(won("D1"), owner("ana", label="Rep 07"), stage("new"), account("A", label="Acme"))
     books.publish()
