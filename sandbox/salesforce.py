@@ -61,6 +61,9 @@ def routes(org: Org) -> list[Route]:
     async def identity(request: Request) -> Response:
         return oversize(request) or _identity(org, request)
 
+    async def user_info(request: Request) -> Response:
+        return oversize(request) or _user_info(org, request)
+
     async def versions(request: Request) -> Response:
         return oversize(request) or json_response(version_list())
 
@@ -69,6 +72,7 @@ def routes(org: Org) -> list[Route]:
 
     return [
         Route("/services/oauth2/token", token, methods=["POST"]),
+        Route("/services/oauth2/userinfo", user_info, methods=["GET", "POST"]),
         Route("/id/{org_id}/{user_id}", identity, methods=["GET"]),
         Route("/services/data", versions, methods=["GET"]),
         Route("/services/data/", versions, methods=["GET"]),
@@ -153,6 +157,20 @@ def _identity(org: SalesforceOrg, request: Request) -> Response:
         "active": user["IsActive"],
         "timezone": user["TimeZoneSidKey"],
         "urls": {"rest": f"{address}/services/data/v{{version}}/"},
+    }
+    return json_response(answer)
+
+
+def _user_info(org: SalesforceOrg, request: Request) -> Response:
+    # Help, "The UserInfo Endpoint": the bearer of a token asks who it belongs to.
+    token = _bearer(request)
+    if token is None or not org.sessions.knows(token):
+        return html_page(403, "Bad_OAuth_Token")
+    address = _address(request)
+    answer = {
+        "sub": f"{address}/id/{org.org_id}/{org.api_user_id}",
+        "user_id": org.api_user_id,
+        "organization_id": org.org_id,
     }
     return json_response(answer)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -28,6 +29,8 @@ from connectors.errors import (
     CrmUnavailable,
     MalformedAnswer,
     MisconfiguredConnection,
+    PermissionMissing,
+    RequestRefused,
 )
 from connectors.retry import RetryPolicy
 from connectors.salesforce.exactjson import exact_json
@@ -79,6 +82,7 @@ class SalesforceClient:
         self._login_lock = threading.Lock()
         self._org_id: str | None = None
         self._user_id: str | None = None
+        self._has_asked_who = False
 
     # ------------------------------------------------------------ reading
 
@@ -181,21 +185,34 @@ class SalesforceClient:
         """Make sure of a token; the ready token is not tested by this."""
         self._retry.call(self._connected)
 
-    def org_id(self) -> str:
-        """The id of the org behind the credentials, with 18 characters."""
-        if self._org_id is None:
-            self.log_in()
-        if self._org_id is None:
-            records = self.query("SELECT Id FROM Organization LIMIT 1", deleted_too=False).records
-            if not records or not isinstance(records[0].get("Id"), str):
-                raise MalformedAnswer(self.connection, "Salesforce does not tell the org's id.")
-            self._org_id = long_id(records[0]["Id"])
+    def org_id(self) -> str | None:
+        """The id of the org behind the credentials, with 18 characters, where it may be known."""
+        self._identify()
         return self._org_id
 
     def user_id(self) -> str | None:
-        """The id of the connected user, where the login told it."""
-        self.log_in()
+        """The id of the connected user, where it may be known."""
+        self._identify()
         return self._user_id
+
+    def _identify(self) -> None:
+        """Who we are: from the login's answer, else as told to the bearer of a ready token.
+
+        See Salesforce Help, "The UserInfo Endpoint": it may be closed to a token, and so may
+        the Organization object.
+        """
+        self.log_in()
+        if self._org_id is not None or self._has_asked_who:
+            return
+        self._has_asked_who = True
+        with suppress(PermissionMissing, RequestRefused, MisconfiguredConnection):
+            known = self._read(lambda: self._object(self._call(lambda sf: sf.oauth2("userinfo"))))
+            self._remember(str(known.get("organization_id")), str(known.get("user_id")))
+        if self._org_id is None:
+            with suppress(PermissionMissing, RequestRefused, MisconfiguredConnection):
+                rows = self.query("SELECT Id FROM Organization LIMIT 1", deleted_too=False).records
+                found = str(rows[0].get("Id")) if rows else ""
+                self._org_id = long_id(found) if is_id(found) else None
 
     def server_time(self) -> datetime:
         """The server's clock in its latest answer (whole seconds, UTC)."""
@@ -426,6 +443,9 @@ class SalesforceClient:
         except (ValueError, AttributeError):
             return
         *_, org, user = ["", "", *identity.split("/")]
+        self._remember(org, user)
+
+    def _remember(self, org: str, user: str) -> None:
         if is_id(org) and is_id(user):
             self._org_id, self._user_id = long_id(org), long_id(user)
 

@@ -50,8 +50,8 @@ class SalesforceConnector:
         """Look at login, objects, fields, filters and quota; never raises for what it sees."""
         return check(self._client, self._settings)
 
-    def org_id(self) -> str:
-        """The id of the org (18 characters) behind the credentials."""
+    def org_id(self) -> str | None:
+        """The id of the org (18 characters) behind the credentials, where it may be known."""
         return self._client.org_id()
 
     def streams(self) -> Sequence[Stream]:

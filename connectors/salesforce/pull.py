@@ -30,6 +30,7 @@ from store.canonical import CanonicalRecord, RecordRef, RejectedRecord
 LOOKBACK: Final = timedelta(minutes=15)
 """Longer than Salesforce lets a transaction run, so no late commit is missed."""
 PAGE_SIZE: Final = 2000
+SECOND: Final = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,27 +50,29 @@ class StreamPull:
         self._connection = settings.name
         self._lookback = LOOKBACK if settings.tuning.lookback is None else settings.tuning.lookback
         self._walk = Walk(client, settings, stream.name, settings.tuning.page_size or PAGE_SIZE)
-        self._now = self._walk.map.shape.server_time
+        # Stamps are whole seconds and windows end before their bound: without the second that
+        # runs right now, what was saved just before the pull would have to wait for the next.
+        self._end = self._walk.map.shape.server_time + SECOND
         self._told: set[str] = set()
         self._seen: set[str] = set()
         self._stages: frozenset[str] | None = None
 
     def pages(self, since: Cursor | datetime | None) -> Iterator[Page]:
         """See ``connectors.base.Connector.pull``."""
-        windows = self._windows(since, org=self._client.org_id())
+        windows = self._windows(since, org=self._client.org_id() or "")
         for window in windows:
             yield from self._window_pages(window, is_last=window is windows[-1])
 
     # ------------------------------------------------------------ which windows
 
     def _windows(self, since: Cursor | datetime | None, *, org: str) -> list[Place]:
-        now = self._now
+        end = self._end
         if since is None:
-            return [Place(mode="full", org=org, low=None, high=now)]
+            return [Place(mode="full", org=org, low=None, high=end)]
         if isinstance(since, datetime):
-            return [Place(mode="increment", org=org, low=since.astimezone(UTC), high=now)]
+            return [Place(mode="increment", org=org, low=since.astimezone(UTC), high=end)]
         kept = Place.from_cursor(self._connection, since)
-        if kept.org != org:
+        if kept.org and org and kept.org != org:
             raise OrgChanged(
                 self._connection,
                 f"The credentials lead to org {org}, the stored data came from {kept.org}."
@@ -80,8 +83,8 @@ class StreamPull:
         following = Place(
             mode="increment",
             org=org,
-            low=min(kept.high, now) - self._lookback,
-            high=now,
+            low=min(kept.high, end) - self._lookback,
+            high=end,
             deletions_from=kept.deletions_from,
         )
         return [following] if kept.mode == "done" else [kept, following]
@@ -132,7 +135,7 @@ class StreamPull:
             done,
             total=total,
             deleted=deletions.refs,
-            complete_until=place.high if is_last else None,
+            complete_until=place.high - SECOND if is_last else None,
             warnings=warnings,
         )
 
@@ -193,7 +196,7 @@ class StreamPull:
             self._client,
             self._walk.selection.object,
             start=place.deletions_from or place.low or place.high,
-            end=place.high,
+            end=place.high - SECOND,
         )
         warnings.extend(log.warnings)
         unseen = [record_id for record_id in log.ids if record_id not in self._seen]

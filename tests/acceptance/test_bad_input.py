@@ -188,7 +188,6 @@ def test_a_withdrawn_permission_takes_no_stored_value_away(
     configured("pull", "salesforce")
     sandbox.salesforce.settings(hide_fields=["Opportunity.LeadSource"])
     sandbox.salesforce.edit("Opportunity", deal, {"Name": "Renamed"})
-    sandbox.salesforce.clock(advance=2)
 
     configured("pull", "salesforce")
 

@@ -1,18 +1,19 @@
-"""status, runs, deadletters, dump: what happened and what is stored."""
+"""status, runs, deadletters, state, dump: what happened and what is stored."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, fields
+from decimal import Decimal
 from typing import Annotated
 
 import typer
 from sqlalchemy import Connection
 
 from metrics import values as published
-from store import deadletters, outbox, records, runs
+from store import checkpoints, deadletters, outbox, records, runs
 from store.canonical import RECORD_TYPES, CanonicalRecord, Scalar
-from store.engine import reading
+from store.engine import reading, writing
 from worker import status as operations
 from worker.cli.app import CommandError, app, session_of
 from worker.cli.exits import ExitCode
@@ -20,10 +21,12 @@ from worker.runtime import Runtime
 
 runs_app = typer.Typer(help="The history of what ran.", no_args_is_help=True)
 letters_app = typer.Typer(help="Records and writes that were rejected.", no_args_is_help=True)
+state_app = typer.Typer(help="Where each stream stands.", no_args_is_help=True)
 dump_app = typer.Typer(help="Everything out, sorted, for programs.", no_args_is_help=True)
 app.add_typer(runs_app, name="runs")
 app.add_typer(letters_app, name="deadletters")
 app.add_typer(dump_app, name="dump")
+app.add_typer(state_app, name="state")
 
 FAIL_ON = {"stale", "failed"}
 
@@ -212,9 +215,9 @@ def _dump(
 def record_row(record: CanonicalRecord) -> dict[str, object]:
     """A record with its canonical field names, own fields beside them."""
     row: dict[str, Scalar | object] = {
-        name: getattr(record, name)
-        for name in record.__dataclass_fields__
-        if name not in {"ref", "extra"}
+        column.name: getattr(record, column.name)
+        for column in fields(record)
+        if column.name not in {"ref", "extra"}
     }
     return {"ref": record.ref.key, **row, **record.extra}
 
@@ -225,11 +228,76 @@ def outbox_row(row: outbox.OutboxRow) -> dict[str, object]:
         "ref": f"{row.connection}:{row.record_id}",
         "object": row.object,
         "field": row.field,
-        "value": outbox.decode(row.value),
-        "old": outbox.decode(row.old),
+        "value": _decimal_text(outbox.decode(row.value)),
+        "old": _decimal_text(outbox.decode(row.old)),
         "as_of": row.as_of,
         "state": row.state,
         "run": row.run,
         "attempts": row.attempts,
         "sent_at": row.sent_at,
     }
+
+
+def _decimal_text(value: Scalar) -> Scalar:
+    """A number as decimal text, whole or not: readers need one shape."""
+    if isinstance(value, bool) or not isinstance(value, int | Decimal):
+        return value
+    return format(Decimal(value), "f")
+
+
+@state_app.command("show")
+def show_state(context: typer.Context) -> None:
+    """Checkpoints of every stream, and the org each connection is pinned to."""
+    session = session_of(context)
+    with session.runtime() as runtime, reading(runtime.engine) as conn:
+        found = checkpoints.every(conn)
+        orgs = {name: checkpoints.pinned_org(conn, name) for name in runtime.config.connections}
+    printer = session.printer
+    if printer.is_json:
+        printer.document({"orgs": orgs, "checkpoints": [asdict(one) for one in found]})
+        return
+    printer.table(
+        ("stream", "state", "complete until", "last full", "org"),
+        (
+            (
+                f"{one.connection}.{one.stream}",
+                one.state,
+                one.complete_until,
+                one.last_full,
+                orgs.get(one.connection),
+            )
+            for one in found
+        ),
+    )
+
+
+@state_app.command("reset")
+def reset_state(
+    context: typer.Context,
+    target: Annotated[str, typer.Argument(help="CONN or CONN.STREAM.")],
+    org: Annotated[
+        bool, typer.Option("--org", help="Also forget the org: the next one seen is pinned.")
+    ] = False,
+) -> None:
+    """Forget checkpoints: the next pull reads everything again. Records and KPIs stay."""
+    session = session_of(context)
+    connection, _, stream = target.partition(".")
+    if org and stream:
+        raise typer.BadParameter("--org concerns a whole connection: name it without a stream")
+    with session.runtime() as runtime:
+        if connection not in runtime.config.connections:
+            known = ", ".join(runtime.config.connections)
+            raise CommandError(
+                ExitCode.USAGE, f'there is no connection "{connection}" (configured: {known})'
+            )
+        with writing(runtime.engine) as conn:
+            reset = [
+                one.stream
+                for one in checkpoints.every(conn)
+                if one.connection == connection and stream in {"", one.stream}
+            ]
+            for name in reset:
+                checkpoints.reset(conn, connection, name)
+            if org:
+                checkpoints.unpin_org(conn, connection)
+    session.printer.say(f"{connection}: reset {', '.join(reset) or 'nothing'}")

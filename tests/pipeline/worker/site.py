@@ -144,12 +144,6 @@ class Site:
             self.sandbox.hubspot.add_field("companies", "kpi_win_rate", "number")
         return self
 
-    def a_moment_later(self) -> Site:
-        """Let the CRMs' clocks leave the second of the last edit."""
-        self.sandbox.salesforce.clock(advance=2)
-        self.sandbox.hubspot.clock(advance=2)
-        return self
-
     def full_pass(self) -> PassResult:
         with self.runtime() as runtime:
             return pipeline.full_pass(runtime)

@@ -40,7 +40,7 @@ def accounts_with_deals(site: Site, count: int, *, amount: int = 100) -> list[st
 def computed_site(empty_site: Site) -> Site:
     """Six accounts whose KPIs are computed and not written yet."""
     accounts_with_deals(empty_site, 6)
-    empty_site.a_moment_later().pull_all("salesforce")
+    empty_site.pull_all("salesforce")
     empty_site.compute()
     return empty_site
 
@@ -172,7 +172,7 @@ def test_one_record_that_is_refused_stops_no_other(empty_site: Site) -> None:
             "Amount": 5,
         },
     )
-    repaired = empty_site.a_moment_later().full_pass().results[-1]
+    repaired = empty_site.full_pass().results[-1]
 
     assert repaired.state is State.OK
     assert empty_site.dead_letters() == []
@@ -256,7 +256,7 @@ def test_an_account_whose_deals_all_went_falls_to_zero(computed_site: Site) -> N
     )
     computed_site.sandbox.salesforce.delete("Opportunity", str(deal["id"]))
 
-    computed_site.a_moment_later().full_pass()
+    computed_site.full_pass()
 
     fields = computed_site.kpi_fields()[deal["fields"]["AccountId"]]
     assert fields["KPI_Revenue__c"] == 0

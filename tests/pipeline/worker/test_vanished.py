@@ -18,7 +18,7 @@ def stocked_site(empty_site: Site) -> Site:
     empty_site.sandbox.salesforce.create_many(
         "Account", [{"Name": f"Account {n:04d}"} for n in range(100)]
     )
-    empty_site.a_moment_later().pull("salesforce", "accounts")
+    empty_site.pull("salesforce", "accounts")
     return empty_site
 
 
@@ -62,11 +62,10 @@ def test_too_many_at_once_are_not_believed_until_a_person_says_so(stocked_site: 
 def test_what_came_back_is_believed_by_a_new_full_pull(stocked_site: Site) -> None:
     ids = account_ids(stocked_site)
     stocked_site.sandbox.salesforce.delete("Account", ids[:30])
-    stocked_site.a_moment_later()
     assert stocked_site.pull("salesforce", "accounts", full=True).state is State.OK
     stocked_site.sandbox.salesforce.undelete("Account", ids[:30])
 
-    again = stocked_site.a_moment_later().pull("salesforce", "accounts", full=True)
+    again = stocked_site.pull("salesforce", "accounts", full=True)
 
     assert again.state is State.OK
     assert stocked_site.count("accounts") == 100
@@ -75,7 +74,7 @@ def test_what_came_back_is_believed_by_a_new_full_pull(stocked_site: Site) -> No
 def test_deletions_the_crm_reports_do_not_count_as_vanished(stocked_site: Site) -> None:
     stocked_site.sandbox.salesforce.delete("Account", account_ids(stocked_site)[:60])
 
-    pulled = stocked_site.a_moment_later().pull("salesforce", "accounts", full=True)
+    pulled = stocked_site.pull("salesforce", "accounts", full=True)
 
     assert pulled.state is State.OK
     assert stocked_site.count("accounts") == 40
@@ -97,7 +96,6 @@ def test_a_pull_in_steps_ends_where_one_in_one_go_does(stocked_site: Site) -> No
 
 def test_a_since_date_never_skips_what_lies_before_it(stocked_site: Site) -> None:
     stocked_site.sandbox.salesforce.create("Account", {"Name": "Account 0100"})
-    stocked_site.a_moment_later()
 
     ahead = stocked_site.pull("salesforce", "accounts", since=datetime.now(UTC) + timedelta(days=1))
 
