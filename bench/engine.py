@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -46,7 +47,8 @@ DAYS = 730
 OWNERS, PRODUCTS, SOURCES = 200, 20, 8
 
 
-def _deal(number: int, chance: random.Random, deals: int) -> Deal:
+def _deal(number: int, deals: int) -> Deal:
+    chance = random.Random(number)  # noqa: S311 - test data
     created = FIRST + timedelta(days=chance.randrange(DAYS), seconds=chance.randrange(86_400))
     outcome = chance.choice(("won", "won", "lost", "open"))
     closed = created.date() + timedelta(days=chance.randrange(1, 120))
@@ -83,10 +85,9 @@ def _changes(deal: Deal) -> list[StageChange]:
 
 
 def _pages(deals: int) -> Iterator[list[CanonicalRecord]]:
-    chance = random.Random(7)  # noqa: S311 - test data
     page: list[CanonicalRecord] = []
     for number in range(deals):
-        deal = _deal(number, chance, deals)
+        deal = _deal(number, deals)
         page += [deal, *_changes(deal)]
         if len(page) >= PAGE:
             yield page
@@ -99,12 +100,16 @@ def _batch(deals: int, size: int, seed: int) -> list[CanonicalRecord]:
     chance = random.Random(seed)  # noqa: S311 - test data
     changed: list[CanonicalRecord] = []
     for number in chance.sample(range(deals), size):
-        deal = _deal(number, random.Random(f"{seed} {number}"), deals)  # noqa: S311 - test data
+        deal = _deal(number, deals)
         what = chance.random()
-        if what > 0.5:
+        if what < 0.5:
+            deal = replace(deal, amount=Decimal(chance.randrange(100, 5_000_000)) / 100)
+        elif what < 0.75:
             deal = replace(deal, owner=f"crm:owner-{chance.randrange(OWNERS):04d}")
-        if what > 0.75:
-            deal = replace(deal, is_closed=True, is_won=True, close_date=date(2024, 12, 30))
+        else:
+            day = date(2024, 12, 1) + timedelta(days=chance.randrange(30))
+            won = "crm:won"
+            deal = replace(deal, is_closed=True, is_won=True, stage=won, close_date=day)
         changed += [replace(deal, modified_at=None), *_changes(deal)]
     return changed
 
@@ -139,7 +144,7 @@ class Bench:
         pages = list(_pages(self.deals)) if self.deals <= 100_000 else _pages(self.deals)
         stored = 0.0
         for page in pages:
-            stored += _timed(lambda page=page: self._commit(page, defer=True))
+            stored += _timed(partial(self._commit, page, defer=True))
         records = 4 * self.deals
         self.note("store records", f"{stored:8.2f} s   {records / stored:10,.0f} records/s")
         built = _timed(self._rebuild)
@@ -154,7 +159,7 @@ class Bench:
         commits, publishes = [], []
         for number in range(times):
             batch = _batch(self.deals, size, seed=1_000 * size + number)
-            commits.append(_timed(lambda batch=batch: self._commit(batch)))
+            commits.append(_timed(partial(self._commit, batch)))
             publishes.append(_timed(self._publish))
         self.note(
             f"commit {size:,} deals ({4 * size:,} records)",
@@ -207,7 +212,7 @@ def _store(arguments: argparse.Namespace) -> Iterator[str]:
         with tempfile.TemporaryDirectory() as folder:
             yield f"sqlite:///{Path(folder) / 'bench.db'}"
     else:
-        from tests.fixtures.servers import new_database, start_postgres
+        from tests.fixtures.servers import new_database, start_postgres  # noqa: PLC0415 - only here
 
         with start_postgres() as server, new_database(server.url) as url:
             yield url

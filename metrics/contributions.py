@@ -35,7 +35,14 @@ from sqlalchemy.sql.selectable import CTE, CompoundSelect
 
 from metrics import period_sql
 from metrics.definition import Family
-from metrics.dimensions import DEAL_DIMENSIONS, TOTAL_KEY, Grouping, name_of
+from metrics.dimensions import (
+    DEAL_DIMENSIONS,
+    FREE_TEXT,
+    LONGEST_VALUE,
+    TOTAL_KEY,
+    Grouping,
+    name_of,
+)
 from metrics.periods import Calendar, Kind
 from store import temporary
 from store.compiled import AnySelect
@@ -228,6 +235,7 @@ def deal_facts(side: int, currency: str) -> AnySelect:
     """
     accounts, owners = IDENTITY.alias("account_identity"), IDENTITY.alias("owner_identity")
     resolved: Mapping[str, ColumnElement[str]] = {
+        **{name: func.substr(DEALS.c[name], _one, _number(LONGEST_VALUE)) for name in FREE_TEXT},
         # A row without a canonical key says that nobody stands behind the account.
         "account": case((accounts.c.ref.is_not(None), accounts.c.canonical), else_=DEALS.c.account),
         "owner": func.coalesce(owners.c.canonical, DEALS.c.owner),

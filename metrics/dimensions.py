@@ -32,6 +32,12 @@ DEAL_DIMENSIONS: Final = (
 )
 """The dimensions of deals."""
 
+FREE_TEXT: Final = ("product", "source", "type", "kind", "region", "segment")
+"""Dimensions whose values are whatever stands in a field, of any length."""
+
+LONGEST_VALUE: Final = 120
+"""Characters of a free text that tell groups apart: PostgreSQL's indexes take no long keys."""
+
 LABELLED: Final = ("owner", "account", "campaign", "stage", "pipeline")
 """Dimensions whose keys are records that have a name of their own."""
 

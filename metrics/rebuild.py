@@ -39,8 +39,7 @@ def rebuild(conn: Connection, catalog: Catalog, families: Collection[str] | None
     company = catalog.company
     local_days.renew(conn, company)
     identity.rebuild(conn, match_owners_by_email=catalog.settings.match_owners_by_email)
-    unneeded = kpis.fingerprints(conn).keys() - catalog.families.keys() - kpis.BOOKKEEPING
-    kpis.drop_families(conn, unneeded)
+    kpis.drop_families(conn, kpis.families_with_traces(conn) - catalog.families.keys())
     calendar = catalog.settings.calendar
     for name in sorted(catalog.families if families is None else families):
         conn.execute(delete(CELLS).where(CELLS.c.family == name))

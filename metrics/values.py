@@ -111,6 +111,7 @@ def _end_unconfigured(conn: Connection, catalog: Catalog, as_of: datetime) -> in
         if (kpi, kind_of(period), dimension) not in wanted
     ]
     ended = stored.close_values(conn, unwanted, as_of)
+    stored.drop_families(conn, stored.families_with_traces(conn) - catalog.families.keys())
     for family in catalog.families:
         stored.note_whole_family(conn, family)
     stored.save_fingerprint(conn, PUBLICATION, catalog.publication_fingerprint)

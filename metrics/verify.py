@@ -463,12 +463,12 @@ class _Reader:
             "account": None if deal.account is None else self._account(deal.account),
             "pipeline": deal.pipeline,
             "stage": deal.stage,
-            "product": deal.product,
-            "source": deal.source,
-            "type": deal.type,
-            "kind": deal.kind,
-            "region": deal.region,
-            "segment": deal.segment,
+            "product": _cut(deal.product),
+            "source": _cut(deal.source),
+            "type": _cut(deal.type),
+            "kind": _cut(deal.kind),
+            "region": _cut(deal.region),
+            "segment": _cut(deal.segment),
             "campaign": deal.campaign,
         }
 
@@ -501,6 +501,10 @@ class _Reader:
 
     def _local_day(self, instant: datetime | None) -> date | None:
         return None if instant is None else instant.astimezone(self._company.timezone).date()
+
+
+def _cut(text: str | None) -> str | None:
+    return None if text is None else text[:120]
 
 
 def _exists(record: CanonicalRecord) -> bool:

@@ -15,7 +15,7 @@ from metrics.catalog import (
     available,
 )
 from metrics.definition import Direction, Kpi
-from metrics.dimensions import DEAL_DIMENSIONS, name_of
+from metrics.dimensions import DEAL_DIMENSIONS, LONGEST_VALUE, name_of
 from metrics.periods import CALENDAR_KINDS
 
 _DIRECTIONS: Final = {
@@ -95,7 +95,8 @@ def _groups_and_periods() -> Iterator[str]:
     yield (
         f"`by` takes any of {', '.join(f'`{name}`' for name in DEAL_DIMENSIONS)}, and lists of "
         "up to three as combinations (`[owner, region]`). The value of a dimension is the "
-        "record's value today; records without one are in no group of it."
+        "record's value today; records without one are in no group of it. Texts are told apart "
+        f"by their first {LONGEST_VALUE} characters."
     )
     yield ""
     yield (

@@ -12,7 +12,6 @@ from metrics import values
 from metrics.definition import KpiSettings
 from metrics.rebuild import stale_families
 from metrics.verify import verify
-from store import kpis
 from store.canonical import Company
 from store.engine import reading, writing
 from store.errors import StoreError
@@ -301,6 +300,20 @@ def test_a_kpi_that_is_skipped_ends_and_one_that_returns_is_right(both: Books) -
     both.check()
 
 
+def test_what_is_dirty_above_a_family_that_nobody_needs_any_more_is_forgotten(
+    books: Books,
+) -> None:
+    books.publish()
+    books.commit(won("D1"))
+
+    books.configure(replace(DEFAULT, skip=("buyers", "sales_cycle_days")))
+    books.rebuild()
+    books.publish()
+
+    assert books.dirty_keys() == 0
+    books.check()
+
+
 def test_another_time_zone_moves_the_local_days(both: Books) -> None:
     late = datetime(2024, 1, 31, 23, 30, tzinfo=UTC)
     both.commit(deal("D1", created=late, is_closed=True, closed_at=late))
@@ -328,6 +341,19 @@ def test_a_currency_with_other_digits_is_refused_with_a_remedy(books: Books) -> 
 
 
 # ---------------------------------------------------------------- what must not happen
+
+
+def test_a_text_that_is_too_long_for_an_index_is_told_apart_by_its_beginning(both: Books) -> None:
+    texts = [chr(0x10000 + number) * 5_000 for number in range(3)]
+    by = {"win_rate": (("product",), ("product", "source", "region"))}
+    both.configure(replace(DEFAULT, by=by))
+    both.rebuild()
+
+    both.commit(won("D1", product=texts[0], source=texts[1], region=texts[2]))
+    both.publish()
+
+    assert both.number("win_rate", dimension="product", key=texts[0][:120]) == 1
+    both.check()
 
 
 def test_verify_names_a_value_that_does_not_agree_with_the_records(books: Books) -> None:
@@ -398,7 +424,6 @@ def test_an_unknown_family_of_another_version_is_dropped_at_the_next_rebuild(boo
     row |= {"family": "of_old", "dimension": "all", "key": "*", "currency": "", "n": 1}
     with writing(books.engine) as conn:
         conn.execute(insert(CELLS), row)
-        kpis.save_fingerprint(conn, "of_old", "x")
 
     books.configure(replace(DEFAULT, match_owners_by_email=True))
     books.rebuild()
