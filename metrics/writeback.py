@@ -9,6 +9,7 @@ sentence that says what it saw.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime, tzinfo
 from decimal import Decimal
 
@@ -80,6 +81,7 @@ def make_plan(
     pushed: Mapping[tuple[str, str], str],
     deleted_ids: Iterable[str],
     push_batch: int,
+    replaced_today: AbstractSet[str] = frozenset(),
     daily_calls: int | None = None,
     timezone: tzinfo = UTC,
 ) -> Plan:
@@ -94,6 +96,7 @@ def make_plan(
         pushed: (record id, field) -> the last value we wrote, as JSON text.
         deleted_ids: Records known as deleted or merged away: never written.
         push_batch: Records in one write call.
+        replaced_today: Records of which we replaced or blanked a value in the last 24 hours.
         daily_calls: Calls the CRM allows in a day, where known.
         timezone: Decides the day of a stamp that is a date.
     """
@@ -122,7 +125,7 @@ def make_plan(
         changes=tuple(comparison.changes),
         calls=calls,
         quota_share=_share(calls, daily_calls) if daily_calls else None,
-        guard=_verdict(spec, comparison, wanted.problems),
+        guard=_verdict(spec, comparison, wanted.problems, replaced_today),
         as_of=max(
             (one.source.as_of for one in _each(wanted.by_record) if one.source), default=None
         ),
@@ -155,7 +158,7 @@ class _Comparison:
         self.written: set[str] = set()
         self.holding = 0
         """Records that hold a value in one of our fields."""
-        self.replaced = 0
+        self.replaced: set[str] = set()
         """Of those: records of which a value would be replaced or blanked."""
         self.unfounded = 0
         """Of those: records of which a value has nothing behind it any more."""
@@ -225,7 +228,8 @@ class _Comparison:
             _held(record.values.get(plan.field)) is not None for plan in self._spec.fields
         )
         self.holding += is_holding
-        self.replaced += any(change.kind in {CHANGE, BLANK} for change in changes)
+        if any(change.kind in {CHANGE, BLANK} for change in changes):
+            self.replaced.add(record.record_id)
         self.unfounded += is_unfounded
 
     def _stamp(self, record: LiveLike) -> Iterator[Change]:
@@ -269,12 +273,19 @@ def _why(name: str, held: Scalar, wanted: Wanted, last: Scalar, *, is_edited: bo
 # ---------------------------------------------------------------- the guard
 
 
-def _verdict(spec: WritebackSpec, seen: _Comparison, problems: Sequence[str]) -> GuardVerdict:
-    reasons = [*problems, *_limits_passed(spec, seen)]
+def _verdict(
+    spec: WritebackSpec,
+    seen: _Comparison,
+    problems: Sequence[str],
+    replaced_today: AbstractSet[str],
+) -> GuardVerdict:
+    reasons = [*problems, *_limits_passed(spec, seen, replaced_today)]
     return GuardVerdict(not reasons, ". ".join(reasons) + "." if reasons else None)
 
 
-def _limits_passed(spec: WritebackSpec, seen: _Comparison) -> Iterator[str]:
+def _limits_passed(
+    spec: WritebackSpec, seen: _Comparison, replaced_today: AbstractSet[str]
+) -> Iterator[str]:
     guard, place = spec.guard, f"writebacks.{spec.name}.guard"
     written = len(seen.written)
     if guard.max_records is not None and written > guard.max_records:
@@ -284,8 +295,11 @@ def _limits_passed(spec: WritebackSpec, seen: _Comparison) -> Iterator[str]:
         )
     if guard.max_changed is None or not seen.holding:
         return
+    is_more = bool(replaced_today and seen.replaced - replaced_today)
+    in_a_day = len(seen.replaced | replaced_today) if is_more else 0
     for count, what in (
-        (seen.replaced, "would get another value or lose it"),
+        (len(seen.replaced), "would get another value or lose it"),
+        (in_a_day, "would have got another value or lost it within 24 hours"),
         (seen.unfounded, "hold a value that has nothing behind it any more"),
     ):
         if Decimal(count) > guard.max_changed * seen.holding:

@@ -6,7 +6,7 @@ a crash it is known which values may or may not have arrived: they are read back
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -236,6 +236,31 @@ def purge(conn: Connection, older_than: timedelta) -> int:
     age = case((OUTBOX.c.sent_at.is_not(None), OUTBOX.c.sent_at), else_=OUTBOX.c.as_of)
     settled = OUTBOX.c.state.not_in([PENDING, SENDING])
     return conn.execute(delete(OUTBOX).where(settled, age < limit)).rowcount
+
+
+def replaced_within(
+    conn: Connection, writeback: str, fields: Collection[str], span: timedelta
+) -> frozenset[str]:
+    """Records of which a value was replaced or blanked by a write-back within the last `span`.
+
+    Args:
+        conn: a connection in a transaction.
+        writeback: the write-back's name.
+        fields: its fields; a first value in an empty field replaces nothing.
+        span: how far to look back; not beyond what `purge` keeps.
+    """
+    query = (
+        select(OUTBOX.c.record_id)
+        .where(
+            OUTBOX.c.writeback == writeback,
+            OUTBOX.c.state == SENT,
+            OUTBOX.c.field.in_(list(fields)),
+            OUTBOX.c.old != encode(None),
+            OUTBOX.c.sent_at >= database_now(conn) - span,
+        )
+        .distinct()
+    )
+    return frozenset(conn.execute(query).scalars())
 
 
 def last_pushed(

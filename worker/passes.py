@@ -9,6 +9,7 @@ from typing import Final
 from store import outbox
 from store.engine import operating, reading
 from worker.computing import compute
+from worker.planning import DAY
 from worker.pulling import pull_stream, stream_names
 from worker.pushing import push_writeback
 from worker.results import Kind, PassResult, RunResult, State
@@ -113,4 +114,5 @@ def _is_quiet(runtime: Runtime) -> bool:
 
 def _forget_settled(runtime: Runtime) -> None:
     with operating(runtime.engine) as conn:
-        outbox.purge(conn, runtime.config.advanced.keep_outbox)
+        # The guard of a day's changes needs a day of history.
+        outbox.purge(conn, max(runtime.config.advanced.keep_outbox, DAY))

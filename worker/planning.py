@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Final, TypeAlias, TypeVar
 
 from sqlalchemy import Connection, or_, select
@@ -30,6 +30,8 @@ READ_AT_ONCE: Final = 2_000
 
 T = TypeVar("T")
 
+DAY: Final = timedelta(hours=24)
+"""What `guard.max_changed` looks back over."""
 _EPOCH: Final = date(1970, 1, 1)
 
 SetupResults: TypeAlias = Mapping[str, Sequence[SetupResult]]
@@ -43,6 +45,7 @@ class _Stored:
     values: Sequence[KpiValue]
     deleted_ids: frozenset[str]
     pushed: Mapping[tuple[str, str], str]
+    replaced_today: frozenset[str]
 
 
 def plan_writeback(runtime: Runtime, name: str) -> Plan:
@@ -71,6 +74,7 @@ def plan_writeback(runtime: Runtime, name: str) -> Plan:
         pushed=stored.pushed,
         deleted_ids=stored.deleted_ids,
         push_batch=push_batch(runtime, spec),
+        replaced_today=stored.replaced_today,
         timezone=runtime.company.timezone,
     )
 
@@ -238,6 +242,9 @@ def _look(conn: Connection, runtime: Runtime, spec: WritebackSpec) -> _Stored:
         values=found,
         deleted_ids=frozenset(_deleted_ids(conn, spec)),
         pushed=outbox.last_pushed(conn, spec.connection, spec.object),
+        replaced_today=outbox.replaced_within(
+            conn, spec.name, [field.field for field in spec.fields], DAY
+        ),
     )
 
 

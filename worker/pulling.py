@@ -15,7 +15,7 @@ from connectors.base import Connector, Cursor, KnowsItsOrg, Page, Problem, Strea
 from connectors.errors import CursorExpired, MalformedAnswer, MisconfiguredConnection
 from metrics import cells
 from store import checkpoints, deadletters, records, seen
-from store.canonical import CanonicalRecord, RecordRef, RejectedRecord
+from store.canonical import CanonicalRecord, Owner, RecordRef, RejectedRecord, Stage
 from store.checkpoints import Checkpoint
 from store.engine import database_now, operating, reading, writing
 from store.errors import RecordRefused
@@ -27,6 +27,10 @@ from worker.runtime import Runtime
 VANISHED_SHARE: Final = 0.05
 VANISHED_COUNT: Final = 20
 """A full pull that misses more than both is not believed: lost permissions look like deletes."""
+
+NEVER_FORGOTTEN: Final = frozenset({Owner.STREAM, Stage.STREAM})
+"""A seller who left and a stage that was archived still stand on old deals: what is known of
+them stays, though the CRM lists them no more."""
 
 _SINCE_MARGIN: Final = timedelta(hours=1)
 _EXPIRED_CURSORS_IN_A_ROW: Final = 3
@@ -279,7 +283,7 @@ class _Pull:
                     self._runtime.progress.start(label, page.total)
                     is_started = True
                 is_believed = self._commit(page)
-                self._runtime.progress.advance(label, _size(page))
+                self._runtime.progress.advance(label, _own_size(page, self._stream.name))
                 if page.complete_until is not None:
                     return State.OK if is_believed else State.REFUSED
                 if page.resume_at is not None and self._should_stop():
@@ -398,6 +402,9 @@ class _Pull:
         """Remove what a full pull did not see any more; False when it is too much to believe."""
         if not self._checkpoint.is_full_pull_running:
             return True
+        if self._stream.name in NEVER_FORGOTTEN:
+            seen.clear(conn, self._connection, self._stream.name)
+            return True
         vanished = seen.vanished(conn, self._connection, self._stream.name)
         stored = records.count(conn, self._stream.name, self._connection)
         is_too_much = len(vanished) > VANISHED_COUNT and len(vanished) > VANISHED_SHARE * stored
@@ -445,5 +452,7 @@ def _ended(pages: Iterator[Page]) -> Iterator[Iterator[Page]]:
             pages.close()
 
 
-def _size(page: Page) -> int:
-    return len(page.records) + len(page.deleted) + len(page.rejected)
+def _own_size(page: Page, stream: str) -> int:
+    """Records of the stream itself: what rides along is not in the CRM's total."""
+    own = sum(record.ref.stream == stream for record in page.records)
+    return own + len(page.deleted) + len(page.rejected)

@@ -44,6 +44,20 @@ class Status:
     sentences: Sequence[str]
     """Everything that needs a person, in plain words."""
 
+    @property
+    def has_failed(self) -> bool:
+        """Something failed, or a guard stopped it and waits for a person.
+
+        A write-back that waits for its first approval has not failed.
+        """
+        is_stopped = any(stream.state in {"failed", "waiting"} for stream in self.streams)
+        return is_stopped or bool({"failed", "refused"} & set(self.writeback_states.values()))
+
+    @property
+    def is_stale(self) -> bool:
+        """A stream is later than its schedule explains."""
+        return any(stream.state == "late" for stream in self.streams)
+
     def to_json(self) -> dict[str, object]:
         """The shape other programs read."""
         return {

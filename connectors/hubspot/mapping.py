@@ -206,8 +206,10 @@ class DealMapper:
     def _changes(self, deal: Deal, row: Json) -> Iterator[StageChange]:
         """The deal's stages over time, from the history of its stage property."""
         history = (row.get("propertiesWithHistory") or {}).get(self.stage_source) or ()
-        seen = set()
-        for entry in history:
+        before: tuple[int, str] | None = None
+        again = 0
+        # Newest first as it comes: entries of one millisecond keep their order by their ids.
+        for entry in reversed(history):
             stage_id = entry.get("value")
             if not stage_id:
                 continue  # cleared: the deal stood in no stage
@@ -215,10 +217,13 @@ class DealMapper:
             if not isinstance(at, datetime):
                 raise Unreadable("no_timestamp", "has no time")
             stamp = (at - _EPOCH) // _MILLISECOND
-            native_id = f"{deal.ref.native_id}-{stamp}-{stage_id}"
-            if native_id in seen:
+            if before == (stamp, stage_id):
                 continue
-            seen.add(native_id)
+            again = again + 1 if before and before[0] == stamp else 0
+            before = (stamp, stage_id)
+            # "-" sorts before ".", so the first of a millisecond stays the first.
+            place = f"{stamp}.{again}" if again else f"{stamp}"
+            native_id = f"{deal.ref.native_id}-{place}-{stage_id}"
             stage = self.pipelines.stages.get(str(stage_id))
             stage_key = f"{self.connection}:{stage_id}"
             yield StageChange(

@@ -68,8 +68,7 @@ def status(
         printer.text(f"dirty keys: {found.dirty_keys}; outbox: {waiting}")
         for sentence in found.sentences:
             printer.warn(sentence)
-    states = {stream.state for stream in found.streams} | set(found.writeback_states)
-    if ("failed" in wanted and "failed" in states) or ("stale" in wanted and "late" in states):
+    if ("failed" in wanted and found.has_failed) or ("stale" in wanted and found.is_stale):
         raise typer.Exit(ExitCode.FAIL_ON_HIT)
 
 

@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
+from config.errors import did_you_mean
 from metrics import catalog as kpi_catalog
 from metrics import values as published
 from metrics.definition import Kpi
+from metrics.dimensions import DEAL_DIMENSIONS, TOTAL_NAME
 from metrics.values import KpiValue
 from metrics.verify import verify as verify_store
 from store.engine import database_now, reading
@@ -79,6 +81,11 @@ def show_values(
 ) -> None:
     """The published values."""
     session = session_of(context)
+    if kpi is not None:
+        refuse_unknown("KPI", kpi, tuple(kpi_catalog.available()), "kpisync kpi list")
+    if by is not None:
+        for name in by.split(","):
+            refuse_unknown("dimension", name, (TOTAL_NAME, *DEAL_DIMENSIONS), "docs/kpis.md")
     with session.runtime() as runtime, reading(runtime.engine) as conn:
         rows = published.current(conn, runtime.catalog, kpi=kpi, period=period, dimension=by)
     printer = session.printer
@@ -86,6 +93,18 @@ def show_values(
         printer.document([row.to_json() for row in rows])
         return
     print_values(printer, rows)
+
+
+def refuse_unknown(what: str, name: str, known: Sequence[str], where: str) -> None:
+    """An empty answer to a misspelt question would pass for a fact.
+
+    Raises:
+        CommandError: the name is not known.
+    """
+    if name not in known:
+        raise CommandError(
+            ExitCode.USAGE, f'there is no {what} "{name}". {did_you_mean(name, known)} ({where})'
+        )
 
 
 def print_values(printer: Printer, rows: Sequence[KpiValue]) -> None:

@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
-from config.models import Config
 from worker import loop, pipeline
 from worker.cli.app import CommandError, app, session_of
 from worker.cli.exits import ExitCode
 from worker.cli.output import Printer
 from worker.results import Kind, RunResult, State, exit_code
+from worker.runtime import Runtime
 
 
 def run_as_object(result: RunResult) -> dict[str, object]:
@@ -47,6 +47,7 @@ def subject_of(result: RunResult) -> str:
     return result.writeback or result.connection or "all KPIs"
 
 
+LONGEST_SECONDS = 30 * 24 * 3600
 COUNTS = ("pulled", "stored", "unchanged", "dead", "values", "sent", "failed", "calls")
 
 
@@ -85,14 +86,20 @@ def report(printer: Printer, results: Sequence[RunResult]) -> None:
             )
 
 
-def _targets(config: Config, target: str | None) -> list[tuple[str, str | None]]:
+def _targets(runtime: Runtime, target: str | None) -> list[tuple[str, str | None]]:
     if target is None:
-        return [(name, None) for name in config.connections]
+        return [(name, None) for name in runtime.config.connections]
     connection, _, stream = target.partition(".")
-    if connection not in config.connections:
-        known = ", ".join(config.connections)
+    if connection not in runtime.config.connections:
+        known = ", ".join(runtime.config.connections)
         raise CommandError(
             ExitCode.USAGE, f'there is no connection "{connection}" (configured: {known})'
+        )
+    streams = pipeline.stream_names(runtime, connection)
+    if stream and stream not in streams:
+        raise CommandError(
+            ExitCode.USAGE,
+            f'connection "{connection}" has no stream "{stream}" (it has: {", ".join(streams)})',
         )
     return [(connection, stream or None)]
 
@@ -118,7 +125,7 @@ def pull(
     session = session_of(context)
     with session.runtime() as runtime:
         results: list[RunResult] = []
-        for connection, stream in _targets(runtime.config, target):
+        for connection, stream in _targets(runtime, target):
             results += pipeline.pull_connection(
                 runtime,
                 connection,
@@ -168,6 +175,8 @@ def drain(
     timeout: Annotated[float, typer.Option(help="Seconds.")] = 300.0,
 ) -> None:
     """Work until nothing is due: every stream once, then KPIs, then write-backs."""
+    if not 0 < timeout <= LONGEST_SECONDS:
+        raise typer.BadParameter(f"--timeout is a number of seconds up to {LONGEST_SECONDS:,}")
     session = session_of(context)
     with session.runtime() as runtime:
         outcome = pipeline.drain(runtime, timeout=timedelta(seconds=timeout))

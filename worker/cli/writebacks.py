@@ -160,10 +160,20 @@ PLAN_WORDS = (
 
 
 def write_plans(path: Path, plans: Sequence[Plan]) -> None:
-    """Keep plans in a file."""
-    with path.open("w", encoding="utf-8") as stream:
-        json.dump([as_json(one.to_json()) for one in plans], stream, indent=2, ensure_ascii=False)
-        stream.write("\n")
+    """Keep plans in a file.
+
+    Raises:
+        CommandError: when it cannot be written.
+    """
+    try:
+        with path.open("w", encoding="utf-8") as stream:
+            documents = [as_json(one.to_json()) for one in plans]
+            json.dump(documents, stream, indent=2, ensure_ascii=False)
+            stream.write("\n")
+    except OSError as error:
+        raise CommandError(
+            ExitCode.FAILED, f"the plan cannot be kept in {path}: {error.strerror}"
+        ) from error
 
 
 def read_plans(path: Path) -> list[Plan]:
@@ -175,7 +185,7 @@ def read_plans(path: Path) -> list[Plan]:
     try:
         documents = json.loads(path.read_text(encoding="utf-8"))
         return [Plan.from_json(document) for document in documents]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CommandError(
             ExitCode.FAILED,
             f"{path} cannot be read as a plan ({type(error).__name__}); "

@@ -251,6 +251,15 @@ def test_the_history_gives_one_change_for_each_stage_and_none_for_a_clearing() -
     }
 
 
+def test_changes_of_one_millisecond_keep_their_order() -> None:
+    at = "2026-01-03T00:00:00Z"
+
+    found = changes(map_deal(deal_row([(at, "won"), (at, "offer"), (at, "gone")])))
+
+    in_order = sorted(found, key=lambda one: (one.at, one.ref))
+    assert [one.stage for one in in_order] == ["web:won", "web:offer", "web:gone"]
+
+
 def test_an_unreadable_time_in_the_history_rejects_the_deal() -> None:
     mapped = map_deal(deal_row([("yesterday", "offer")]))
 

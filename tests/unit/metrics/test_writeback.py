@@ -385,12 +385,19 @@ def test_a_stamp_of_another_type_stops_the_write_back() -> None:
 # ---------------------------------------------------------------- the guard
 
 
-def _moved(changed: int, held: int, empty: int = 0, *, guard: Guard) -> Plan:
+def _moved(
+    changed: int,
+    held: int,
+    empty: int = 0,
+    *,
+    guard: Guard,
+    replaced_today: frozenset[str] = frozenset(),
+) -> Plan:
     values = [value(f"A{n:04}", "revenue", "2") for n in range(held + empty)]
     live = [
         record(f"A{n:04}", KPI_Revenue__c=Decimal(1 if n < changed else 2)) for n in range(held)
     ] + [record(f"A{n:04}") for n in range(held, held + empty)]
-    return planned(spec(REVENUE, guard=guard), values, live)
+    return planned(spec(REVENUE, guard=guard), values, live, replaced_today=replaced_today)
 
 
 def test_the_share_of_replaced_values_is_limited() -> None:
@@ -402,6 +409,18 @@ def test_the_share_of_replaced_values_is_limited() -> None:
     assert not stopped.guard.ok
     assert "26 of 100 records with values (26%)" in (stopped.guard.reason or "")
     assert "writebacks.health.guard.max_changed allows 25%" in (stopped.guard.reason or "")
+
+
+def test_small_passes_do_not_add_up_to_a_large_change_within_a_day() -> None:
+    guard = Guard(max_changed=Decimal("0.25"))
+    earlier = frozenset(f"B{n}" for n in range(20))
+
+    assert _moved(5, 100, guard=guard, replaced_today=earlier).guard.ok
+    stopped = _moved(6, 100, guard=guard, replaced_today=earlier)
+
+    assert not stopped.guard.ok
+    assert "26 of 100 records with values (26%)" in (stopped.guard.reason or "")
+    assert "within 24 hours" in (stopped.guard.reason or "")
 
 
 def test_first_fills_do_not_count_as_changes() -> None:

@@ -114,6 +114,7 @@ def planned(
     pushed: Mapping[tuple[str, str], Scalar] | None = None,
     deleted_ids: Iterable[str] = (),
     push_batch: int = 200,
+    replaced_today: frozenset[str] = frozenset(),
     daily_calls: int | None = None,
 ) -> Plan:
     return make_plan(
@@ -124,6 +125,7 @@ def planned(
         pushed={place: encode(held) for place, held in (pushed or {}).items()},
         deleted_ids=deleted_ids,
         push_batch=push_batch,
+        replaced_today=replaced_today,
         daily_calls=daily_calls,
     )
 
