@@ -133,10 +133,9 @@ def _fresh_families(conn: Connection, catalog: Catalog) -> frozenset[str]:
 
 
 def _moved_families(catalog: Catalog, staged: Staged, resolution: Resolution) -> frozenset[str]:
-    moving = {"deals", "deal_stage_changes", "stages"} & set(staged.streams)
-    if resolution:
-        moving |= {"accounts", "owners"}
-    return frozenset(name for name, family in catalog.families.items() if family.reads & moving)
+    # Every family counts deals, and when a deal was closed may be known from its stages alone.
+    is_moving = {"deals", "deal_stage_changes", "stages"} & set(staged.streams)
+    return frozenset(catalog.families) if is_moving or resolution else frozenset()
 
 
 # ---------------------------------------------------------------- an increment
@@ -166,7 +165,7 @@ class _Increment:
         self._add_moved_keys(resolution)
         for touched in _touched_by(sources, bool(resolution), self._for_postgresql):
             self._run(touched)
-        if redefined and "stage_visits" in self._formulas:
+        if redefined:
             self._conn.execute(_touch(_visitors_of(redefined)))
         size = self._size(TOUCHED_DEALS)
         temporary.analyze(self._conn, TOUCHED_DEALS.name, size)

@@ -31,7 +31,7 @@ from sqlalchemy import (
     union_all,
 )
 from sqlalchemy.sql.elements import ColumnElement
-from sqlalchemy.sql.selectable import CTE, CompoundSelect
+from sqlalchemy.sql.selectable import CTE, CompoundSelect, ScalarSelect
 
 from metrics import period_sql
 from metrics.definition import Family
@@ -259,11 +259,46 @@ def deal_facts(side: int, currency: str) -> AnySelect:
             ),
             DEALS.c.probability,
             DEALS.c.close_date,
-            DEALS.c.closed_day,
+            case(
+                (and_(DEALS.c.is_closed, DEALS.c.closed_day.is_(None)), _day_of_last_closing()),
+                else_=DEALS.c.closed_day,
+            ).label("closed_day"),
             DEALS.c.created_day,
         )
         .select_from(DEALS.outerjoin(accounts, account_of_deal).outerjoin(owners, owner_of_deal))
         .where(is_live(DEALS))
+    )
+
+
+def _day_of_last_closing() -> ScalarSelect[Any]:
+    """The local day on which a deal entered a closed stage last, from its stage changes.
+
+    A closed deal without a close date counts on it. Written for the deal of the enclosing
+    SELECT, which asks for it only where nothing better is known.
+    """
+    changes = DEAL_STAGE_CHANGES.alias("closings")
+    before = func.lag(changes.c.stage).over(order_by=(changes.c.at, changes.c.ref))
+    history = (
+        select(
+            *(changes.c[name] for name in ("ref", "stage", "at", "at_day")),
+            before.label("stage_before"),
+        )
+        .where(changes.c.deal == DEALS.c.ref, is_live(changes))
+        .correlate(DEALS)
+        .subquery("closing_history")
+    )
+    is_current = and_(STAGES.c.ref.is_(None), history.c.stage == DEALS.c.stage)
+    return (
+        select(history.c.at_day)
+        .select_from(history.outerjoin(STAGES, STAGES.c.ref == history.c.stage))
+        .where(
+            history.c.stage.is_distinct_from(history.c.stage_before),
+            or_(STAGES.c.is_closed, is_current),
+        )
+        .order_by(history.c.at.desc(), history.c.ref.desc())
+        .limit(1)
+        .correlate(DEALS)
+        .scalar_subquery()
     )
 
 

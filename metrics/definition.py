@@ -85,8 +85,6 @@ class Family:
     """Measures in minor units of the cell's currency."""
     has_buckets: bool = False
     """The cell's bucket is a probability in millionths; below zero: unknown."""
-    reads: frozenset[str] = frozenset({"deals", "accounts", "owners"})
-    """Streams whose changes can move the cells."""
     kind: Kind | None = None
     """Of families that do not add up over days: the kind of period their cells stand for."""
 

@@ -42,7 +42,6 @@ STAGE_VISITS: Final = Family(
     formula="stage_visits",
     version=1,
     measures=("visits", "seconds", "unknown"),
-    reads=frozenset({"deals", "accounts", "owners", "deal_stage_changes", "stages"}),
 )
 """Completed visits to open stages on the day they ended; ``stage`` is the visited one."""
 

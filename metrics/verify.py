@@ -1,8 +1,8 @@
 """A second opinion: every value worked out again from the stored records, in plain Python.
 
-Nothing here is shared with the SQL that keeps the cells: records are read one by one, numbers
-are fractions, and what a KPI means is written down a second time. If the two disagree, one of
-them is wrong, and nobody should believe either.
+Nothing here is shared with the SQL that keeps the cells: records are read one by one, nothing is
+rounded before the end, and what a KPI means is written down a second time. If the two disagree,
+one of them is wrong, and nobody should believe either.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import ROUND_HALF_UP, Context, Decimal
-from fractions import Fraction
+from functools import lru_cache
 from itertools import pairwise
 from typing import Final, TypeAlias, TypeVar
 
@@ -25,9 +25,12 @@ from store.canonical import Account, CanonicalRecord, Deal, Owner, Stage, StageC
 from store.kpis import KpiValue, current_values, plain
 
 _ROUNDED: Final = Context(prec=28, rounding=ROUND_HALF_UP)
+_EXACT: Final = Context(prec=200)
 _SECOND: Final = timedelta(seconds=1)
 
-Figures: TypeAlias = defaultdict[str, Fraction]
+Number: TypeAlias = int | Decimal
+Figures: TypeAlias = defaultdict[str, Number]
+Dimensions: TypeAlias = Mapping[str, str | None]
 Group: TypeAlias = tuple[str, str, str]
 """Dimension, key, period."""
 _R = TypeVar("_R", bound=CanonicalRecord)
@@ -141,10 +144,11 @@ class _Recipe:
     """A KPI over the figures of one subject."""
 
     subject: str
-    numerator: Callable[[Figures], Fraction]
-    denominator: Callable[[Figures], Fraction] | None
-    n: Callable[[Figures], Fraction]
-    left_out: Mapping[str, Callable[[Figures], Fraction]]
+    numerator: Callable[[Figures], Number]
+    denominator: Callable[[Figures], Number] | None
+    n: Callable[[Figures], Number]
+    left_out: Mapping[str, Callable[[Figures], Number]]
+    divisor: int
 
 
 def _recipe(
@@ -154,6 +158,7 @@ def _recipe(
     over: str | None = None,
     n: str,
     left_out: Mapping[str, str] | None = None,
+    divisor: int = 1,
 ) -> _Recipe:
     return _Recipe(
         subject=subject,
@@ -161,12 +166,26 @@ def _recipe(
         denominator=None if over is None else _adding(over),
         n=_adding(n),
         left_out={reason: _adding(names) for reason, names in (left_out or {}).items()},
+        divisor=divisor,
     )
 
 
-def _adding(names: str) -> Callable[[Figures], Fraction]:
+def _adding(names: str) -> Callable[[Figures], Number]:
     wanted = names.split()
-    return lambda figures: sum((figures[name] for name in wanted), Fraction(0))
+    return lambda figures: _sum([figures[name] for name in wanted])
+
+
+def _sum(numbers: Iterable[Number]) -> Number:
+    total: Number = 0
+    for number in numbers:
+        total = _plus(total, number)
+    return total
+
+
+def _plus(one: Number, other: Number) -> Number:
+    if isinstance(one, int) and isinstance(other, int):
+        return one + other
+    return _EXACT.add(Decimal(one), Decimal(other))
 
 
 _WON_UNPRICED: Final = {"no_amount": "won_without_amount", "no_rate": "won_without_rate"}
@@ -207,7 +226,12 @@ RECIPES: Final[Mapping[str, _Recipe]] = {
         left_out={"negative_duration": "negative", "no_date": "undated"},
     ),
     "time_in_stage_days": _recipe(
-        "visits", "days", over="visits", n="visits", left_out={"unknown_stage": "unknown"}
+        "visits",
+        "seconds",
+        over="visits",
+        n="visits",
+        left_out={"unknown_stage": "unknown"},
+        divisor=86_400,
     ),
     "stage_visits": _recipe("visits", "visits", n="visits", left_out={"unknown_stage": "unknown"}),
     "open_count": _recipe("open", "all", n="all"),
@@ -233,10 +257,11 @@ def _recompute(conn: Connection, catalog: Catalog) -> dict[tuple[str, str, str, 
     book = _Book(catalog)
     _Reader(conn, catalog, book).read()
     facts: dict[tuple[str, str, str, str], _Facts] = {}
+    by_subject = {recipe.subject: book.figures(recipe.subject) for recipe in RECIPES.values()}
     for kpi in catalog.kpis:
         wanted = set(_places_of(catalog, kpi))
         recipe = RECIPES[kpi.name]
-        for (dimension, key, period), figures in book.figures[recipe.subject].items():
+        for (dimension, key, period), figures in by_subject[recipe.subject].items():
             if (_kind_of_label(period), dimension) not in wanted:
                 continue
             found = _value(kpi, recipe, figures, catalog.company.currency)
@@ -257,13 +282,19 @@ def _value(kpi: Kpi, recipe: _Recipe, figures: Figures, currency: str) -> _Facts
     left_out = {reason: count for reason, count in left_out.items() if count}
     if not n and not left_out:
         return None
-    numerator = recipe.numerator(figures)
-    denominator = None if recipe.denominator is None else recipe.denominator(figures)
-    value = numerator if denominator is None else numerator / denominator if denominator else None
+    numerator = Decimal(recipe.numerator(figures))
+    divisor = Decimal(recipe.divisor)
+    denominator = None if recipe.denominator is None else Decimal(recipe.denominator(figures))
+    if denominator is None:
+        value: Decimal | None = _ROUNDED.divide(numerator, divisor)
+    elif denominator:
+        value = _ROUNDED.divide(numerator, _EXACT.multiply(denominator, divisor))
+    else:
+        value = None
     return _Facts(
-        value=None if value is None else _decimal(value),
-        numerator=_decimal(numerator),
-        denominator=None if denominator is None else _decimal(denominator),
+        value=value,
+        numerator=_ROUNDED.divide(numerator, divisor),
+        denominator=None if denominator is None else _ROUNDED.plus(denominator),
         n=n,
         left_out=tuple(sorted(left_out.items())),
         currency=currency if kpi.unit == "money" else None,
@@ -271,60 +302,66 @@ def _value(kpi: Kpi, recipe: _Recipe, figures: Figures, currency: str) -> _Facts
     )
 
 
-def _decimal(number: Fraction) -> Decimal:
-    return _ROUNDED.divide(Decimal(number.numerator), Decimal(number.denominator))
-
-
 class _Book:
-    """Figures of each subject for each group and period."""
+    """Figures of each subject, group by group and day by day, then period by period."""
 
     def __init__(self, catalog: Catalog) -> None:
-        self.figures: dict[str, dict[Group, Figures]] = {
-            recipe.subject: {} for recipe in RECIPES.values()
-        }
         self._settings = catalog.settings
-        self._places: dict[str, list[tuple[str, tuple[str, ...]]]] = {}
-        for subject in self.figures:
-            places = {
-                (str(kind), grouping)
-                for kpi in catalog.kpis
-                if RECIPES[kpi.name].subject == subject
-                for kind in catalog.kinds_of(kpi)
-                for grouping in catalog.groupings_of(kpi, kind)
-            }
-            self._places[subject] = sorted(places)
-
-    def groups(
-        self, subject: str, day: date | None, dimensions: Mapping[str, str | None]
-    ) -> Iterator[Group]:
-        """The groups and periods in which a record counts."""
-        labels: dict[str, str | None] = {}
-        for kind, grouping in self._places[subject]:
-            if kind not in labels:
-                labels[kind] = _label(
-                    kind, day, self._settings.week_starts, self._settings.fiscal_year_starts
-                )
-            period = labels[kind]
-            key = _key([dimensions[name] for name in grouping])
-            if period is not None and key is not None:
-                yield ",".join(grouping) or "all", key, period
+        self._kinds: dict[str, dict[tuple[str, ...], set[str]]] = {}
+        for kpi in catalog.kpis:
+            kinds = self._kinds.setdefault(RECIPES[kpi.name].subject, {})
+            for kind in catalog.kinds_of(kpi):
+                for grouping in catalog.groupings_of(kpi, kind):
+                    kinds.setdefault(grouping, set()).add(str(kind))
+        self._days: dict[str, dict[tuple[str, ...], dict[tuple[str, date | None], Figures]]] = {
+            subject: {grouping: {} for grouping in kinds} for subject, kinds in self._kinds.items()
+        }
+        self._members: set[tuple[str, Group, str]] = set()
 
     def add(
-        self,
-        subject: str,
-        day: date | None,
-        dimensions: Mapping[str, str | None],
-        figures: Mapping[str, Fraction | int],
+        self, subject: str, day: date | None, dimensions: Dimensions, figures: Mapping[str, Number]
     ) -> None:
-        """Add a record's figures wherever it counts."""
-        for group in self.groups(subject, day, dimensions):
-            self.add_to(subject, group, figures)
+        """Add a record's figures to all its groups."""
+        for grouping, days in self._days.get(subject, {}).items():
+            key = _key([dimensions[name] for name in grouping])
+            if key is not None:
+                _add(days.setdefault((key, day), defaultdict(int)), figures)
 
-    def add_to(self, subject: str, group: Group, figures: Mapping[str, Fraction | int]) -> None:
-        """Add figures in one group and period."""
-        sums = self.figures[subject].setdefault(group, defaultdict(Fraction))
-        for name, number in figures.items():
-            sums[name] += number
+    def count_once(
+        self, subject: str, day: date | None, dimensions: Dimensions, member: str
+    ) -> None:
+        """Count a member once in each group and period, however often it comes."""
+        for grouping, kinds in self._kinds.get(subject, {}).items():
+            key = _key([dimensions[name] for name in grouping])
+            for kind in kinds:
+                period = self._label(kind, day)
+                if key is not None and period is not None:
+                    group = (",".join(grouping) or "all", key, period)
+                    self._members.add((subject, group, member))
+
+    def figures(self, subject: str) -> dict[Group, Figures]:
+        """What the days of each period add up to."""
+        found: dict[Group, Figures] = {}
+        for grouping, days in self._days.get(subject, {}).items():
+            dimension = ",".join(grouping) or "all"
+            for (key, day), figures in days.items():
+                for kind in self._kinds[subject][grouping]:
+                    period = self._label(kind, day)
+                    if period is not None:
+                        group = (dimension, key, period)
+                        _add(found.setdefault(group, defaultdict(int)), figures)
+        for counted, group, _ in self._members:
+            if counted == subject:
+                _add(found.setdefault(group, defaultdict(int)), {"accounts": 1})
+        return found
+
+    def _label(self, kind: str, day: date | None) -> str | None:
+        return _label(kind, day, self._settings.week_starts, self._settings.fiscal_year_starts)
+
+
+def _add(sums: Figures, figures: Mapping[str, Number]) -> None:
+    for name, number in figures.items():
+        sums[name] = _plus(sums[name], number)
 
 
 def _key(values: Sequence[str | None]) -> str | None:
@@ -355,12 +392,11 @@ class _Reader:
         self._owners = {owner.ref.key: owner for owner in self._all(Owner)}
         self._is_closed = {stage.ref.key: stage.is_closed for stage in self._all(Stage)}
         self._same_owner = self._matched_owners()
-        self._history: dict[str, list[StageChange]] = defaultdict(list)
+        self._history: dict[str, list[tuple[datetime, str, str]]] = defaultdict(list)
         for change in self._all(StageChange):
             if _exists(change):
-                self._history[change.deal].append(change)
-        self._first: dict[str, tuple[tuple[bool, date, str], Mapping[str, str | None]]] = {}
-        self._buyers: set[tuple[Group, str]] = set()
+                self._history[change.deal].append((change.at, change.ref.key, change.stage))
+        self._first: dict[str, tuple[tuple[bool, date, str], Dimensions]] = {}
 
     def _all(self, record_type: type[_R]) -> Iterator[_R]:
         for record in records.iterate(self._conn, record_type.STREAM, self._company):
@@ -374,13 +410,11 @@ class _Reader:
                 self._read_deal(deal)
         for (no_day, day, _), dimensions in self._first.values():
             self._book.add("first", None if no_day else day, dimensions, {"accounts": 1})
-        for group, _ in self._buyers:
-            self._book.add_to("buyers", group, {"accounts": 1})
 
     def _read_deal(self, deal: Deal) -> None:
         dimensions = self._dimensions(deal)
         created = self._local_day(deal.created_at)
-        closed = (deal.close_date or self._local_day(deal.closed_at)) if deal.is_closed else None
+        closed = self._closed_day(deal) if deal.is_closed else None
         is_won = deal.is_closed and deal.is_won
         self._book.add(
             "created",
@@ -399,29 +433,27 @@ class _Reader:
             self._book.add("cycle", closed, dimensions, _cycle(created, closed))
             self._read_purchase(deal, closed, dimensions)
 
-    def _read_open(self, deal: Deal, dimensions: Mapping[str, str | None]) -> None:
-        figures: dict[str, Fraction | int] = {"all": 1, **self._money(deal)}
+    def _read_open(self, deal: Deal, dimensions: Dimensions) -> None:
+        figures: dict[str, Number] = {"all": 1, **self._money(deal)}
         if "priced" in figures:
             if deal.probability is None or deal.probability < 0:
                 figures["without_probability"] = 1
             else:
                 figures["weighable"] = 1
-                figures["weighted"] = figures["money"] * Fraction(deal.probability)
+                figures["weighted"] = _EXACT.multiply(Decimal(figures["money"]), deal.probability)
         self._book.add("open", deal.close_date, dimensions, figures)
 
-    def _money(self, deal: Deal) -> dict[str, Fraction | int]:
+    def _money(self, deal: Deal) -> dict[str, Number]:
         if deal.amount is None:
             return {"without_amount": 1}
         if not deal.currency or deal.currency == self._company.currency:
-            return {"money": Fraction(deal.amount), "priced": 1}
+            return {"money": deal.amount, "priced": 1}
         rate = self._settings.rates.get(deal.currency)
         if rate is None:
             return {"without_rate": 1}
-        return {"money": Fraction(deal.amount) * Fraction(rate), "priced": 1}
+        return {"money": _EXACT.multiply(deal.amount, rate), "priced": 1}
 
-    def _read_purchase(
-        self, deal: Deal, closed: date | None, dimensions: Mapping[str, str | None]
-    ) -> None:
+    def _read_purchase(self, deal: Deal, closed: date | None, dimensions: Dimensions) -> None:
         account = dimensions["account"]
         if account is None:
             self._book.add("first", closed, dimensions, {"anonymous": 1})
@@ -430,34 +462,42 @@ class _Reader:
         rank = (closed is None, closed or date.max, deal.ref.key)
         if account not in self._first or rank < self._first[account][0]:
             self._first[account] = (rank, dimensions)
-        for group in self._book.groups("buyers", closed, dimensions):
-            self._buyers.add((group, account))
+        self._book.count_once("buyers", closed, dimensions, account)
 
-    def _read_visits(self, deal: Deal, dimensions: Mapping[str, str | None]) -> None:
-        changes = sorted(
-            self._history.get(deal.ref.key, ()), key=lambda change: (change.at, change.ref.key)
-        )
-        entries: list[StageChange] = []
-        for change in changes:
-            if not entries or entries[-1].stage != change.stage:
-                entries.append(change)
-        for entry, following in pairwise(entries):
-            is_closed = self._is_closed.get(entry.stage)
-            if is_closed is None and entry.stage == deal.stage:
-                is_closed = deal.is_closed
+    def _closed_day(self, deal: Deal) -> date | None:
+        known = deal.close_date or self._local_day(deal.closed_at)
+        if known is not None:
+            return known
+        closings = [at for at, stage in self._entries(deal) if self._is_closed_stage(stage, deal)]
+        return self._local_day(closings[-1]) if closings else None
+
+    def _read_visits(self, deal: Deal, dimensions: Dimensions) -> None:
+        for (at, stage), (left_at, _) in pairwise(self._entries(deal)):
+            is_closed = self._is_closed_stage(stage, deal)
             if is_closed:
                 continue
-            seconds = (following.at - entry.at) // _SECOND
+            seconds = (left_at - at) // _SECOND
             self._book.add(
                 "visits",
-                self._local_day(following.at),
-                {**dimensions, "stage": entry.stage},
-                {"unknown": 1}
-                if is_closed is None
-                else {"visits": 1, "days": Fraction(seconds, 86_400)},
+                self._local_day(left_at),
+                {**dimensions, "stage": stage},
+                {"unknown": 1} if is_closed is None else {"visits": 1, "seconds": seconds},
             )
 
-    def _dimensions(self, deal: Deal) -> Mapping[str, str | None]:
+    def _entries(self, deal: Deal) -> list[tuple[datetime, str]]:
+        """When the deal entered a stage other than the one it stood in, and which."""
+        entries: list[tuple[datetime, str]] = []
+        for at, _, stage in sorted(self._history.get(deal.ref.key, ())):
+            if not entries or entries[-1][1] != stage:
+                entries.append((at, stage))
+        return entries
+
+    def _is_closed_stage(self, stage: str, deal: Deal) -> bool | None:
+        """None: nobody knows."""
+        known = self._is_closed.get(stage)
+        return deal.is_closed if known is None and stage == deal.stage else known
+
+    def _dimensions(self, deal: Deal) -> Dimensions:
         return {
             "owner": None if deal.owner is None else self._owner(deal.owner),
             "account": None if deal.account is None else self._account(deal.account),
@@ -520,7 +560,7 @@ def _last_winner(key: str, known: Mapping[str, CanonicalRecord]) -> str:
     return seen[-1]
 
 
-def _cycle(created: date | None, closed: date | None) -> Mapping[str, Fraction | int]:
+def _cycle(created: date | None, closed: date | None) -> Mapping[str, Number]:
     if created is None or closed is None:
         return {"undated": 1}
     days = (closed - created).days
@@ -530,6 +570,7 @@ def _cycle(created: date | None, closed: date | None) -> Mapping[str, Fraction |
 # ---------------------------------------------------------------- periods, once more
 
 
+@lru_cache(maxsize=65_536)
 def _label(kind: str, day: date | None, week_starts: int, fiscal_start: int) -> str | None:
     if kind in ("all", "now"):
         return kind

@@ -251,6 +251,32 @@ def test_a_closed_deal_without_any_close_date_counts_only_in_all(books: Books) -
     assert (cycle.value, cycle.left_out) == (None, {"no_date": 1})
 
 
+def test_a_closed_deal_without_a_close_date_counts_when_it_last_entered_a_closed_stage(
+    books: Books,
+) -> None:
+    books.commit(stage("open"), stage("won", is_closed=True), won("D1", None, stage="won"))
+    books.publish()
+    assert books.value("won_count", "2024-05") is None
+
+    books.commit(
+        entered("D1", "open", datetime(2024, 4, 1, 12, tzinfo=UTC)),
+        entered("D1", "won", datetime(2024, 4, 20, 12, tzinfo=UTC)),
+        entered("D1", "open", datetime(2024, 5, 1, 12, tzinfo=UTC)),
+        entered("D1", "won", datetime(2024, 5, 7, 12, tzinfo=UTC)),
+        entered("D1", "won", datetime(2024, 6, 7, 12, tzinfo=UTC)),
+    )
+    books.publish()
+
+    assert books.number("won_count", "2024-05") == 1
+    assert books.value("won_count", "2024-06") is None
+
+    books.commit(stage("won", is_closed=False))
+    books.publish()
+
+    assert books.number("won_count", "2024-05") == 0
+    assert books.number("won_count", "all") == 1
+
+
 def test_negative_cycles_are_left_out_and_counted_apart(books: Books) -> None:
     books.commit(won("D1", date(2024, 1, 1)), won("D2", date(2024, 1, 12)))
     books.publish()
