@@ -14,6 +14,8 @@ from datetime import date, datetime, timedelta
 from decimal import ROUND_HALF_UP, Context, Decimal
 from functools import lru_cache
 from itertools import pairwise
+from operator import itemgetter
+from sys import intern
 from typing import Final, TypeAlias, TypeVar
 
 from sqlalchemy import Connection
@@ -22,7 +24,7 @@ from metrics.catalog import Catalog
 from metrics.definition import Kpi
 from store import records
 from store.canonical import Account, CanonicalRecord, Deal, Owner, Stage, StageChange
-from store.kpis import KpiValue, current_values, plain
+from store.kpis import KpiValue, current_values, kinds_of_current_values, plain
 
 _ROUNDED: Final = Context(prec=28, rounding=ROUND_HALF_UP)
 _EXACT: Final = Context(prec=200)
@@ -65,28 +67,47 @@ def verify(conn: Connection, catalog: Catalog, *, as_of: datetime) -> Verificati
         catalog: what is kept.
         as_of: the instant the values are compared for.
     """
-    recomputed = _recompute(conn, catalog)
-    stored = {
-        (value.kpi, value.dimension, value.key, value.period): _facts_of(value)
-        for value in current_values(conn)
+    reader = _Reader(conn, catalog)
+    checked = 0
+    differences: list[Difference] = []
+    # One subject after the other: the groups of all of them at once would fill the memory.
+    for subject in sorted({recipe.subject for recipe in RECIPES.values()}):
+        kpis = [kpi for kpi in catalog.kpis if RECIPES[kpi.name].subject == subject]
+        recomputed = _recompute(reader, catalog, subject, kpis)
+        stored = _stored(conn, [kpi.name for kpi in kpis])
+        checked += len(recomputed.keys() | stored.keys())
+        differences += _differences(stored, recomputed)
+    unknown = {kpi for kpi, _, _ in kinds_of_current_values(conn)} - {
+        kpi.name for kpi in catalog.kpis
     }
-    places = sorted(recomputed.keys() | stored.keys())
-    differences = [
-        Difference(
-            kpi=kpi,
-            period=period,
-            dimension=dimension,
-            key=key,
-            stored=_words(stored.get((kpi, dimension, key, period))),
-            recomputed=_words(recomputed.get((kpi, dimension, key, period))),
-        )
-        for kpi, dimension, key, period in places
-        if not _agree(
-            stored.get((kpi, dimension, key, period)),
-            recomputed.get((kpi, dimension, key, period)),
-        )
-    ]
-    return Verification(ok=not differences, checked=len(places), differences=differences)
+    stored = _stored(conn, sorted(unknown))
+    differences += _differences(stored, {})
+    return Verification(
+        ok=not differences,
+        checked=checked + len(stored),
+        differences=sorted(differences, key=lambda found: (found.kpi, found.dimension, found.key)),
+    )
+
+
+Place: TypeAlias = tuple[str, str, str, str]
+"""KPI, dimension, key, period."""
+
+
+def _stored(conn: Connection, kpis: Sequence[str]) -> dict[Place, _Facts]:
+    return {
+        (value.kpi, value.dimension, value.key, value.period): _facts_of(value)
+        for value in current_values(conn, kpis=kpis)
+    }
+
+
+def _differences(
+    stored: Mapping[Place, _Facts], recomputed: Mapping[Place, _Facts]
+) -> Iterator[Difference]:
+    for place in stored.keys() | recomputed.keys():
+        one, other = stored.get(place), recomputed.get(place)
+        if not _agree(one, other):
+            kpi, dimension, key, period = place
+            yield Difference(kpi, period, dimension, key, _words(one), _words(other))
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +206,7 @@ def _sum(numbers: Iterable[Number]) -> Number:
 def _plus(one: Number, other: Number) -> Number:
     if isinstance(one, int) and isinstance(other, int):
         return one + other
-    return _EXACT.add(Decimal(one), Decimal(other))
+    return _EXACT.add(one, other)
 
 
 _WON_UNPRICED: Final = {"no_amount": "won_without_amount", "no_rate": "won_without_rate"}
@@ -253,18 +274,19 @@ RECIPES: Final[Mapping[str, _Recipe]] = {
 # ---------------------------------------------------------------- recomputing
 
 
-def _recompute(conn: Connection, catalog: Catalog) -> dict[tuple[str, str, str, str], _Facts]:
-    book = _Book(catalog)
-    _Reader(conn, catalog, book).read()
-    facts: dict[tuple[str, str, str, str], _Facts] = {}
-    by_subject = {recipe.subject: book.figures(recipe.subject) for recipe in RECIPES.values()}
-    for kpi in catalog.kpis:
-        wanted = set(_places_of(catalog, kpi))
-        recipe = RECIPES[kpi.name]
-        for (dimension, key, period), figures in by_subject[recipe.subject].items():
-            if (_kind_of_label(period), dimension) not in wanted:
+def _recompute(
+    reader: _Reader, catalog: Catalog, subject: str, kpis: Sequence[Kpi]
+) -> dict[Place, _Facts]:
+    book = _Book(catalog, kpis)
+    reader.read(subject, book)
+    facts: dict[Place, _Facts] = {}
+    wanted = {kpi.name: set(_places_of(catalog, kpi)) for kpi in kpis}
+    for (dimension, key, period), figures in book.figures().items():
+        place = (_kind_of_label(period), dimension)
+        for kpi in kpis:
+            if place not in wanted[kpi.name]:
                 continue
-            found = _value(kpi, recipe, figures, catalog.company.currency)
+            found = _value(kpi, RECIPES[kpi.name], figures, catalog.company.currency)
             if found is not None:
                 facts[kpi.name, dimension, key, period] = found
     return facts
@@ -303,56 +325,49 @@ def _value(kpi: Kpi, recipe: _Recipe, figures: Figures, currency: str) -> _Facts
 
 
 class _Book:
-    """Figures of each subject, group by group and day by day, then period by period."""
+    """Figures of one subject, group by group and day by day, then period by period."""
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: Catalog, kpis: Sequence[Kpi]) -> None:
         self._settings = catalog.settings
-        self._kinds: dict[str, dict[tuple[str, ...], set[str]]] = {}
-        for kpi in catalog.kpis:
-            kinds = self._kinds.setdefault(RECIPES[kpi.name].subject, {})
+        self._kinds: dict[tuple[str, ...], set[str]] = {}
+        for kpi in kpis:
             for kind in catalog.kinds_of(kpi):
                 for grouping in catalog.groupings_of(kpi, kind):
-                    kinds.setdefault(grouping, set()).add(str(kind))
-        self._days: dict[str, dict[tuple[str, ...], dict[tuple[str, date | None], Figures]]] = {
-            subject: {grouping: {} for grouping in kinds} for subject, kinds in self._kinds.items()
+                    self._kinds.setdefault(grouping, set()).add(str(kind))
+        self._days: dict[tuple[str, ...], dict[tuple[str, date | None], Figures]] = {
+            grouping: {} for grouping in self._kinds
         }
-        self._members: set[tuple[str, Group, str]] = set()
+        self._members: set[tuple[Group, str]] = set()
 
-    def add(
-        self, subject: str, day: date | None, dimensions: Dimensions, figures: Mapping[str, Number]
-    ) -> None:
+    def add(self, day: date | None, dimensions: Dimensions, figures: Mapping[str, Number]) -> None:
         """Add a record's figures to all its groups."""
-        for grouping, days in self._days.get(subject, {}).items():
+        for grouping, days in self._days.items():
             key = _key([dimensions[name] for name in grouping])
             if key is not None:
                 _add(days.setdefault((key, day), defaultdict(int)), figures)
 
-    def count_once(
-        self, subject: str, day: date | None, dimensions: Dimensions, member: str
-    ) -> None:
+    def count_once(self, day: date | None, dimensions: Dimensions, member: str) -> None:
         """Count a member once in each group and period, however often it comes."""
-        for grouping, kinds in self._kinds.get(subject, {}).items():
+        for grouping, kinds in self._kinds.items():
             key = _key([dimensions[name] for name in grouping])
             for kind in kinds:
                 period = self._label(kind, day)
                 if key is not None and period is not None:
-                    group = (",".join(grouping) or "all", key, period)
-                    self._members.add((subject, group, member))
+                    self._members.add(((",".join(grouping) or "all", key, period), member))
 
-    def figures(self, subject: str) -> dict[Group, Figures]:
+    def figures(self) -> dict[Group, Figures]:
         """What the days of each period add up to."""
         found: dict[Group, Figures] = {}
-        for grouping, days in self._days.get(subject, {}).items():
+        for grouping, days in self._days.items():
             dimension = ",".join(grouping) or "all"
             for (key, day), figures in days.items():
-                for kind in self._kinds[subject][grouping]:
+                for kind in self._kinds[grouping]:
                     period = self._label(kind, day)
                     if period is not None:
                         group = (dimension, key, period)
                         _add(found.setdefault(group, defaultdict(int)), figures)
-        for counted, group, _ in self._members:
-            if counted == subject:
-                _add(found.setdefault(group, defaultdict(int)), {"accounts": 1})
+        for group, _ in self._members:
+            _add(found.setdefault(group, defaultdict(int)), {"accounts": 1})
         return found
 
     def _label(self, kind: str, day: date | None) -> str | None:
@@ -381,67 +396,100 @@ def _key(values: Sequence[str | None]) -> str | None:
 
 
 class _Reader:
-    """Reads the records and writes what they amount to into the book."""
+    """Reads the deals and writes what they amount to into a book."""
 
-    def __init__(self, conn: Connection, catalog: Catalog, book: _Book) -> None:
+    def __init__(self, conn: Connection, catalog: Catalog) -> None:
         self._conn = conn
         self._company = catalog.company
         self._settings = catalog.settings
-        self._book = book
         self._accounts = {account.ref.key: account for account in self._all(Account)}
         self._owners = {owner.ref.key: owner for owner in self._all(Owner)}
         self._is_closed = {stage.ref.key: stage.is_closed for stage in self._all(Stage)}
         self._same_owner = self._matched_owners()
-        self._history: dict[str, list[tuple[datetime, str, str]]] = defaultdict(list)
+        self._history: dict[str, list[tuple[datetime, str]]] = defaultdict(list)
         for change in self._all(StageChange):
             if _exists(change):
-                self._history[change.deal].append((change.at, change.ref.key, change.stage))
-        self._first: dict[str, tuple[tuple[bool, date, str], Dimensions]] = {}
+                self._history[change.deal].append((change.at, intern(change.stage)))
+        for changes in self._history.values():
+            # They came sorted by key: of one instant they keep that order.
+            changes.sort(key=itemgetter(0))
 
     def _all(self, record_type: type[_R]) -> Iterator[_R]:
         for record in records.iterate(self._conn, record_type.STREAM, self._company):
             if isinstance(record, record_type):
                 yield record
 
-    def read(self) -> None:
-        """Go through all deals."""
+    def _deals(self) -> Iterator[tuple[Deal, Dimensions]]:
         for deal in self._all(Deal):
             if _exists(deal):
-                self._read_deal(deal)
-        for (no_day, day, _), dimensions in self._first.values():
-            self._book.add("first", None if no_day else day, dimensions, {"accounts": 1})
+                yield deal, self._dimensions(deal)
 
-    def _read_deal(self, deal: Deal) -> None:
-        dimensions = self._dimensions(deal)
-        created = self._local_day(deal.created_at)
-        closed = self._closed_day(deal) if deal.is_closed else None
-        is_won = deal.is_closed and deal.is_won
-        self._book.add(
-            "created",
-            created,
-            dimensions,
-            {"all": 1, "won": int(is_won), "closed": int(deal.is_closed)},
-        )
-        self._read_visits(deal, dimensions)
-        if not deal.is_closed:
-            self._read_open(deal, dimensions)
-            return
-        outcome = "won" if is_won else "lost"
-        money = {f"{outcome}_{name}": number for name, number in self._money(deal).items()}
-        self._book.add("closed", closed, dimensions, {outcome: 1, **money})
-        if is_won:
-            self._book.add("cycle", closed, dimensions, _cycle(created, closed))
-            self._read_purchase(deal, closed, dimensions)
+    def _won(self) -> Iterator[tuple[Deal, Dimensions, date | None]]:
+        for deal, dimensions in self._deals():
+            if deal.is_closed and deal.is_won:
+                yield deal, dimensions, self._closed_day(deal)
 
-    def _read_open(self, deal: Deal, dimensions: Dimensions) -> None:
-        figures: dict[str, Number] = {"all": 1, **self._money(deal)}
-        if "priced" in figures:
-            if deal.probability is None or deal.probability < 0:
+    def read(self, subject: str, book: _Book) -> None:
+        """Go through all deals for one subject."""
+        readers: Mapping[str, Callable[[_Book], None]] = {
+            "created": self._read_created,
+            "closed": self._read_closed,
+            "cycle": self._read_cycles,
+            "visits": self._read_visits,
+            "open": self._read_open,
+            "buyers": self._read_buyers,
+            "first": self._read_first_purchases,
+        }
+        readers[subject](book)
+
+    def _read_created(self, book: _Book) -> None:
+        for deal, dimensions in self._deals():
+            is_won = deal.is_closed and deal.is_won
+            figures = {"all": 1, "won": int(is_won), "closed": int(deal.is_closed)}
+            book.add(self._local_day(deal.created_at), dimensions, figures)
+
+    def _read_closed(self, book: _Book) -> None:
+        for deal, dimensions in self._deals():
+            if deal.is_closed:
+                outcome = "won" if deal.is_won else "lost"
+                money = {f"{outcome}_{name}": number for name, number in self._money(deal).items()}
+                book.add(self._closed_day(deal), dimensions, {outcome: 1, **money})
+
+    def _read_cycles(self, book: _Book) -> None:
+        for deal, dimensions, closed in self._won():
+            book.add(closed, dimensions, _cycle(self._local_day(deal.created_at), closed))
+
+    def _read_open(self, book: _Book) -> None:
+        for deal, dimensions in self._deals():
+            if deal.is_closed:
+                continue
+            figures: dict[str, Number] = {"all": 1, **self._money(deal)}
+            if "priced" in figures and (deal.probability is None or deal.probability < 0):
                 figures["without_probability"] = 1
-            else:
+            elif "priced" in figures and deal.probability is not None:
                 figures["weighable"] = 1
                 figures["weighted"] = _EXACT.multiply(Decimal(figures["money"]), deal.probability)
-        self._book.add("open", deal.close_date, dimensions, figures)
+            book.add(deal.close_date, dimensions, figures)
+
+    def _read_buyers(self, book: _Book) -> None:
+        for _, dimensions, closed in self._won():
+            account = dimensions["account"]
+            if account is None:
+                book.add(closed, dimensions, {"anonymous": 1})
+            else:
+                book.count_once(closed, dimensions, account)
+
+    def _read_first_purchases(self, book: _Book) -> None:
+        first: dict[str, tuple[tuple[bool, date, str], Dimensions]] = {}
+        for deal, dimensions, closed in self._won():
+            account = dimensions["account"]
+            rank = (closed is None, closed or date.max, deal.ref.key)
+            if account is None:
+                book.add(closed, dimensions, {"anonymous": 1})
+            elif account not in first or rank < first[account][0]:
+                first[account] = (rank, dimensions)
+        for (has_no_day, day, _), dimensions in first.values():
+            book.add(None if has_no_day else day, dimensions, {"accounts": 1})
 
     def _money(self, deal: Deal) -> dict[str, Number]:
         if deal.amount is None:
@@ -453,17 +501,6 @@ class _Reader:
             return {"without_rate": 1}
         return {"money": _EXACT.multiply(deal.amount, rate), "priced": 1}
 
-    def _read_purchase(self, deal: Deal, closed: date | None, dimensions: Dimensions) -> None:
-        account = dimensions["account"]
-        if account is None:
-            self._book.add("first", closed, dimensions, {"anonymous": 1})
-            self._book.add("buyers", closed, dimensions, {"anonymous": 1})
-            return
-        rank = (closed is None, closed or date.max, deal.ref.key)
-        if account not in self._first or rank < self._first[account][0]:
-            self._first[account] = (rank, dimensions)
-        self._book.count_once("buyers", closed, dimensions, account)
-
     def _closed_day(self, deal: Deal) -> date | None:
         known = deal.close_date or self._local_day(deal.closed_at)
         if known is not None:
@@ -471,23 +508,23 @@ class _Reader:
         closings = [at for at, stage in self._entries(deal) if self._is_closed_stage(stage, deal)]
         return self._local_day(closings[-1]) if closings else None
 
-    def _read_visits(self, deal: Deal, dimensions: Dimensions) -> None:
-        for (at, stage), (left_at, _) in pairwise(self._entries(deal)):
-            is_closed = self._is_closed_stage(stage, deal)
-            if is_closed:
-                continue
-            seconds = (left_at - at) // _SECOND
-            self._book.add(
-                "visits",
-                self._local_day(left_at),
-                {**dimensions, "stage": stage},
-                {"unknown": 1} if is_closed is None else {"visits": 1, "seconds": seconds},
-            )
+    def _read_visits(self, book: _Book) -> None:
+        for deal, dimensions in self._deals():
+            for (at, stage), (left_at, _) in pairwise(self._entries(deal)):
+                is_closed = self._is_closed_stage(stage, deal)
+                if is_closed:
+                    continue
+                seconds = (left_at - at) // _SECOND
+                book.add(
+                    self._local_day(left_at),
+                    {**dimensions, "stage": stage},
+                    {"unknown": 1} if is_closed is None else {"visits": 1, "seconds": seconds},
+                )
 
     def _entries(self, deal: Deal) -> list[tuple[datetime, str]]:
         """When the deal entered a stage other than the one it stood in, and which."""
         entries: list[tuple[datetime, str]] = []
-        for at, _, stage in sorted(self._history.get(deal.ref.key, ())):
+        for at, stage in self._history.get(deal.ref.key, ()):
             if not entries or entries[-1][1] != stage:
                 entries.append((at, stage))
         return entries
