@@ -40,6 +40,10 @@ class Checkpoint:
     error: str | None = None
     strikes: int = 0
     """Attempts in a row that killed their process."""
+    definition: str | None = None
+    """A digest of what the stored rows were mapped with: fields, filters, zone."""
+    unreadable: str | None = None
+    """Mapped fields that the CRM did not show when the last pull ended, comma between."""
 
 
 def load(conn: Connection, connection: str, stream: str) -> Checkpoint:

@@ -345,6 +345,9 @@ CHECKPOINTS: Final = Table(
     Column("state", Text, nullable=False),
     Column("error", Text),
     Column("strikes", Integer, nullable=False, server_default="0"),
+    # What the stored rows were mapped with, and fields that could not be read then.
+    Column("definition", Text),
+    Column("unreadable", Text),
 )
 
 LEASES: Final = Table(

@@ -19,7 +19,7 @@ from store.canonical import CanonicalRecord, Owner, RecordRef, RejectedRecord, S
 from store.checkpoints import Checkpoint
 from store.engine import database_now, operating, reading, writing
 from store.errors import RecordRefused
-from worker import crashpoints
+from worker import crashpoints, settings
 from worker.results import Kind, RunResult, State
 from worker.running import Running, Subject, record_run
 from worker.runtime import Runtime
@@ -209,6 +209,9 @@ class _Pull:
         self._stream = stream
         self._options = options
         self._connection = cast("str", running.subject.connection)
+        self._definition = settings.stream_definition(
+            running.runtime.config, self._connection, stream.name
+        )
         self._checkpoint, self._since = self._begin()
         self._rows = 0
 
@@ -234,16 +237,32 @@ class _Pull:
         with writing(self._engine) as conn:
             self._running.guard(conn)
             checkpoint = checkpoints.load(conn, self._connection, self._stream.name)
-            since = self._usable_since(checkpoint)
+            is_redefined = self._is_redefined(checkpoint)
+            since = None if is_redefined else self._usable_since(checkpoint)
             if since is not None:
                 return checkpoint, since
-            starts_over = self._options.full or checkpoint.cursor is None
+            starts_over = self._options.full or is_redefined or checkpoint.cursor is None
             if starts_over:
-                checkpoint = replace(checkpoint, cursor=None, is_full_pull_running=True)
+                checkpoint = replace(
+                    checkpoint,
+                    cursor=None,
+                    is_full_pull_running=True,
+                    definition=self._definition,
+                )
                 seen.clear(conn, self._connection, self._stream.name)
                 seen.start(conn, self._connection, self._stream.name)
                 checkpoints.save(conn, checkpoint)
         return checkpoint, self._place_of(checkpoint)
+
+    def _is_redefined(self, checkpoint: Checkpoint) -> bool:
+        """Whether stored rows were mapped by other rules than those that hold now."""
+        if checkpoint.cursor is None or checkpoint.definition == self._definition:
+            return False
+        self._running.warn(
+            "the stream's fields, filters or the company's zone changed, or a field can be read "
+            "again: everything is read anew"
+        )
+        return True
 
     def _usable_since(self, checkpoint: Checkpoint) -> datetime | None:
         """The date to begin at, unless beginning there would skip something unread."""
@@ -316,6 +335,7 @@ class _Pull:
             if page.complete_until is not None:
                 is_believed = self._reconcile(conn)
                 checkpoint = _completed(checkpoint, database_now(conn), is_believed=is_believed)
+                checkpoint = self._noting_unreadable(checkpoint, page)
             checkpoints.save(conn, checkpoint)
             pulled = len(page.records) + len(page.deleted) + len(page.rejected)
             self._running.add(
@@ -396,6 +416,18 @@ class _Pull:
             cursor=cursor,
             complete_until=page.complete_until or self._checkpoint.complete_until,
             state=State.RUNNING,
+        )
+
+    def _noting_unreadable(self, checkpoint: Checkpoint, page: Page) -> Checkpoint:
+        """Remember what cannot be read; what can be read again is missing in the rows stored."""
+        before = set((checkpoint.unreadable or "").split(",")) - {""}
+        returned = before - page.unreadable
+        is_filled = self._checkpoint.is_full_pull_running or not returned
+        return replace(
+            checkpoint,
+            unreadable=",".join(sorted(page.unreadable)),
+            # The next pull finds another definition, and fills the gaps.
+            definition=checkpoint.definition if is_filled else None,
         )
 
     def _reconcile(self, conn: Connection) -> bool:

@@ -6,6 +6,8 @@ problems like all others: with file, line and column, all at once.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from decimal import Decimal
@@ -15,7 +17,7 @@ from typing import Final, TypeVar
 from pydantic import SecretStr
 
 from config.errors import Path, Problem, did_you_mean
-from config.models import Config, WrittenKpi
+from config.models import Config, Section, WrittenKpi
 from config.scalars import month_number, weekday_number
 from connectors.base import (
     Capabilities,
@@ -89,6 +91,15 @@ def connection_settings(
         limits_storage=str(config.broker) or "memory://",
         on_wait=on_wait,
     )
+
+
+def stream_definition(config: Config, connection: str, stream: str) -> str:
+    """A digest of everything that decides what a stream's rows look like in the store."""
+    sections: dict[str, Section] = dict(config.connections[connection].streams.items())
+    mapped = sections[stream].model_dump(mode="json") if stream in sections else None
+    company = company_of(config)
+    parts = [mapped, company.timezone.key, company.currency]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def _tuning(config: Config) -> Tuning:

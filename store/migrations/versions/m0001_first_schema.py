@@ -250,6 +250,7 @@ def _create_operational_tables() -> None:
         *_texts("state", nullable=False),
         *_texts("error"),
         *_smalls("strikes", nullable=False, default="0"),
+        *_texts("definition", "unreadable"),
         sa.PrimaryKeyConstraint("connection", "stream"),
     )
     op.create_table(
