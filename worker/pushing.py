@@ -26,7 +26,7 @@ from store.deadletters import DeadLetter
 from store.engine import database_now, operating, reading
 from store.outbox import FAILED, SENT, VOID, OutboxRow
 from worker import crashpoints
-from worker.planning import field_names, fingerprint, plan_writeback, portions, push_batch
+from worker.planning import DAY, field_names, fingerprint, plan_writeback, portions, push_batch
 from worker.pulling import recognise_org, stream_names
 from worker.results import Kind, RunResult, State
 from worker.running import Running, Subject, record_run
@@ -206,7 +206,10 @@ class _Push:
     def _without_parked(self, updates: Sequence[FieldUpdate]) -> list[FieldUpdate]:
         """Leave out values that the CRM has refused for good before."""
         with reading(self._engine) as conn:
-            self._parked = _parked_values(deadletters.every(conn), self._spec)
+            # Once a day it is asked again: a rule or an old fault of the record may be gone.
+            since = database_now(conn) - DAY
+            recent = [letter for letter in deadletters.every(conn) if letter.last_seen > since]
+        self._parked = _parked_values(recent, self._spec)
         # A record in which anything is new is tried again as a whole.
         fresh = {
             update.record_id

@@ -108,7 +108,11 @@ def gather(runtime: Runtime) -> Status:
             leases=leases.every(conn),
             heartbeats=heartbeats.every(conn),
             writeback_states={name: run.state for name, run in last_pushes.items()},
-            sentences=[*_stream_sentences(conn, runtime), *_push_sentences(last_pushes)],
+            sentences=[
+                *_stream_sentences(conn, runtime),
+                *_push_sentences(last_pushes),
+                *_letter_sentences(conn),
+            ],
         )
 
 
@@ -179,6 +183,19 @@ def _last_pushes(conn: Connection) -> dict[str, runs.Run]:
         if run.kind == "push" and run.writeback:
             newest.setdefault(run.writeback, run)
     return newest
+
+
+def _letter_sentences(conn: Connection) -> list[str]:
+    counts: dict[tuple[str, str, str], int] = {}
+    for letter in deadletters.every(conn):
+        place = (letter.direction, letter.connection, letter.stream)
+        counts[place] = counts.get(place, 0) + 1
+    words = {"pull": "could not be read", "push": "were refused by the CRM"}
+    return [
+        f"{connection}.{stream}: {count} record(s) {words.get(direction, direction)} and wait in "
+        "the dead letters (kpisync deadletters list)"
+        for (direction, connection, stream), count in sorted(counts.items())
+    ]
 
 
 def _push_sentences(last_pushes: Mapping[str, runs.Run]) -> list[str]:

@@ -60,7 +60,9 @@ def demo(
     ] = None,
     crm: Annotated[str, typer.Option(help="salesforce, hubspot or both (half and half).")] = "both",
     seed: Annotated[int, typer.Option(help="Of the simulated company.")] = 7,
-    size: Annotated[int, typer.Option(help="Deals of the simulated company.")] = 600,
+    size: Annotated[
+        int, typer.Option(min=1, max=1_000_000, help="Deals of the simulated company.")
+    ] = 600,
     folder: Annotated[
         Path | None, typer.Option(help="Where configuration and database go; else a new folder.")
     ] = None,
@@ -78,7 +80,12 @@ def demo(
         if folder is None:
             # Kept after the end: the closing words point to it.
             folder = Path(tempfile.mkdtemp(prefix="kpisync-demo-"))
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CommandError(
+                ExitCode.FAILED, f"the folder {folder} cannot be made: {error.strerror}"
+            ) from error
         source = ("--data", str(data)) if data else ("--seed", str(seed), "--size", str(size))
         urls = stack.enter_context(serving_sandbox(session.printer, folder, source, crm))
         session.config_path = write_configuration(folder, crm, urls)

@@ -13,7 +13,7 @@ from metrics.writeback import Change, Plan
 from worker import pipeline
 from worker.cli.app import CommandError, Session, app, session_of
 from worker.cli.exits import ExitCode
-from worker.cli.output import Printer, as_json
+from worker.cli.output import Printer, as_json, write_json_file
 from worker.cli.steps import report
 from worker.results import exit_code
 from worker.runtime import Runtime
@@ -110,8 +110,7 @@ def plan(
         write_plans(output, plans)
     printer = session.printer
     if printer.is_json:
-        documents = [one.to_json() for one in plans]
-        printer.document(documents[0] if len(documents) == 1 else documents)
+        printer.document(one_or_all([one.to_json() for one in plans]))
     else:
         for one in plans:
             show_plan(printer, one)
@@ -167,13 +166,16 @@ def write_plans(path: Path, plans: Sequence[Plan]) -> None:
     """
     try:
         with path.open("w", encoding="utf-8") as stream:
-            documents = [as_json(one.to_json()) for one in plans]
-            json.dump(documents, stream, indent=2, ensure_ascii=False)
-            stream.write("\n")
+            write_json_file(stream, one_or_all([one.to_json() for one in plans]))
     except OSError as error:
         raise CommandError(
             ExitCode.FAILED, f"the plan cannot be kept in {path}: {error.strerror}"
         ) from error
+
+
+def one_or_all(documents: Sequence[object]) -> object:
+    """One document as it is, several as a list."""
+    return documents[0] if len(documents) == 1 else list(documents)
 
 
 def read_plans(path: Path) -> list[Plan]:
@@ -183,7 +185,8 @@ def read_plans(path: Path) -> list[Plan]:
         CommandError: when the file is missing or is no plan.
     """
     try:
-        documents = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
+        documents = found if isinstance(found, list) else [found]
         return [Plan.from_json(document) for document in documents]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CommandError(
@@ -226,7 +229,7 @@ def apply(
             }
             for result in results
         ]
-        printer.document(documents[0] if len(documents) == 1 else documents)
+        printer.document(one_or_all(documents))
     else:
         report(printer, results)
     raise typer.Exit(exit_code(results))
