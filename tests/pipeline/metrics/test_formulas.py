@@ -372,6 +372,21 @@ def test_neighbouring_changes_to_one_stage_are_one_visit(books: Books) -> None:
     assert books.number("time_in_stage_days", dimension="stage", key="crm:new") == 3
 
 
+def test_changes_of_one_instant_follow_each_other_by_their_ids(books: Books) -> None:
+    books.commit(
+        *(stage("new"), stage("offer"), deal("D1", stage="won")),
+        entered("D1", "new", NOON, name="C0"),
+        entered("D1", "offer", NOON + timedelta(days=1), name="C3"),
+        entered("D1", "new", NOON + timedelta(days=1), name="C2"),
+        entered("D1", "won", NOON + timedelta(days=3), name="C1"),
+    )
+    books.publish()
+
+    assert books.number("stage_visits", dimension="stage", key="crm:new") == 1
+    assert books.number("time_in_stage_days", dimension="stage", key="crm:new") == 1
+    assert books.number("time_in_stage_days", dimension="stage", key="crm:offer") == 2
+
+
 def test_time_spent_closed_is_no_visit(books: Books) -> None:
     books.commit(
         *(stage("new"), stage("won", is_closed=True), deal("D1", stage="new")),
