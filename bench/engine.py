@@ -165,9 +165,7 @@ class Bench:
             f"commit {size:,} deals ({4 * size:,} records)",
             f"{1000 * statistics.median(commits):8.1f} ms  (slowest {1000 * max(commits):.0f})",
         )
-        self.note(
-            f"publish after {size:,} deals", f"{1000 * statistics.median(publishes):8.1f} ms"
-        )
+        self.note(f"publish after {size:,} deals", f"{1000 * statistics.median(publishes):8.1f} ms")
         again = _batch(self.deals, size, seed=1_000 * size + times - 1)
         repeated = statistics.median(_timed(lambda: self._commit(again)) for _ in range(3))
         self.note(f"the same {size:,} deals again", f"{1000 * repeated:8.1f} ms")

@@ -12,7 +12,6 @@ from functools import lru_cache
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
-import psycopg
 from sqlalchemy import (
     Column,
     Connection,
@@ -39,6 +38,7 @@ from sqlalchemy import (
 from store import temporary
 from store.compiled import in_written_order, text_of
 from store.engine import database_now, is_postgresql
+from store.loading import load
 from store.tables import CELLS, DIRTY_KEYS, FAMILIES, KEY, KPI_VALUES
 
 WHOLE_FAMILY: Final = ""
@@ -306,7 +306,7 @@ def has_values(conn: Connection) -> bool:
 def set_places(conn: Connection, rows: Sequence[tuple[str, str, str | None, int, int]]) -> None:
     """Fill the temporary table `PLACES`, in the order of its columns."""
     temporary.prepare(conn, [PLACES])
-    _load(conn, PLACES.name, tuple(column.name for column in PLACES.columns), rows)
+    load(conn, PLACES.name, tuple(column.name for column in PLACES.columns), rows)
     temporary.analyze(conn, PLACES.name, len(rows))
 
 
@@ -375,7 +375,7 @@ def write_values(
                 update(KPI_VALUES).where(KPI_VALUES.c.id.in_(portion)).values(valid_to=since)
             )
     columns = (*Place._fields, "label", *Content._fields, "as_of", "valid_from", "run")
-    _load(conn, KPI_VALUES.name, columns, rows)
+    load(conn, KPI_VALUES.name, columns, rows)
 
 
 def close_values(conn: Connection, places: Iterable[tuple[str, str, str]], as_of: datetime) -> int:
@@ -518,26 +518,6 @@ def keys_of_dimension(conn: Connection, kpis: Sequence[str], dimension: str) -> 
 
 
 # ---------------------------------------------------------------- many rows at once
-
-
-def _load(
-    conn: Connection, table: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]
-) -> None:
-    """Insert rows past SQLAlchemy, whose bookkeeping costs more than the insert."""
-    if not rows:
-        return
-    names = ", ".join(f'"{column}"' for column in columns)
-    if is_postgresql(conn):
-        driver: psycopg.Connection[Any] = conn.connection.driver_connection  # type: ignore[assignment]  # the pool does not know its driver
-        with driver.cursor() as cursor, cursor.copy(f"COPY {table} ({names}) FROM STDIN") as copy:
-            for row in rows:
-                copy.write_row(row)
-        return
-    places = ", ".join("?" * len(columns))
-    conn.exec_driver_sql(
-        f"INSERT INTO {table} ({names}) VALUES ({places})",  # noqa: S608 - our own names
-        list(rows),
-    )
 
 
 def _writers(

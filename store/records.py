@@ -11,9 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Final
 
-import psycopg
 from sqlalchemy import (
     Connection,
     and_,
@@ -37,6 +36,7 @@ from store.conversion import (
 )
 from store.engine import is_postgresql
 from store.keeping import with_stored_values
+from store.loading import load
 from store.money import minor_units, to_minor
 from store.staging import IS_CHANGED, STAGE, STAGE_REFS
 from store.tables import RECORD_TABLES
@@ -158,7 +158,7 @@ def _stage_stream(
     conn: Connection, stream: str, rows: Sequence[tuple[Cell, ...]], deleted: AbstractSet[str]
 ) -> int:
     staged = STAGE[stream]
-    _load(conn, staged.name, columns_of(stream), rows)
+    load(conn, staged.name, columns_of(stream), rows)
     temporary.analyze(conn, staged.name, len(rows), ("ref",))
     if rows:
         _compare(conn, stream)
@@ -176,29 +176,10 @@ def _compare(conn: Connection, stream: str) -> None:
 
 def _stage_deletions(conn: Connection, stream: str, deleted: AbstractSet[str]) -> None:
     conn.execute(delete(STAGE_REFS))
-    _load(conn, STAGE_REFS.name, ("ref",), [(key,) for key in sorted(deleted)])
+    load(conn, STAGE_REFS.name, ("ref",), [(key,) for key in sorted(deleted)])
     temporary.analyze(conn, STAGE_REFS.name, len(deleted))
     conn.execute(staging.mark_deleted(stream))
     conn.execute(staging.add_deleted(stream))
-
-
-def _load(
-    conn: Connection, table: str, columns: Sequence[str], rows: Sequence[tuple[Cell, ...]]
-) -> None:
-    if not rows:
-        return
-    names = ", ".join(f'"{column}"' for column in columns)
-    if is_postgresql(conn):
-        driver: psycopg.Connection[Any] = conn.connection.driver_connection  # type: ignore[assignment]  # the pool does not know its driver
-        with driver.cursor() as cursor, cursor.copy(f"COPY {table} ({names}) FROM STDIN") as copy:
-            for row in rows:
-                copy.write_row(row)
-        return
-    places = ", ".join("?" * len(columns))
-    conn.exec_driver_sql(
-        f"INSERT INTO temp.{table} ({names}) VALUES ({places})",  # noqa: S608 - our own names
-        list(rows),
-    )
 
 
 # ---------------------------------------------------------------- applying
