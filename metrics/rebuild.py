@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from functools import lru_cache
+from typing import Final
 
 from sqlalchemy import Connection, delete, insert
 
@@ -16,7 +17,9 @@ from metrics.periods import Calendar
 from store import identity, kpis
 from store.compiled import text_of
 from store.engine import is_postgresql
-from store.tables import CELLS
+from store.tables import ACCOUNTS, CELLS, DEAL_STAGE_CHANGES, DEALS, IDENTITY, STAGES
+
+_READ_BY_PAGES: Final = (DEALS, DEAL_STAGE_CHANGES, ACCOUNTS, STAGES, IDENTITY, CELLS)
 
 
 def stale_families(conn: Connection, catalog: Catalog) -> tuple[str, ...]:
@@ -49,6 +52,10 @@ def rebuild(conn: Connection, catalog: Catalog, families: Collection[str] | None
         )
         kpis.save_fingerprint(conn, name, catalog.fingerprints[name])
         kpis.note_whole_family(conn, name)
+    if is_postgresql(conn):
+        # Most often a first load went before, of which the planner knows nothing yet: until
+        # autovacuum comes, every page would read whole tables.
+        conn.exec_driver_sql(f"ANALYZE {', '.join(table.name for table in _READ_BY_PAGES)}")
 
 
 @lru_cache(maxsize=512)

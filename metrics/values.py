@@ -78,10 +78,11 @@ def publish(
     publication.renew(taken, families)
     labels.renew(conn, catalog, [key for key in taken if key.family == stored.LABELS])
     stored.settle_taken_keys(conn)
+    remaining = stored.count_dirty_keys(conn, [*families, stored.LABELS])
+    if not remaining:
+        stored.analyze_first_values(conn)
     return Published(
-        changed=publication.changed + ended,
-        unchanged=publication.unchanged,
-        remaining=stored.count_dirty_keys(conn, [*families, stored.LABELS]),
+        changed=publication.changed + ended, unchanged=publication.unchanged, remaining=remaining
     )
 
 

@@ -378,6 +378,19 @@ def write_values(
     load(conn, KPI_VALUES.name, columns, rows)
 
 
+def analyze_first_values(conn: Connection) -> None:
+    """Tell PostgreSQL's planner about the values of a first publication.
+
+    Later growth is autovacuum's business; until it comes for the first time, the planner would
+    take the table for empty.
+    """
+    if not is_postgresql(conn):
+        return
+    known = "SELECT reltuples > 0 FROM pg_class WHERE oid = 'kpi_values'::regclass"
+    if not conn.exec_driver_sql(known).scalar_one() and has_values(conn):
+        conn.exec_driver_sql("ANALYZE kpi_values")
+
+
 def close_values(conn: Connection, places: Iterable[tuple[str, str, str]], as_of: datetime) -> int:
     """End current values without a successor: nobody asks for them any more.
 
