@@ -221,13 +221,18 @@ class _Pull:
         while True:
             rows_before = self._rows
             try:
-                return self._pages()
+                state = self._pages()
             except CursorExpired:
                 expired = expired + 1 if self._rows == rows_before else 1
                 if expired >= _EXPIRED_CURSORS_IN_A_ROW:
                     raise
                 if self._rows > 0:
                     self._since = self._place_of(self._checkpoint)
+            else:
+                if state is not State.OK or self._checkpoint.definition is not None:
+                    return state
+                # A field came back: fill it in the rows that were stored without it.
+                self._checkpoint, self._since = self._begin()
             finally:
                 self._runtime.progress.finish(self._running.subject.label)
 
@@ -240,7 +245,8 @@ class _Pull:
             is_redefined = self._is_redefined(checkpoint)
             since = None if is_redefined else self._usable_since(checkpoint)
             if since is not None:
-                return checkpoint, since
+                # Everything stored from here on is mapped by the rules of now.
+                return replace(checkpoint, definition=self._definition), since
             starts_over = self._options.full or is_redefined or checkpoint.cursor is None
             if starts_over:
                 checkpoint = replace(
@@ -426,7 +432,7 @@ class _Pull:
         return replace(
             checkpoint,
             unreadable=",".join(sorted(page.unreadable)),
-            # The next pull finds another definition, and fills the gaps.
+            # Without one, everything is read anew, which fills the gaps.
             definition=checkpoint.definition if is_filled else None,
         )
 

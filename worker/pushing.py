@@ -15,7 +15,7 @@ from itertools import groupby
 from math import ceil
 from typing import Final
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 from connectors.base import LiveRecord, PushOutcome, PushResult
 from metrics.rebuild import stale_families
@@ -25,6 +25,7 @@ from store.canonical import FieldUpdate, RecordRef, Scalar
 from store.deadletters import DeadLetter
 from store.engine import database_now, operating, reading
 from store.outbox import FAILED, SENT, VOID, OutboxRow
+from store.tables import RECORD_TABLES
 from worker import crashpoints
 from worker.planning import DAY, field_names, fingerprint, plan_writeback, portions, push_batch
 from worker.pulling import recognise_org, stream_names
@@ -209,7 +210,12 @@ class _Push:
             # Once a day it is asked again: a rule or an old fault of the record may be gone.
             since = database_now(conn) - DAY
             recent = [letter for letter in deadletters.every(conn) if letter.last_seen > since]
-        self._parked = _parked_values(recent, self._spec)
+            parked = [
+                letter
+                for letter in recent
+                if _is_of(letter, self._spec) and not _was_edited_since(conn, letter)
+            ]
+        self._parked = _parked_values(parked, self._spec)
         # A record in which anything is new is tried again as a whole.
         fresh = {
             update.record_id
@@ -509,15 +515,23 @@ def _by_records(rows: Sequence[OutboxRow], size: int) -> Iterator[list[OutboxRow
         yield [row for record in piece for row in record]
 
 
+def _is_of(letter: DeadLetter, spec: WritebackSpec) -> bool:
+    place = (letter.direction, letter.connection, letter.stream)
+    return place == (deadletters.PUSH, spec.connection, spec.stream)
+
+
+def _was_edited_since(conn: Connection, letter: DeadLetter) -> bool:
+    """Whether the record changed after the CRM refused us: the obstacle may have been in it."""
+    table = RECORD_TABLES[letter.stream]
+    modified = conn.execute(
+        select(table.c.modified_at).where(table.c.ref == letter.ref)
+    ).scalar_one_or_none()
+    return modified is not None and modified > letter.last_seen.timestamp() * 1_000_000
+
+
 def _parked_values(letters: Iterable[DeadLetter], spec: WritebackSpec) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     for letter in letters:
-        if (letter.direction, letter.connection, letter.stream) != (
-            deadletters.PUSH,
-            spec.connection,
-            spec.stream,
-        ):
-            continue
         record_id = letter.ref.removeprefix(f"{spec.connection}:")
         try:
             values = json.loads(letter.raw or "")

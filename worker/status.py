@@ -41,6 +41,8 @@ class Status:
     leases: Sequence[leases.LeaseState]
     heartbeats: Sequence[heartbeats.Heartbeat]
     writeback_states: Mapping[str, str]
+    refused_writes: int
+    """Records that a CRM refused to change and that wait in the dead letters."""
     sentences: Sequence[str]
     """Everything that needs a person, in plain words."""
 
@@ -51,7 +53,8 @@ class Status:
         A write-back that waits for its first approval has not failed.
         """
         is_stopped = any(stream.state in {"failed", "waiting"} for stream in self.streams)
-        return is_stopped or bool({"failed", "refused"} & set(self.writeback_states.values()))
+        states = {"failed", "refused", "partly_failed"} & set(self.writeback_states.values())
+        return is_stopped or bool(states) or self.refused_writes > 0
 
     @property
     def is_stale(self) -> bool:
@@ -108,6 +111,9 @@ def gather(runtime: Runtime) -> Status:
             leases=leases.every(conn),
             heartbeats=heartbeats.every(conn),
             writeback_states={name: run.state for name, run in last_pushes.items()},
+            refused_writes=sum(
+                letter.direction == deadletters.PUSH for letter in deadletters.every(conn)
+            ),
             sentences=[
                 *_stream_sentences(conn, runtime),
                 *_push_sentences(last_pushes),

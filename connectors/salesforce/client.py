@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
+from time import monotonic
 from typing import Any, Final, TypeVar, cast
 from urllib.parse import quote, urlsplit
 
@@ -46,6 +47,8 @@ from connectors.salesforce.quota import OrgQuota
 from connectors.salesforce.transport import Session
 
 API_VERSION: Final = "62.0"
+REFUSAL_SECONDS: Final = 300.0
+"""How long a refused login stands before it is tried again."""
 LONGEST_URI: Final = 12_000
 """Bytes of a request line we allow ourselves; Salesforce refuses above 16,384."""
 
@@ -83,6 +86,8 @@ class SalesforceClient:
         self._org_id: str | None = None
         self._user_id: str | None = None
         self._has_asked_who = False
+        self._refusal: AuthenticationFailed | None = None
+        self._refusal_ends = 0.0
 
     # ------------------------------------------------------------ reading
 
@@ -93,6 +98,19 @@ class SalesforceClient:
             ConnectorError: see ``faults.translate``.
         """
         return self._result(lambda sf: sf.query(soql, include_deleted=deleted_too))
+
+    def query_all(self, soql: str, *, deleted_too: bool = True) -> list[Json]:
+        """Every row of a query that has few, page by page.
+
+        Raises:
+            ConnectorError: see ``faults.translate``.
+        """
+        answer = self.query(soql, deleted_too=deleted_too)
+        rows = [*answer.records]
+        while answer.next_url is not None:
+            answer = self.next_page(answer.next_url)
+            rows += answer.records
+        return rows
 
     def next_page(self, next_url: str) -> QueryResult:
         """Go on with a query whose answer said ``done: false``.
@@ -342,8 +360,19 @@ class SalesforceClient:
         if self._library is None:
             with self._login_lock:
                 if self._library is None:
-                    self._library = self._logged_in()
+                    self._library = self._log_in_unless_refused()
         return self._library
+
+    def _log_in_unless_refused(self) -> Salesforce:
+        """A refused login is not tried again at once: repeated failures lock the user out."""
+        if self._refusal is not None and monotonic() < self._refusal_ends:
+            raise self._refusal
+        try:
+            return self._logged_in()
+        except AuthenticationFailed as refusal:
+            self._refusal = refusal
+            self._refusal_ends = monotonic() + REFUSAL_SECONDS
+            raise
 
     def _renewed(self, refused: Salesforce) -> Salesforce:
         """A library with a new token; one thread renews, the others wait and use it."""

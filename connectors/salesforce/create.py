@@ -185,7 +185,7 @@ class FieldMaker:
         return True
 
     def _rows(self, soql: str, *values: str) -> Sequence[Json]:
-        return self._client.query(format_soql(soql, *values), deleted_too=False).records
+        return self._client.query_all(format_soql(soql, *values), deleted_too=False)
 
     def _insert(self, object_name: str, values: Mapping[str, object]) -> str:
         answer = self._client.write(f"sobjects/{object_name}", values)

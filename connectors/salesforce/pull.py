@@ -228,11 +228,7 @@ class StreamPull:
     def _is_known_stage(self, name: str) -> bool:
         if self._stages is None:
             try:
-                answer = self._client.query("SELECT ApiName FROM OpportunityStage")
-                rows = [*answer.records]
-                while answer.next_url is not None:
-                    answer = self._client.next_page(answer.next_url)
-                    rows += answer.records
+                rows = self._client.query_all("SELECT ApiName FROM OpportunityStage")
             except (MisconfiguredConnection, PermissionMissing, RequestRefused):
                 # The stream of stages itself says what is wrong with reading them.
                 rows = []

@@ -95,6 +95,18 @@ def test_a_field_that_can_be_read_again_is_filled_in_all_rows(
     crm.settings(show_fields=["Opportunity.LeadSource"])
 
     kpisync("pull", "salesforce")
-    kpisync("pull", "salesforce")
 
     assert deal(kpisync)["source"] == "Web"
+
+
+def test_a_first_pull_from_a_date_on_stays_one(kpisync: Cli, sandbox: Sandbox) -> None:
+    sandbox.hubspot.create("deals", {"dealname": "Early", "pipeline": "default"})
+    sandbox.hubspot.clock(advance=30 * 86_400)
+    late = sandbox.hubspot.clock(advance=0)[:10]
+    sandbox.hubspot.create("deals", {"dealname": "Late", "pipeline": "default"})
+    configure(kpisync, sandbox, "product: dealname")
+
+    kpisync("pull", "hubspot.deals", "--since", late)
+    kpisync("pull", "hubspot.deals")
+
+    assert [row["name"] for row in kpisync("dump", "records", "deals").lines] == ["Late"]

@@ -20,7 +20,7 @@ SCALARS: st.SearchStrategy[Scalar] = st.one_of(
     st.integers(-(10**60), 10**60),
     st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**40), max_value=10**40),
     st.dates(),
-    st.datetimes(timezones=st.timezones()),
+    st.datetimes(timezones=st.timezones(), allow_imaginary=False),
 )
 
 
