@@ -9,7 +9,7 @@ BIN := .venv/bin
 WORKERS ?= auto
 PACKAGES := config connectors metrics sandbox store worker
 
-.PHONY: help demo test check format bench lock docs chaos clean
+.PHONY: help demo test check format bench lock docs clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -45,11 +45,9 @@ format: .venv/installed-dev ## format the code
 docs: .venv/installed-dev ## write the generated pages (docs/kpis.md)
 	$(BIN)/python -m metrics.catalog.document > docs/kpis.md
 
-bench: .venv/installed-dev ## measure first load and increments on both stores (minutes)
-	$(BIN)/python bench/engine.py
-
-chaos: .venv/installed-dev ## kill whole passes at every named point, both stores (minutes)
-	$(BIN)/python -m pytest -q -m chaos tests
+bench: .venv/installed-dev ## first load and increments at 100,000 and 1,000,000 deals on both stores (minutes)
+	for deals in 100000 1000000; do for store in sqlite postgresql; do \
+		$(BIN)/python bench/engine.py --deals $$deals --store $$store || exit 1; done; done
 
 lock: .venv/installed-dev ## pin the newest versions of everything anew
 	$(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --upgrade pyproject.toml --group build -o requirements.lock
