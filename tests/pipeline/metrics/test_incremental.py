@@ -63,7 +63,7 @@ INSTANTS = [
 ]
 DATES = [date(2023, 12, 31), date(2024, 1, 1), date(2024, 2, 29), date(2024, 3, 31)]
 
-EXAMPLES = int(os.environ.get("KPISYNC_TEST_EXAMPLES", "15"))
+EXAMPLES = int(os.environ.get("KPISYNC_TEST_EXAMPLES", "12"))
 """More for a campaign of one's own."""
 
 USED_RECORDS = (DEALS, DEAL_STAGE_CHANGES, ACCOUNTS, OWNERS, STAGES)
