@@ -30,7 +30,7 @@ _REASONS: Final = {
     "no_probability": "the open deal has no probability",
     "no_date": "the close day or the creation day is unknown",
     "negative_duration": "the deal was closed before it was created",
-    "unknown_stage": "the CRM does not describe the stage (any more)",
+    "unknown_stage": "the CRM has never described the stage",
     "no_account": "the purchase belongs to no account",
 }
 

@@ -304,7 +304,7 @@ _VISITED_TEXT = (
 )
 VISIT_DAY: Final = "the local day on which the deal left the stage"
 UNKNOWN_STAGE_CAVEAT: Final = (
-    "Visits to stages that the CRM no longer describes are left out as unknown_stage."
+    "Visits to stages that the CRM never described are left out as unknown_stage."
 )
 
 TIME_IN_STAGE_DAYS: Final = Kpi(

@@ -6,7 +6,7 @@ import json
 import sys
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Literal, TextIO
 
@@ -20,6 +20,8 @@ WIDE = Console(width=1000).options
 
 def printable(value: object) -> str:
     """Text without control bytes: what comes from a CRM never drives the terminal."""
+    if isinstance(value, datetime):
+        value = f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z"
     text = "" if value is None else str(value)
     return "".join(
         character if not unicodedata.category(character).startswith("C") else " "
