@@ -13,12 +13,17 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from tests.acceptance.yaml_texts import two_crms
 from tests.fixtures.cli import Cli, clean_environment
 from tests.fixtures.sandboxes import Sandbox, start_sandbox
+from tests.fixtures.servers import RedisServer, start_postgres
 
 pytestmark = pytest.mark.timeout(300)
+
+COMPOSE = Path(__file__).parents[2] / "docker-compose.yml"
+SERVICES = YAML(typ="safe").load(COMPOSE.read_text(encoding="utf-8"))["services"]
 
 
 @pytest.fixture
@@ -66,21 +71,26 @@ def test_a_changed_deal_reaches_the_crm_fields_in_one_pass(kpisync: Cli, company
 
 
 def test_server_mode_with_every_command_of_the_compose_file_does_the_same(
-    kpisync: Cli, company: Sandbox, postgres_database: str, redis_url: str
+    kpisync: Cli, company: Sandbox
 ) -> None:
-    kpisync.configure(two_crms(company, database=postgres_database, broker=redis_url))
-    kpisync("db", "upgrade")
-    kpisync("setup", "--yes")
-
     with ExitStack() as stack:
-        stack.enter_context(serving(kpisync, "--log-format", "json", "worker"))
-        stack.enter_context(serving(kpisync, "--log-format", "json", "beat"))
-        wait_until(lambda: crm_values(company) and store_values(kpisync) == crm_values(company))
-        kpisync("health", "worker")
-        kpisync("health", "beat")
+        database = stack.enter_context(start_postgres())
+        broker = stack.enter_context(composed_redis())
+        kpisync.configure(two_crms(company, database=database.url, broker=broker.url))
+        ready = SERVICES["db"]["healthcheck"]["test"][1].split()
+        assert run_in(database.binaries, *ready, "--host", "127.0.0.1", port=database.port) == 0
 
-    kpisync("health", "worker", expect_exit=1)
-    assert kpisync("verify", "--json").json["ok"] is True
+        kpisync(*SERVICES["migrate"]["command"])
+        kpisync("setup", "--yes")
+        with ExitStack() as workers:
+            for name in ("worker", "beat"):
+                workers.enter_context(serving(kpisync, *SERVICES[name]["command"]))
+            wait_until(lambda: crm_values(company) and store_values(kpisync) == crm_values(company))
+            for name in ("worker", "beat"):
+                kpisync(*health_check(name))
+
+        kpisync(*health_check("worker"), expect_exit=1)
+        assert kpisync("verify", "--json").json["ok"] is True
     redundant = [
         entry
         for crm in (company.salesforce, company.hubspot)
@@ -88,6 +98,39 @@ def test_server_mode_with_every_command_of_the_compose_file_does_the_same(
         if entry["redundant"]
     ]
     assert redundant == []
+
+
+def health_check(service: str) -> list[str]:
+    """The arguments of kpisync in a service's health check."""
+    how, command, *arguments = SERVICES[service]["healthcheck"]["test"]
+    assert (how, command) == ("CMD", "kpisync")
+    return arguments
+
+
+def run_in(binaries: Path, command: str, *arguments: str, port: int) -> int:
+    return subprocess.run(
+        [binaries / command, *arguments, "--port", str(port)], capture_output=True, check=False
+    ).returncode
+
+
+class ComposedRedis(RedisServer):
+    """The broker as the compose file starts it, on a free port in a folder of its own."""
+
+    def command(self) -> list[str]:
+        binary, *_ = super().command()
+        _, *arguments = SERVICES["redis"]["command"]
+        place = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)]
+        return [binary, *arguments, *place]
+
+
+@contextmanager
+def composed_redis() -> Iterator[RedisServer]:
+    server = ComposedRedis()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
 
 
 def store_values(kpisync: Cli) -> dict[str, dict[str, str]]:
