@@ -81,6 +81,7 @@ def demo(
             # Kept after the end: the closing words point to it.
             folder = Path(tempfile.mkdtemp(prefix="kpisync-demo-"))
         try:
+            folder = folder.resolve()
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise CommandError(
