@@ -9,7 +9,7 @@ BIN := .venv/bin
 WORKERS ?= auto
 PACKAGES := config connectors metrics sandbox store worker
 
-.PHONY: help demo test check format bench lock docs clean
+.PHONY: help demo test slow check format bench lock docs clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -30,6 +30,9 @@ demo: .venv/installed ## a simulated company, from two CRMs to KPIs inside them 
 
 test: .venv/installed-dev ## all tests, with real PostgreSQL and Redis processes on free ports
 	$(BIN)/python -m pytest -n $(WORKERS) -q
+
+slow: .venv/installed-dev ## long tests: random kills, long histories (minutes)
+	$(BIN)/python -m pytest -n $(WORKERS) -q -m slow --timeout 1800
 
 check: .venv/installed-dev ## format, lint, types, import contracts, unit tests
 	$(BIN)/ruff format --check .

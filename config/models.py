@@ -203,6 +203,8 @@ class Stream(Section):
     """What counts as a campaign touch."""
     converted_stage: Text | None = None
     """The lifecycle stage at which a lead counts as converted."""
+    api: Literal["rest", "bulk"] | None = None
+    """Salesforce: read by REST pages or by Bulk API 2.0; by default whichever is cheaper."""
 
 
 class Limits(Section):

@@ -16,17 +16,6 @@ NOT_YET_KEYS: Final = (
     "company.fx.from",
     "company.fx.file",
     "company.business_hours",
-    "connections.*.limits",
-    "connections.*.streams.contacts",
-    "connections.*.streams.leads",
-    "connections.*.streams.campaigns",
-    "connections.*.streams.campaign_members",
-    "connections.*.streams.costs",
-    "connections.*.streams.tickets",
-    "connections.*.streams.survey_responses",
-    "connections.*.streams.contracts",
-    "connections.*.streams.*.touch",
-    "connections.*.streams.*.converted_stage",
     "identity.accounts",
     "identity.contacts",
     "identity.deals",
@@ -44,17 +33,10 @@ NOT_YET_KEYS: Final = (
     "alerts",
     "writebacks.*.fields.*.by",
     "sinks",
-    "advanced.index_lag",
-    "advanced.pause_min",
-    "advanced.sweep",
 )
 """Keys; ``*`` stands for any one key or list position."""
 
 NOT_YET_VALUES: Final[Mapping[str, tuple[re.Pattern[str], str]]] = {
-    "connections.*.auth.flow": (
-        re.compile(r"jwt|password|refresh_token"),
-        "Use client_credentials or token (Salesforce), token (HubSpot).",
-    ),
     "kpis.use.*": (re.compile(r"marketing|service"), "Use sales and customer."),
     "writebacks.*.fields.*.period": (
         re.compile(r"last_[1-9][0-9]{0,3}d"),

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from decimal import Decimal
 from enum import StrEnum
 from typing import NewType, Protocol, runtime_checkable
 
@@ -20,6 +21,7 @@ from store.canonical import (
     RecordRef,
     RejectedRecord,
     Scalar,
+    Stage,
 )
 
 Cursor = NewType("Cursor", str)
@@ -52,6 +54,12 @@ class StreamSettings:
     pipelines: tuple[str, ...] = ()
     """Labels or ids of the pipelines to read; empty means all."""
     fields: Mapping[str, FieldSource] = field(default_factory=dict)
+    api: str | None = None
+    """Which of the CRM's ways to read (Salesforce: rest, bulk); None: the connector chooses."""
+    touch: str = "created"
+    """Campaign members: what counts as the touch, created or responded."""
+    converted_stage: str | None = None
+    """Leads made from lifecycle stages: the stage at which one counts as converted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +79,83 @@ class Tuning:
     """Records a page; None: the largest the CRM allows."""
     push_batch: int | None = None
     """Records a write call; None: the largest the CRM allows."""
+    index_lag: timedelta | None = None
+    """Overlap for a search index that lags behind writes; None: the connector's own default."""
+    sweep: timedelta = timedelta(days=1)
+    """How often what changes without a modification mark is read again: links, calculated
+    fields."""
+
+
+class Purpose(StrEnum):
+    """What an API call is made for; reading leaves a reserve of the quota to writing."""
+
+    READ = "read"
+    WRITE = "write"
+
+
+@dataclass(frozen=True, slots=True)
+class DailyCalls:
+    """How much of the CRM's daily calls a connection may use: one of the two is set."""
+
+    share: Decimal | None = None
+    """A ratio of the org's own limit, 0..1."""
+    calls: int | None = None
+    """A number of calls in any 24 hours."""
+
+
+class CallLedger(Protocol):
+    """The calls of one connection in the last 24 hours, counted over all processes.
+
+    None of its methods raises when the store is away: each process then counts alone.
+    """
+
+    def add(self, calls: int, purpose: Purpose) -> None:
+        """Count calls that were just made."""
+        ...
+
+    def used(self) -> int:
+        """Calls of this connection within the last 24 hours, for either purpose."""
+        ...
+
+    def note_org(self, used: int, limit: int) -> None:
+        """Keep what the CRM itself says: calls of the whole org in its window, and its limit."""
+        ...
+
+
+class TokenVault(Protocol):
+    """One access token for all processes of a connection, encrypted where it is kept."""
+
+    def token(
+        self, log_in: Callable[[], Mapping[str, str]], *, refused: str | None = None
+    ) -> Mapping[str, str]:
+        """The shared token, or a new one when there is none, or when it is the `refused` one.
+
+        Args:
+            log_in: Fetches a new token: a mapping with the key ``access_token`` and whatever
+                belongs to it (``instance_url``, ``refresh_token``, ``expires_at`` ...). Called
+                under a lock that all processes of the connection share.
+            refused: The ``access_token`` that the CRM no longer accepts.
+
+        Raises:
+            ConnectorError: what `log_in` raised.
+        """
+        ...
+
+
+class Notes(Protocol):
+    """A connector's own small durable notes, such as the id of a job that is under way."""
+
+    def get(self, name: str) -> str | None:
+        """What was noted under a name."""
+        ...
+
+    def put(self, name: str, text: str) -> None:
+        """Note a text, durable when this returns."""
+        ...
+
+    def drop(self, name: str) -> None:
+        """Forget a note."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +175,14 @@ class ConnectionSettings:
     """Where shared rate limits are counted (a storage URI of the library ``limits``)."""
     on_wait: Callable[[str, float], None] | None = None
     """Told (reason, seconds) before the connector sleeps, so that no wait is silent."""
+    daily_calls: DailyCalls | None = None
+    """What this connection may use; None: up to 90 % of the org's own limit."""
+    ledger: CallLedger | None = field(default=None, repr=False)
+    """None: this process counts alone."""
+    tokens: TokenVault | None = field(default=None, repr=False)
+    """None: each process logs in for itself."""
+    notes: Notes | None = field(default=None, repr=False)
+    """None: what is noted is forgotten with the process."""
 
 
 # ---------------------------------------------------------------- reading
@@ -263,6 +356,8 @@ class CallCounter:
     """Counts API calls; the least a perfect client would have needed stands beside it."""
 
     made: int = 0
+    minimum: int = 0
+    """What the answers so far would have cost at the CRM's largest page and batch sizes."""
 
 
 class Connector(Protocol):
@@ -318,6 +413,96 @@ class KnowsItsOrg(Protocol):
 
         Raises:
             ConnectorError: the CRM cannot be reached or refuses the credentials.
+        """
+        ...
+
+
+@runtime_checkable
+class CountsRecords(Protocol):
+    """A connector that can be asked how many records a full pull should have brought."""
+
+    def count(self, stream: Stream, until: datetime) -> int | None:
+        """Live records of a stream's own kind created up to an instant, filters applied.
+
+        Returns:
+            None where the CRM has no such count, or the stream has no such records.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdPage:
+    """A part of the ids of all live records of a stream."""
+
+    refs: Sequence[RecordRef]
+    explained: Sequence[RecordRef] = ()
+    """Records the CRM itself reports as deleted, archived or merged: these may vanish."""
+    total: int | None = None
+
+
+@runtime_checkable
+class ListsIds(Protocol):
+    """A connector that can list ids alone, so that a reconciliation need not read all records.
+
+    Finds what left no trace: hard deletions, erasures, rows that an increment never saw.
+    """
+
+    def ids(self, stream: Stream) -> Iterator[IdPage] | None:
+        """Ids of all records that were live when the listing began; None: read them in full."""
+        ...
+
+    def fetch(self, stream: Stream, refs: Sequence[RecordRef]) -> Page:
+        """Records by id; one that does not exist any more is left out."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiscoveredField:
+    """A field of a CRM object, for people who write a mapping."""
+
+    name: str
+    label: str
+    type: str
+    """The CRM's own word for its type."""
+    is_custom: bool = False
+    is_calculated: bool = False
+    filled: int | None = None
+    """Of the sampled records, how many hold a value."""
+    sample: str | None = None
+    """One value, masked: enough to recognise it, not enough to identify a person."""
+    values: Sequence[str] = ()
+    """Options of a choice, at most 50."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiscoveredObject:
+    """A CRM object, for people who write a mapping."""
+
+    name: str
+    label: str
+    stream: str | None = None
+    """The canonical stream it is read as by default."""
+    count: int | None = None
+    sampled: int = 0
+    """Records looked at for `filled` and `sample`."""
+    fields: Sequence[DiscoveredField] = ()
+    stages: Sequence[Stage] = ()
+    """Pipelines and stages with their closed and won flags, where the object has them."""
+
+
+@runtime_checkable
+class Discovers(Protocol):
+    """A connector that can show what there is to map."""
+
+    def objects(self) -> Sequence[DiscoveredObject]:
+        """Every readable object, without fields."""
+        ...
+
+    def discover(self, object_name: str) -> DiscoveredObject:
+        """One object with its fields, fill rates, masked samples and stages.
+
+        Raises:
+            MisconfiguredConnection: there is no such object, or it is not readable.
         """
         ...
 

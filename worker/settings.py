@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 from functools import partial
 from typing import Final, TypeVar
@@ -33,6 +34,8 @@ from metrics.writeback import FieldPlan, Guard, WritebackSpec
 from store.canonical import Company
 
 T = TypeVar("T")
+
+_SWEEP: Final = timedelta(days=1)
 
 WRITABLE_STREAMS: Final = ("accounts",)
 """Streams whose single records can carry KPI values."""
@@ -73,6 +76,9 @@ def connection_settings(
                 object=one.object,
                 where=one.where,
                 pipelines=one.pipelines,
+                api=one.api,
+                touch=one.touch or "created",
+                converted_stage=one.converted_stage,
                 fields={
                     field: FieldSource(
                         source=source.source,
@@ -114,6 +120,8 @@ def _tuning(config: Config) -> Tuning:
         retry_wait_max=advanced.retry_wait_max,
         page_size=advanced.page_size,
         push_batch=advanced.push_batch,
+        index_lag=advanced.index_lag,
+        sweep=advanced.sweep or _SWEEP,
     )
 
 
