@@ -200,6 +200,22 @@ class Stream:
     """Canonical streams whose records its pages carry, its own first."""
 
 
+@dataclass(frozen=True, slots=True)
+class WholeFamily:
+    """All children of some parents, as links that leave no trace when they are cut need it.
+
+    Example: ``WholeFamily("deal_contacts", "deal", ("hubspot:1", "hubspot:2"))`` on a page with
+    every `DealContact` these two deals have now.
+    """
+
+    stream: str
+    """The children's canonical stream."""
+    link: str
+    """Their field that names the parent."""
+    parents: Sequence[str]
+    """Keys of the parents."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
     """What one step of a pull brought back; committed as one transaction with its cursor."""
@@ -216,6 +232,8 @@ class Page:
     """How many records the whole pull will bring, where the CRM says so (for progress)."""
     warnings: Sequence[str] = ()
     """Sentences for people: optional fields that are missing, stages nobody knows."""
+    whole: Sequence[WholeFamily] = ()
+    """Parents all of whose children of one stream are in `records`: other children are gone."""
     unreadable: frozenset[str] = frozenset()
     """Mapped fields of the stream's own records that the CRM does not show now; what is stored
     of them stays: a lost permission is no empty value."""
