@@ -25,6 +25,7 @@ from store.schema import ensure_current
 from worker import observe, settings
 from worker.holding import HeldLeases
 from worker.progress import Progress, Unwatched
+from worker.writeback_settings import WritebackReader
 
 _SHORTEST_PAUSE: Final = timedelta(minutes=1)
 _SAID_ALOUD_SECONDS: Final = 5.0
@@ -199,7 +200,7 @@ def _writebacks(runtime: Runtime) -> tuple[dict[str, WritebackSpec], list[Proble
                 config.problem(("writebacks", name, "to"), message, f"Configured are: {known}.")
             )
             continue
-        reader = settings.WritebackReader(
+        reader = WritebackReader(
             config,
             name,
             catalog=runtime.catalog,
