@@ -328,7 +328,42 @@ CONNECTIONS: Final = Table(
     Column("pinned_at", UtcDateTime),
     Column("paused_until", UtcDateTime),
     Column("paused_reason", Text),
+    # What the CRM last said of the whole org's calls in its own window.
+    Column("org_calls", BigInteger),
+    Column("org_limit", BigInteger),
+    Column("org_calls_at", UtcDateTime),
 )
+
+CALLS: Final = Table(
+    "calls",
+    METADATA,
+    Column("connection", Text, primary_key=True),
+    Column("purpose", Text, primary_key=True),
+    # Minutes since 1970, by the database's clock.
+    Column("minute", BigInteger, primary_key=True),
+    Column("calls", BigInteger, nullable=False),
+)
+"""The quota ledger: API calls of each connection by minute, for the last day."""
+
+TOKENS: Final = Table(
+    "tokens",
+    METADATA,
+    Column("connection", Text, primary_key=True),
+    # Encrypted with a key made from the connection's own credentials.
+    Column("sealed", Text, nullable=False),
+    Column("renewed_at", UtcDateTime, nullable=False),
+)
+"""The access token that all processes of a connection share."""
+
+NOTES: Final = Table(
+    "notes",
+    METADATA,
+    Column("connection", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("text", Text, nullable=False),
+    Column("noted_at", UtcDateTime, nullable=False),
+)
+"""What a connector must remember beyond its process, such as a job that is under way."""
 
 CHECKPOINTS: Final = Table(
     "checkpoints",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from functools import cached_property
 from types import TracebackType
@@ -25,6 +26,7 @@ from store.schema import ensure_current
 from worker import observe, settings
 from worker.holding import HeldLeases
 from worker.progress import Progress, Unwatched
+from worker.sharing import StoredLedger, StoredNotes, StoredTokens
 from worker.writeback_settings import WritebackReader
 
 _SHORTEST_PAUSE: Final = timedelta(minutes=1)
@@ -55,6 +57,7 @@ class Runtime:
         """Connections whose org this process has compared with the pinned one."""
         self.writebacks: Mapping[str, WritebackSpec] = {}
         self._connectors: dict[str, Connector] = {}
+        self._ledgers: dict[str, StoredLedger] = {}
         self._engine: Engine | None = None
         self._stop = threading.Event()
 
@@ -74,6 +77,9 @@ class Runtime:
         for connector in self._connectors.values():
             connector.close()
         self._connectors.clear()
+        for ledger in self._ledgers.values():
+            ledger.flush()
+        self._ledgers.clear()
         if self._engine is not None:
             self._engine.dispose()
 
@@ -112,10 +118,27 @@ class Runtime:
             MisconfiguredConnection: No connector of its type is installed.
         """
         if name not in self._connectors:
+            ledger = StoredLedger(self._opened_store, name)
+            plain = settings.connection_settings(self.config, name, on_wait=self._waiting)
             self._connectors[name] = registry.connect(
-                settings.connection_settings(self.config, name, on_wait=self._waiting)
+                replace(
+                    plain,
+                    ledger=ledger,
+                    tokens=StoredTokens(self._opened_store, name, plain.auth, lambda: self.leases),
+                    notes=StoredNotes(self._opened_store, name),
+                )
             )
+            self._ledgers[name] = ledger
         return self._connectors[name]
+
+    def flush_ledgers(self) -> None:
+        """Write down every call counted so far."""
+        for ledger in self._ledgers.values():
+            ledger.flush()
+
+    def _opened_store(self) -> Engine | None:
+        """The store, if somebody has opened it: looking at a CRM alone creates no database."""
+        return self._engine
 
     def target(self, name: str) -> WriteTarget:
         """The write side of a connection.

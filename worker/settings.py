@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
+from decimal import Decimal
 from typing import Final
 
 from pydantic import SecretStr
@@ -20,6 +21,7 @@ from config.models import Config, Section
 from config.scalars import month_number, weekday_number
 from connectors.base import (
     ConnectionSettings,
+    DailyCalls,
     FieldSource,
     StreamSettings,
     Tuning,
@@ -87,7 +89,16 @@ def connection_settings(
         tuning=_tuning(config),
         limits_storage=str(config.broker) or "memory://",
         on_wait=on_wait,
+        daily_calls=_daily_calls(section.limits.daily_calls),
     )
+
+
+def _daily_calls(written: Decimal | int | None) -> DailyCalls | None:
+    if written is None:
+        return None
+    if isinstance(written, int):
+        return DailyCalls(calls=written)
+    return DailyCalls(share=written)
 
 
 def stream_definition(config: Config, connection: str, stream: str) -> str:

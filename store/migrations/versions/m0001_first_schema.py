@@ -238,7 +238,27 @@ def _create_operational_tables() -> None:
         *_texts("org_id"),
         *_instants("pinned_at", "paused_until"),
         *_texts("paused_reason"),
+        *_wholes("org_calls", "org_limit"),
+        *_instants("org_calls_at"),
         sa.PrimaryKeyConstraint("name"),
+    )
+    op.create_table(
+        "calls",
+        *_texts("connection", "purpose", nullable=False),
+        *_wholes("minute", "calls", nullable=False),
+        sa.PrimaryKeyConstraint("connection", "purpose", "minute"),
+    )
+    op.create_table(
+        "tokens",
+        *_texts("connection", "sealed", nullable=False),
+        *_instants("renewed_at", nullable=False),
+        sa.PrimaryKeyConstraint("connection"),
+    )
+    op.create_table(
+        "notes",
+        *_texts("connection", "name", "text", nullable=False),
+        *_instants("noted_at", nullable=False),
+        sa.PrimaryKeyConstraint("connection", "name"),
     )
     op.create_table(
         "checkpoints",
