@@ -35,6 +35,13 @@ class MisconfiguredConnection(ConnectorError):
     """The configuration cannot work: an object or required field is missing, a host is refused."""
 
 
+class StreamPaused(ConnectorError):
+    """A stream cannot go on until somebody acts, such as on a required field that is hidden.
+
+    What is stored of it stays, and the other streams go on.
+    """
+
+
 class OrgChanged(ConnectorError):
     """The credentials lead to another org or portal than the stored data came from."""
 

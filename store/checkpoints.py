@@ -120,23 +120,45 @@ def unpin_org(conn: Connection, connection: str) -> None:
     )
 
 
-def pause(conn: Connection, connection: str, until: datetime, reason: str) -> None:
-    """Leave a connection alone until an instant; every process obeys, `status` shows why."""
+def pause(
+    conn: Connection, connection: str, until: datetime, reason: str, *, reading_only: bool = False
+) -> None:
+    """Leave a connection alone until an instant; every process obeys, `status` shows why.
+
+    Args:
+        conn: a writing connection.
+        connection: which one.
+        until: when to go on.
+        reason: one sentence for people.
+        reading_only: writing goes on, from the reserve that reading leaves.
+    """
     _know(conn, connection)
     conn.execute(
         update(CONNECTIONS)
         .where(CONNECTIONS.c.name == connection)
-        .values(paused_until=until, paused_reason=reason)
+        .values(paused_until=until, paused_reason=reason, is_only_reading_paused=reading_only)
     )
 
 
-def paused(conn: Connection, connection: str) -> tuple[datetime, str] | None:
-    """Until when and why a connection is paused; None when it is not (any more)."""
-    query = select(CONNECTIONS.c.paused_until, CONNECTIONS.c.paused_reason).where(
-        CONNECTIONS.c.name == connection
-    )
+def paused(
+    conn: Connection, connection: str, *, for_writing: bool = False
+) -> tuple[datetime, str] | None:
+    """Until when and why a connection is paused; None when it is not (any more).
+
+    Args:
+        conn: any connection.
+        connection: which one.
+        for_writing: whether the question is of writing: a pause of reading alone is none then.
+    """
+    query = select(
+        CONNECTIONS.c.paused_until,
+        CONNECTIONS.c.paused_reason,
+        CONNECTIONS.c.is_only_reading_paused,
+    ).where(CONNECTIONS.c.name == connection)
     row = conn.execute(query).first()
     if row is None or row.paused_until is None or row.paused_until <= database_now(conn):
+        return None
+    if for_writing and row.is_only_reading_paused:
         return None
     return row.paused_until, row.paused_reason or ""
 
@@ -146,7 +168,7 @@ def resume(conn: Connection, connection: str) -> None:
     conn.execute(
         update(CONNECTIONS)
         .where(CONNECTIONS.c.name == connection)
-        .values(paused_until=None, paused_reason=None)
+        .values(paused_until=None, paused_reason=None, is_only_reading_paused=False)
     )
 
 

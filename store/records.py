@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from datetime import datetime
 from types import MappingProxyType
 from typing import Final
 
@@ -18,6 +19,7 @@ from sqlalchemy import (
     and_,
     delete,
     func,
+    or_,
     select,
 )
 from sqlalchemy.sql.elements import ColumnElement
@@ -30,6 +32,7 @@ from store.conversion import (
     RowMaker,
     check,
     columns_of,
+    instant_number,
     record_of,
     ref_of,
     row_of,
@@ -45,8 +48,10 @@ __all__ = [
     "NOTHING_UNREADABLE",
     "STAGE",
     "Staged",
+    "absent",
     "apply",
     "check",
+    "children",
     "count",
     "iterate",
     "minor_units",
@@ -60,6 +65,10 @@ __all__ = [
 
 ROWS_AT_ONCE: Final = 2_000
 """Rows fetched at a time where a whole stream is read."""
+
+
+_PARENTS_AT_ONCE: Final = 500
+"""Keys in one IN list: SQLite takes 32,766 variables, the planner prefers far fewer."""
 
 
 NOTHING_UNREADABLE: Final[Mapping[str, AbstractSet[str]]] = MappingProxyType({})
@@ -231,10 +240,60 @@ def iterate(
         yield maker.record(row)
 
 
-def count(conn: Connection, stream: str, connection: str | None = None) -> int:
-    """How many live records of a stream are stored."""
+def count(
+    conn: Connection,
+    stream: str,
+    connection: str | None = None,
+    *,
+    created_until: datetime | None = None,
+) -> int:
+    """How many live records of a stream are stored.
+
+    Args:
+        conn: a connection in a transaction.
+        stream: the canonical stream.
+        connection: only records of this connection.
+        created_until: only those created up to this instant, or nobody knows when.
+    """
     stored = RECORD_TABLES[stream]
     query = select(func.count()).select_from(stored).where(~stored.c.deleted)
     if connection is not None:
         query = query.where(of_connection(stored.c.ref, connection))
+    if created_until is not None:
+        created = stored.c.created_at
+        query = query.where(or_(created.is_(None), created <= instant_number(created_until)))
     return conn.execute(query).scalar_one()
+
+
+def children(
+    conn: Connection, stream: str, link: str, parents: Sequence[str]
+) -> Sequence[RecordRef]:
+    """Live stored records that name one of these parents.
+
+    Args:
+        conn: a connection in a transaction.
+        stream: the children's stream.
+        link: their field with the parent's key.
+        parents: keys of parents.
+    """
+    stored = RECORD_TABLES[stream]
+    return [
+        ref_of(key, stream)
+        for start in range(0, len(parents), _PARENTS_AT_ONCE)
+        for key in conn.execute(
+            select(stored.c.ref).where(
+                stored.c[link].in_(parents[start : start + _PARENTS_AT_ONCE]), ~stored.c.deleted
+            )
+        ).scalars()
+    ]
+
+
+def absent(conn: Connection, stream: str, keys: Sequence[str]) -> Sequence[str]:
+    """Those of some keys that no live record of the stream has, in their order."""
+    stored = RECORD_TABLES[stream]
+    known: set[str] = set()
+    for start in range(0, len(keys), _PARENTS_AT_ONCE):
+        some = keys[start : start + _PARENTS_AT_ONCE]
+        query = select(stored.c.ref).where(stored.c.ref.in_(some), ~stored.c.deleted)
+        known.update(conn.execute(query).scalars())
+    return [key for key in keys if key not in known]

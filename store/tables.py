@@ -328,6 +328,8 @@ CONNECTIONS: Final = Table(
     Column("pinned_at", UtcDateTime),
     Column("paused_until", UtcDateTime),
     Column("paused_reason", Text),
+    # Null or false: writing rests too.
+    Column("is_only_reading_paused", Boolean(create_constraint=False)),
     # What the CRM last said of the whole org's calls in its own window.
     Column("org_calls", BigInteger),
     Column("org_limit", BigInteger),

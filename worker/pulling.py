@@ -11,7 +11,15 @@ from typing import Final, cast
 
 from sqlalchemy import Connection
 
-from connectors.base import Connector, Cursor, KnowsItsOrg, Page, Problem, Stream
+from connectors.base import (
+    Connector,
+    CountsRecords,
+    Cursor,
+    KnowsItsOrg,
+    Page,
+    Problem,
+    Stream,
+)
 from connectors.errors import CursorExpired, MalformedAnswer, MisconfiguredConnection
 from metrics import cells
 from store import checkpoints, deadletters, records, seen
@@ -301,16 +309,16 @@ class _Pull:
         connector = self._runtime.connector(self._connection)
         label = self._running.subject.label
         is_started = False
-        with _ended(connector.pull(self._stream, self._since)) as pages:
+        with _closing(connector.pull(self._stream, self._since)) as pages:
             for page in pages:
                 crashpoints.reach(crashpoints.PAGE_RECEIVED)
                 if not is_started:
                     self._runtime.progress.start(label, page.total)
                     is_started = True
-                is_believed = self._commit(page)
+                state = self._commit(page)
                 self._runtime.progress.advance(label, _own_size(page, self._stream.name))
                 if page.complete_until is not None:
-                    return State.OK if is_believed else State.REFUSED
+                    return state
                 if page.resume_at is not None and self._should_stop():
                     self._running.is_unfinished = True
                     return State.OK
@@ -324,26 +332,26 @@ class _Pull:
         most = self._options.max_rows
         return self._runtime.is_stopping or (most is not None and self._rows >= most)
 
-    def _commit(self, page: Page) -> bool:
-        """One transaction; False when the vanish guard did not believe the end of a full pull."""
+    def _commit(self, page: Page) -> State:
+        """One transaction; anything but OK when the end of a full pull is not to be believed."""
         accepted, refused = self._checked(page.records)
         rejected = [*page.rejected, *refused]
         self._running.warn(*page.warnings)
+        expected = self._expected(page)
         crashpoints.reach(crashpoints.PAGE_MAPPED)
         with writing(self._engine) as conn:
             self._running.guard(conn)
-            staged = self._apply(conn, accepted, page.deleted, page.unreadable)
+            deleted = [*page.deleted, *_gone_children(conn, page)]
+            staged = self._apply(conn, accepted, deleted, page.unreadable)
             deadletters.record_rejected(conn, rejected)
             self._clear_mapped(conn, [*(record.ref for record in accepted), *page.deleted])
             self._note_seen(conn, page, rejected)
             checkpoint = self._advanced(page)
-            is_believed = True
+            state = State.OK
             if page.complete_until is not None:
-                is_believed = self._reconcile(conn)
-                checkpoint = _completed(checkpoint, database_now(conn), is_believed=is_believed)
-                checkpoint = self._noting_unreadable(checkpoint, page)
+                checkpoint, state = self._ended(conn, checkpoint, page, expected)
             checkpoints.save(conn, checkpoint)
-            pulled = len(page.records) + len(page.deleted) + len(page.rejected)
+            pulled = len(page.records) + len(deleted) + len(page.rejected)
             self._running.add(
                 conn,
                 pulled=pulled,
@@ -351,14 +359,57 @@ class _Pull:
                 dead=len(rejected),
                 unchanged=pulled - staged.changed - len(rejected),
                 cleaned=staged.cleaned,
-                minimum_calls=1,
+                # A connector that reckons knows better than "one call a page".
+                minimum_calls=0 if self._reckons else 1,
             )
             crashpoints.reach(crashpoints.STORE_BEFORE_COMMIT)
         crashpoints.reach(crashpoints.STORE_AFTER_COMMIT)
         crashpoints.reach(crashpoints.LEASE_RENEWED)
         self._checkpoint = checkpoint
         self._rows += pulled
-        return is_believed
+        return state
+
+    @property
+    def _reckons(self) -> bool:
+        return self._runtime.connector(self._connection).calls.minimum > 0
+
+    def _expected(self, page: Page) -> int | None:
+        """How many live records a full pull that ends with this page should have brought."""
+        connector = self._runtime.connector(self._connection)
+        if (
+            page.complete_until is None
+            or not self._checkpoint.is_full_pull_running
+            or not isinstance(connector, CountsRecords)
+        ):
+            return None
+        return connector.count(self._stream, page.complete_until)
+
+    def _ended(
+        self, conn: Connection, checkpoint: Checkpoint, page: Page, expected: int | None
+    ) -> tuple[Checkpoint, State]:
+        """The checkpoint of a pull that has come to its end, and whether the end is believed."""
+        until = cast("datetime", page.complete_until)
+        if expected is not None:
+            brought = self._brought(conn, until)
+            if brought < expected:
+                self._running.error = (
+                    f"the CRM counts {expected:,} {self._stream.name}, but only {brought:,} came: "
+                    "rows were lost on the way. What came is stored; the next run reads "
+                    "everything again."
+                )
+                return replace(
+                    checkpoint, cursor=None, complete_until=self._checkpoint.complete_until
+                ), State.FAILED
+        is_believed = self._reconcile(conn)
+        checkpoint = _completed(checkpoint, database_now(conn), is_believed=is_believed)
+        checkpoint = self._noting_unreadable(checkpoint, page)
+        return checkpoint, State.OK if is_believed else State.REFUSED
+
+    def _brought(self, conn: Connection, until: datetime) -> int:
+        """Live records created up to an instant, those that could not be mapped included."""
+        name = self._stream.name
+        letters = deadletters.counts(conn).get((deadletters.PULL, self._connection, name), 0)
+        return letters + records.count(conn, name, self._connection, created_until=until)
 
     def _checked(
         self, found: Sequence[CanonicalRecord]
@@ -481,13 +532,24 @@ def _completed(checkpoint: Checkpoint, now: datetime, *, is_believed: bool) -> C
 
 
 @contextmanager
-def _ended(pages: Iterator[Page]) -> Iterator[Iterator[Page]]:
+def _closing(pages: Iterator[Page]) -> Iterator[Iterator[Page]]:
     """A pull that stops between two pages gives its connection back now, not some time later."""
     try:
         yield pages
     finally:
         if isinstance(pages, Generator):
             pages.close()
+
+
+def _gone_children(conn: Connection, page: Page) -> list[RecordRef]:
+    """Children that the page should carry if they still existed."""
+    present = {record.ref for record in page.records} | {letter.ref for letter in page.rejected}
+    return [
+        ref
+        for family in page.whole
+        for ref in records.children(conn, family.stream, family.link, family.parents)
+        if ref not in present
+    ]
 
 
 def _own_size(page: Page, stream: str) -> int:

@@ -162,7 +162,7 @@ class _Push:
     def _obstacle(self) -> State | None:
         connection = self._spec.connection
         with reading(self._engine) as conn:
-            pause = checkpoints.paused(conn, connection)
+            pause = checkpoints.paused(conn, connection, for_writing=True)
             unread = self._unread_streams(conn)
             is_stale = bool(stale_families(conn, self._runtime.catalog))
         if pause is not None:

@@ -24,6 +24,7 @@ from connectors.errors import (
     PermissionMissing,
     QuotaExhausted,
     RateLimited,
+    StreamPaused,
 )
 from store import checkpoints, leases, runs
 from store.engine import operating
@@ -79,6 +80,7 @@ class Running:
     is_unfinished: bool = False
     _warnings: dict[str, None] = field(default_factory=dict)
     _calls_before: int = 0
+    _minimum_before: int = 0
 
     def warn(self, *sentences: str) -> None:
         """Keep sentences for people, each once."""
@@ -103,18 +105,22 @@ class Running:
 
     def add(self, conn: Connection, **counts: int) -> None:
         """Count on the run's row, in the transaction that makes the counts true."""
-        counts["calls"] = counts.get("calls", 0) + self._calls_since_last_count()
+        calls, minimum = self._calls_since_last_count()
+        counts["calls"] = counts.get("calls", 0) + calls
+        if self.subject.kind is Kind.PULL:
+            counts["minimum_calls"] = counts.get("minimum_calls", 0) + minimum
         self.counts.update(counts)
         of_row = {name: n for name, n in counts.items() if n and name in _COUNTS_OF_ROW}
         if of_row:
             runs.add(conn, self.run, **of_row)
 
-    def _calls_since_last_count(self) -> int:
+    def _calls_since_last_count(self) -> tuple[int, int]:
+        """Calls made, and the least they could have been."""
         if self.subject.connection is None:
-            return 0
-        made = self.runtime.connector(self.subject.connection).calls.made
-        fresh = made - self._calls_before
-        self._calls_before = made
+            return 0, 0
+        calls = self.runtime.connector(self.subject.connection).calls
+        fresh = calls.made - self._calls_before, calls.minimum - self._minimum_before
+        self._calls_before, self._minimum_before = calls.made, calls.minimum
         return fresh
 
 
@@ -210,8 +216,8 @@ def _attempt(running: Running, body: Body) -> State:
     log = structlog.get_logger("kpisync.run")
     try:
         return body(running)
-    except QuotaExhausted as error:
-        return _pause(running, error, error.until)
+    except (QuotaExhausted, StreamPaused) as error:
+        return _rest(running, error)
     except RateLimited as error:
         if error.wait_seconds > running.runtime.pause_min.total_seconds():
             return _pause(running, error, _now() + timedelta(seconds=error.wait_seconds))
@@ -238,11 +244,20 @@ def _attempt(running: Running, body: Body) -> State:
         return State.FAILED
 
 
+def _rest(running: Running, error: QuotaExhausted | StreamPaused) -> State:
+    if isinstance(error, QuotaExhausted):
+        return _pause(running, error, error.until)
+    running.warn(error.message)
+    return State.PAUSED
+
+
 def _pause(running: Running, error: ConnectorError, until: datetime) -> State:
     """Remember across processes that this connection rests until an instant."""
     connection = running.subject.connection or error.connection
+    # Reading stops while there is still a reserve to write with.
+    is_of_reading = isinstance(error, QuotaExhausted) and running.subject.kind is Kind.PULL
     with operating(running.runtime.engine) as conn:
-        checkpoints.pause(conn, connection, until, error.message)
+        checkpoints.pause(conn, connection, until, error.message, reading_only=is_of_reading)
     when = until.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     running.warn(f"{connection} is paused until {when}: {error.message}")
     return State.PAUSED

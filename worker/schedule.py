@@ -97,10 +97,10 @@ class _Look:
         self._zone = runtime.company.timezone
         self._held = {lease.name for lease in leases.every(conn) if lease.is_held}
         self._checkpoints = {(one.connection, one.stream): one for one in checkpoints.every(conn)}
-        self._paused = {
-            name
-            for name in runtime.config.connections
-            if checkpoints.paused(conn, name) is not None
+        names = runtime.config.connections
+        self._paused = {name for name in names if checkpoints.paused(conn, name)}
+        self._unwritable = {
+            name for name in names if checkpoints.paused(conn, name, for_writing=True)
         }
 
     # ------------------------------------------------------------ pulls
@@ -170,7 +170,7 @@ class _Look:
         for name, section in self._runtime.config.writebacks.items():
             connection = section.connection
             busy = {f"push:{name}", f"push-org:{connection}"} & self._held
-            if busy or connection in self._paused or not self._is_read(connection):
+            if busy or connection in self._unwritable or not self._is_read(connection):
                 continue
             if self._is_push_due(section.every, latest.get(name)):
                 yield Step(Kind.PUSH, connection, writeback=name)

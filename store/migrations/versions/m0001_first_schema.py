@@ -238,6 +238,7 @@ def _create_operational_tables() -> None:
         *_texts("org_id"),
         *_instants("pinned_at", "paused_until"),
         *_texts("paused_reason"),
+        sa.Column("is_only_reading_paused", sa.Boolean(create_constraint=False)),
         *_wholes("org_calls", "org_limit"),
         *_instants("org_calls_at"),
         sa.PrimaryKeyConstraint("name"),
