@@ -106,3 +106,24 @@ def test_without_redis_a_local_share_is_kept() -> None:
     assert free < 0.9
     assert 0.1 < waited < 1.5
     assert [reason for reason in told if "local share" in reason]
+
+
+def test_a_margin_keeps_calls_further_apart_than_the_window() -> None:
+    limiter = a_limiter("memory://", a_scope(), Rate(2, 1), margin_seconds=0.3)
+
+    assert seconds_of(limiter, 3) >= 1.3
+
+
+@pytest.mark.parametrize("where", ["memory", "redis"])
+def test_a_wait_that_the_crm_asks_one_process_for_holds_all_who_share(
+    where: str, request: pytest.FixtureRequest
+) -> None:
+    storage = "memory://" if where == "memory" else request.getfixturevalue("redis_url")
+    scope = a_scope()
+    told, waiting = (a_limiter(storage, scope, Rate(100, 1)) for _ in range(2))
+
+    told.hold(0.6)
+    told.hold(0.1)
+
+    assert 0.5 < seconds_of(waiting, 1) < 2.5
+    assert seconds_of(waiting, 1) < 0.2
