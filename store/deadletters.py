@@ -148,6 +148,12 @@ def counts(conn: Connection) -> dict[tuple[str, str, str], int]:
     return {(row.direction, row.connection, row.stream): row.letters for row in conn.execute(query)}
 
 
+def refs(conn: Connection, connection: str, stream: str) -> set[str]:
+    """Keys of a stream's records that could not be mapped."""
+    query = select(DEAD_LETTERS.c.ref).where(_of_stream(PULL, connection, stream))
+    return set(conn.execute(query).scalars())
+
+
 def drop(conn: Connection, ids: Sequence[int]) -> int:
     """Forget letters by id; returns how many there were."""
     return conn.execute(delete(DEAD_LETTERS).where(DEAD_LETTERS.c.id.in_(ids))).rowcount

@@ -48,7 +48,6 @@ __all__ = [
     "NOTHING_UNREADABLE",
     "STAGE",
     "Staged",
-    "absent",
     "apply",
     "check",
     "children",
@@ -286,14 +285,3 @@ def children(
             )
         ).scalars()
     ]
-
-
-def absent(conn: Connection, stream: str, keys: Sequence[str]) -> Sequence[str]:
-    """Those of some keys that no live record of the stream has, in their order."""
-    stored = RECORD_TABLES[stream]
-    known: set[str] = set()
-    for start in range(0, len(keys), _PARENTS_AT_ONCE):
-        some = keys[start : start + _PARENTS_AT_ONCE]
-        query = select(stored.c.ref).where(stored.c.ref.in_(some), ~stored.c.deleted)
-        known.update(conn.execute(query).scalars())
-    return [key for key in keys if key not in known]

@@ -50,6 +50,18 @@ def vanished(conn: Connection, connection: str, stream: str) -> Sequence[RecordR
     return [ref_of(key, stream) for key in conn.execute(query).scalars()]
 
 
+def unstored(conn: Connection, connection: str, stream: str) -> Sequence[str]:
+    """The keys of what was seen that the store does not hold as live records."""
+    stored = RECORD_TABLES[stream]
+    is_live = exists().where(stored.c.ref == SEEN_REFS.c.ref, ~stored.c.deleted)
+    query = (
+        select(SEEN_REFS.c.ref)
+        .where(SEEN_REFS.c.connection == connection, SEEN_REFS.c.stream == stream, ~is_live)
+        .order_by(SEEN_REFS.c.ref)
+    )
+    return list(conn.execute(query).scalars())
+
+
 def count(conn: Connection, connection: str, stream: str) -> int:
     """How many records of the stream were seen so far."""
     query = (

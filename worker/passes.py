@@ -30,7 +30,9 @@ def perform(runtime: Runtime, step: Step, *, max_rows: int | None = None) -> Run
     """
     match step:
         case Step(connection=str(connection), stream=str(stream)):
-            return pull_stream(runtime, connection, stream, full=step.is_full, max_rows=max_rows)
+            return pull_stream(
+                runtime, connection, stream, reconcile=step.is_full, max_rows=max_rows
+            )
         case Step(writeback=str(writeback)):
             result = push_writeback(runtime, writeback)
             _forget_settled(runtime)

@@ -15,7 +15,9 @@ from connectors.base import (
     Connector,
     CountsRecords,
     Cursor,
+    IdPage,
     KnowsItsOrg,
+    ListsIds,
     Page,
     Problem,
     Stream,
@@ -28,13 +30,10 @@ from store.checkpoints import Checkpoint
 from store.engine import database_now, operating, reading, writing
 from store.errors import RecordRefused
 from worker import crashpoints, settings
+from worker.reconciling import Reconciliation, is_too_much, refusal
 from worker.results import Kind, RunResult, State
 from worker.running import Running, Subject, record_run
 from worker.runtime import Runtime
-
-VANISHED_SHARE: Final = 0.05
-VANISHED_COUNT: Final = 20
-"""A full pull that misses more than both is not believed: lost permissions look like deletes."""
 
 NEVER_FORGOTTEN: Final = frozenset({Owner.STREAM, Stage.STREAM})
 """A seller who left and a stage that was archived still stand on old deals: what is known of
@@ -50,6 +49,8 @@ class PullOptions:
 
     full: bool = False
     """Read everything again and remove what has vanished."""
+    reconcile: bool = False
+    """Compare all ids too; read everything again where the CRM cannot list ids alone."""
     since: datetime | None = None
     """Read again what changed since then."""
     accept_vanished: bool = False
@@ -64,6 +65,7 @@ def pull_stream(
     stream: str,
     *,
     full: bool = False,
+    reconcile: bool = False,
     since: datetime | None = None,
     accept_vanished: bool = False,
     max_rows: int | None = None,
@@ -75,6 +77,8 @@ def pull_stream(
         connection: A configured connection.
         stream: One of its streams.
         full: Read everything again and remove what has vanished.
+        reconcile: Compare all ids and remove what has vanished, without reading all records
+            where the CRM can list ids alone.
         since: Read again what changed since then (aware).
         accept_vanished: However many records vanished, they are really gone.
         max_rows: Stop early after about this many records; `is_unfinished` tells.
@@ -83,7 +87,11 @@ def pull_stream(
         StoreUnavailable: The database is away; what was committed stays.
     """
     options = PullOptions(
-        full=full, since=since, accept_vanished=accept_vanished, max_rows=max_rows
+        full=full,
+        reconcile=reconcile,
+        since=since,
+        accept_vanished=accept_vanished,
+        max_rows=max_rows,
     )
     subject = Subject(kind=Kind.PULL, connection=connection, stream=stream)
     return record_run(
@@ -163,7 +171,22 @@ def _pull(running: Running, options: PullOptions) -> State:
         return State.PAUSED
     _mark_attempt(running, connection, stream)
     recognise_org(runtime, connection)
-    return _Pull(running, stream, options).to_the_end()
+    return _pulled(running, stream, options)
+
+
+def _pulled(running: Running, stream: Stream, options: PullOptions) -> State:
+    connector = running.runtime.connector(cast("str", running.subject.connection))
+    if not options.reconcile:
+        return _Pull(running, stream, options).to_the_end()
+    ids = connector.ids(stream) if isinstance(connector, ListsIds) else None
+    if ids is None or not isinstance(connector, ListsIds):
+        return _Pull(running, stream, replace(options, full=True)).to_the_end()
+    pull = _Pull(running, stream, options)
+    is_first_load = pull.is_full
+    state = pull.to_the_end()
+    if state is not State.OK or running.is_unfinished or is_first_load:
+        return state
+    return pull.reconcile(connector, ids)
 
 
 def _stream(connector: Connector, connection: str, name: str) -> Stream:
@@ -243,6 +266,29 @@ class _Pull:
                 self._checkpoint, self._since = self._begin()
             finally:
                 self._runtime.progress.finish(self._running.subject.label)
+
+    @property
+    def is_full(self) -> bool:
+        """Everything is being read: there is nothing to compare ids with."""
+        return self._checkpoint.is_full_pull_running
+
+    def reconcile(self, connector: ListsIds, ids: Iterator[IdPage]) -> State:
+        """Compare all ids with the store, once the increment is in."""
+        comparison = Reconciliation(
+            self._running,
+            connector,
+            self._stream,
+            self._connection,
+            self._options.accept_vanished,
+            self._commit,
+        )
+        if not comparison.run(ids):
+            return State.REFUSED
+        with writing(self._engine) as conn:
+            self._running.guard(conn)
+            self._checkpoint = replace(self._checkpoint, last_full=database_now(conn))
+            checkpoints.save(conn, self._checkpoint)
+        return State.OK
 
     # ------------------------------------------------------------ where it begins
 
@@ -496,14 +542,9 @@ class _Pull:
             return True
         vanished = seen.vanished(conn, self._connection, self._stream.name)
         stored = records.count(conn, self._stream.name, self._connection)
-        is_too_much = len(vanished) > VANISHED_COUNT and len(vanished) > VANISHED_SHARE * stored
-        if is_too_much and not self._options.accept_vanished:
-            self._running.error = (
-                f"{len(vanished):,} of {stored:,} stored {self._stream.name} are missing from the "
-                "CRM's answer. Lost permissions look the same, so nothing was removed. If access "
-                "is back, run "
-                f"`kpisync pull {self._connection}.{self._stream.name} --full`; if the records "
-                "are really gone, add --accept-vanished."
+        if is_too_much(len(vanished), stored) and not self._options.accept_vanished:
+            self._running.error = refusal(
+                self._connection, self._stream.name, len(vanished), stored
             )
             return False
         if vanished:

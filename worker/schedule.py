@@ -140,7 +140,9 @@ class _Look:
         every = self._runtime.config.connections[checkpoint.connection].full_refresh
         if next_firing(every, checkpoint.last_full, self._zone) > self._now:
             return False
-        return checkpoint.state != State.FAILED or self._is_pull_due(checkpoint)
+        # What failed, or waits for a person, is looked at again at the usual pace.
+        is_well = checkpoint.state not in {State.FAILED, checkpoints.WAITING}
+        return is_well or self._is_pull_due(checkpoint)
 
     # ------------------------------------------------------------ computation
 
