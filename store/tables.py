@@ -586,6 +586,63 @@ APPROVALS: Final = Table(
     Column("approved_at", UtcDateTime, nullable=False),
 )
 
+WRITEBACK_HOLDS: Final = Table(
+    "writeback_holds",
+    METADATA,
+    Column("writeback", Text, primary_key=True),
+    # guard, canary or revert.
+    Column("kind", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    # Of the definition and the guard then: a changed one is a person's decision.
+    Column("fingerprint", Text, nullable=False),
+    Column("run", Text, nullable=False),
+    Column("held_at", UtcDateTime, nullable=False),
+)
+"""Write-backs that write nothing until a person has looked."""
+
+WRITEBACK_MARKS: Final = Table(
+    "writeback_marks",
+    METADATA,
+    Column("writeback", Text, primary_key=True),
+    Column("run", Text, nullable=False),
+    Column("marked_at", UtcDateTime, nullable=False),
+    # JSON object: what was counted -> how much.
+    Column("counts", Text, nullable=False),
+)
+"""How much stood behind a write-back when it last ended well."""
+
+REWRITTEN_FIELDS: Final = Table(
+    "rewritten_fields",
+    METADATA,
+    Column("connection", Text, primary_key=True),
+    Column("object", Text, primary_key=True),
+    Column("record_id", KEY, primary_key=True),
+    Column("field", Text, primary_key=True),
+    Column("writeback", Text, nullable=False),
+    # How many of our writes somebody else replaced.
+    Column("times", Integer, nullable=False),
+    # The newest of those writes: each counts once, however often it is looked at.
+    Column("counted_push", UtcDateTime, nullable=False),
+    Column("held", Text, nullable=False),
+    Column("last_seen", UtcDateTime, nullable=False),
+    Column("frozen_at", UtcDateTime),
+)
+"""Fields in which others replace what we write; a frozen one is left alone."""
+
+SINK_POSITIONS: Final = Table(
+    "sink_positions",
+    METADATA,
+    Column("sink", Text, primary_key=True),
+    # Of its address and form: another place begins anew.
+    Column("fingerprint", Text, nullable=False),
+    # The newest row of kpi_values that the sink holds.
+    Column("last_id", BigInteger, nullable=False),
+    # The computation up to which closed and relabelled rows are known there.
+    Column("computed", Text, nullable=False),
+    Column("synced_at", UtcDateTime, nullable=False),
+)
+"""How far the metrics table has been copied to each other place."""
+
 HEARTBEATS: Final = Table(
     "heartbeats",
     METADATA,

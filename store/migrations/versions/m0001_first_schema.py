@@ -423,6 +423,39 @@ def _create_writeback_tables() -> None:
         *_instants("approved_at", nullable=False),
         sa.PrimaryKeyConstraint("writeback"),
     )
+    op.create_table(
+        "writeback_holds",
+        *_texts("writeback", "kind", "reason", "fingerprint", "run", nullable=False),
+        *_instants("held_at", nullable=False),
+        sa.PrimaryKeyConstraint("writeback"),
+    )
+    op.create_table(
+        "writeback_marks",
+        *_texts("writeback", "run", nullable=False),
+        *_instants("marked_at", nullable=False),
+        *_texts("counts", nullable=False),
+        sa.PrimaryKeyConstraint("writeback"),
+    )
+    op.create_table(
+        "rewritten_fields",
+        *_texts("connection", "object", nullable=False),
+        *_keys("record_id", nullable=False),
+        *_texts("field", "writeback", nullable=False),
+        *_smalls("times", nullable=False),
+        *_instants("counted_push", nullable=False),
+        *_texts("held", nullable=False),
+        *_instants("last_seen", nullable=False),
+        *_instants("frozen_at"),
+        sa.PrimaryKeyConstraint("connection", "object", "record_id", "field"),
+    )
+    op.create_table(
+        "sink_positions",
+        *_texts("sink", "fingerprint", nullable=False),
+        *_wholes("last_id", nullable=False),
+        *_texts("computed", nullable=False),
+        *_instants("synced_at", nullable=False),
+        sa.PrimaryKeyConstraint("sink"),
+    )
 
 
 def _of_every_record() -> Columns:
