@@ -166,36 +166,83 @@ class HubSpotClient:
         api = self._pipelines_api
         return self._read(lambda: api.get_all(object_name, **self._raw))
 
-    def owners(self, *, archived: bool, after: str | None) -> Answer:
-        """One page of the owners, active or archived."""
+    def owners(
+        self,
+        *,
+        archived: bool,
+        after: str | None,
+        is_sound: Callable[[Answer], bool] | None = None,
+    ) -> Answer:
+        """One page of the owners, active or archived; `is_sound` as in `search`."""
         api = self._owners_api
         return self._read(
             lambda: api.get_page(
                 limit=OWNERS_LIMIT, archived=_flag(archived), **_after(after), **self._raw
-            )
+            ),
+            is_sound=is_sound,
         )
 
     def page(
-        self, object_name: str, *, after: str | None, limit: int, archived: bool = False
+        self,
+        object_name: str,
+        *,
+        after: str | None,
+        limit: int,
+        archived: bool = False,
+        properties: Sequence[str] = ("hs_object_id",),
+        history: Sequence[str] = (),
+        is_sound: Callable[[Answer], bool] | None = None,
     ) -> Answer:
-        """One page of an object's records, ids only, in the order of their ids."""
+        """One page of an object's records in the order of their ids; ids only by default.
+
+        Args:
+            object_name: Which object.
+            after: Where the page begins; None: at the beginning.
+            limit: Most records; no page has more than HubSpot allows.
+            archived: List the archived records, and only them.
+            properties: Names of the properties to read.
+            history: Names of the properties whose past to read.
+            is_sound: What this page has to be beside well-formed; another is asked for again.
+        """
         api = self._objects_api
 
         def is_of_its_kind(answer: Answer) -> bool:
             # A live record taken for an archived one would leave every number.
-            return all(bool(row.get("archived")) is archived for row in answer.results)
+            return all(bool(row.get("archived")) is archived for row in answer.results) and (
+                is_sound is None or is_sound(answer)
+            )
 
+        past = {"properties_with_history": list(history)} if history else {}
         return self._read(
             lambda: api.get_page(
                 object_name,
-                limit=min(limit, LIST_LIMIT),
-                properties=["hs_object_id"],
+                limit=min(limit, HISTORY_LIMIT if history else LIST_LIMIT),
+                properties=list(properties),
                 archived=_flag(archived),
+                **past,
                 **_after(after),
                 **self._raw,
             ),
             is_sound=is_of_its_kind,
         )
+
+    def resource(
+        self,
+        path: str,
+        query: Sequence[tuple[str, str]] = (),
+        *,
+        is_complete: Callable[[Json], bool] | None = None,
+        is_sound: Callable[[Answer], bool] | None = None,
+    ) -> Answer:
+        """An answer from a path that the client library has no method for.
+
+        Args:
+            path: One of ``connectors.hubspot.paths``, as the oldest version has it.
+            query: Parameters of the address.
+            is_complete: What its JSON has to have; by default a list ``results``.
+            is_sound: As in `search`.
+        """
+        return self._read(lambda: self._get(path, query), is_complete, is_sound=is_sound)
 
     def search(self, object_name: str, request: Json, is_sound: Callable[[Answer], bool]) -> Answer:
         """One page of a search.
@@ -483,11 +530,13 @@ class HubSpotClient:
     def _raw(self) -> dict[str, Any]:
         return {"_preload_content": False, "_request_timeout": self._timeouts}
 
-    def _get(self, path: str) -> Any:
+    def _get(self, path: str, query: Sequence[tuple[str, str]] = ()) -> Any:
         # Not among the library's typed methods; its untyped request knows no timeout.
         headers = {"Accept": "application/json"}
         client = self._objects_api.api_client
-        return client.call_api(path, "GET", {}, [], headers, auth_settings=["oauth2"], **self._raw)
+        return client.call_api(
+            path, "GET", {}, list(query), headers, auth_settings=["oauth2"], **self._raw
+        )
 
     def _api(self, package: Any, name: str, config: Mapping[str, Any]) -> Any:
         """Build one of the library's API objects, with our pool, paths and no hidden retries."""

@@ -17,6 +17,9 @@ LEGACY: Final = "v3"
 ACCOUNT_DETAILS: Final = "/account-info/v3/details"
 DAILY_USAGE: Final = "/account-info/v3/api-usage/daily/private-apps"
 
+CAMPAIGNS: Final = "/marketing/v3/campaigns"
+EXCHANGE_RATES: Final = "/settings/v3/currencies/exchange-rates"
+
 _DATE: Final = re.compile(r"20\d\d-(0[1-9]|1[0-2])")
 
 _DATED: Final = (
@@ -24,6 +27,8 @@ _DATED: Final = (
     (re.compile(r"^/crm/v4/associations/"), "/crm/associations/{date}/"),
     (re.compile(r"^/crm/v3/(properties|pipelines|owners)/"), r"/crm/\1/{date}/"),
     (re.compile(r"^/account-info/v3/"), "/account-info/{date}/"),
+    (re.compile(r"^/marketing/v3/campaigns(?=/|$)"), "/marketing/campaigns/{date}"),
+    (re.compile(r"^/settings/v3/currencies/"), "/settings/currencies/{date}/"),
 )
 
 
