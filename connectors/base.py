@@ -122,6 +122,19 @@ class CallLedger(Protocol):
         ...
 
 
+@runtime_checkable
+class TellsWhenFree(Protocol):
+    """A ledger that knows when its calls leave the window."""
+
+    def free_at(self, calls: int) -> datetime | None:
+        """When at least so many of the calls counted now will be older than 24 hours.
+
+        Returns:
+            None where there are not so many, or nobody knows.
+        """
+        ...
+
+
 class TokenVault(Protocol):
     """One access token for all processes of a connection, encrypted where it is kept."""
 

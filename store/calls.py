@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 
 from sqlalchemy import Connection, delete, func, select, update
@@ -68,6 +68,22 @@ def used(conn: Connection, connection: str) -> int:
         CALLS.c.connection == connection, CALLS.c.minute > _minute(conn) - WINDOW_MINUTES
     )
     return int(conn.execute(query).scalar_one())
+
+
+def free_at(conn: Connection, connection: str, number: int) -> datetime | None:
+    """When at least `number` of the calls counted now have left the window; None: never so many."""
+    query = (
+        select(CALLS.c.minute, func.sum(CALLS.c.calls))
+        .where(CALLS.c.connection == connection, CALLS.c.minute > _minute(conn) - WINDOW_MINUTES)
+        .group_by(CALLS.c.minute)
+        .order_by(CALLS.c.minute)
+    )
+    gone = 0
+    for minute, calls in conn.execute(query):
+        gone += int(calls)
+        if gone >= number:
+            return datetime.fromtimestamp((minute + WINDOW_MINUTES) * 60, UTC)
+    return None
 
 
 def note_org(conn: Connection, connection: str, org_calls: int, org_limit: int) -> None:

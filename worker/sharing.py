@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from cryptography.fernet import Fernet, InvalidToken
@@ -75,6 +75,16 @@ class StoredLedger:
             self._looked_at = time.monotonic()
         with self._lock:
             return self._used + self._waiting.total()
+
+    def free_at(self, number: int) -> datetime | None:
+        """When at least `number` of the counted calls will be older than 24 hours."""
+        engine = self._store()
+        if engine is None:
+            return None
+        self.flush()
+        with suppress(StoreError), reading(engine) as conn:
+            return calls.free_at(conn, self._connection, number)
+        return None
 
     def note_org(self, used: int, limit: int) -> None:
         """Keep what the CRM itself says; written with the next flush."""
