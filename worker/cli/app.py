@@ -212,6 +212,7 @@ def main() -> None:
     from worker.cli import (  # noqa: F401, PLC0415
         checks,
         demo,
+        discovery,
         inspection,
         kpis,
         services,
