@@ -79,6 +79,8 @@ _SOURCES: Final[Mapping[str, tuple[str, ...]]] = {
     "created_day": ("created_at",),
     "at_day": ("at",),
     "submitted_day": ("submitted_at",),
+    "qualified_day": ("qualified_at",),
+    "first_response_day": ("first_response_at",),
     "closed_day": ("is_closed", "close_date", "closed_at"),
 }
 """Column of a local day -> the columns it is worked out from, where a table has them."""

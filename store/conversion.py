@@ -363,6 +363,8 @@ _DERIVED: Final[Mapping[str, Callable[[Any, ZoneInfo], int | None]]] = MappingPr
         "at_day": lambda record, zone: local_day(record.at, zone),
         "submitted_day": lambda record, zone: local_day(record.submitted_at, zone),
         "closed_day": _closed_day,
+        "qualified_day": lambda record, zone: _day_or_none(record.qualified_at, zone),
+        "first_response_day": lambda record, zone: _day_or_none(record.first_response_at, zone),
     }
 )
 

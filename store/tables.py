@@ -154,7 +154,10 @@ LEADS: Final = _record_table(
     *_keys("owner"),
     *_texts("source", "status"),
     *_big("qualified_at", "converted_at"),
+    # The local day of `qualified_at`.
+    *_days("qualified_day"),
     *_keys("converted_account", "converted_contact", "converted_deal"),
+    indexes=("converted_account", "converted_deal"),
 )
 
 DEALS: Final = _record_table(
@@ -219,7 +222,7 @@ CAMPAIGN_MEMBERS: Final = _record_table(
     *_texts("status"),
     *_big("at"),
     *_days("at_day"),
-    indexes=("campaign", "contact"),
+    indexes=("campaign", "contact", "lead"),
 )
 
 COSTS: Final = _record_table(
@@ -229,6 +232,7 @@ COSTS: Final = _record_table(
     *_days("date"),
     *_big("amount"),
     *_texts("currency", "category"),
+    indexes=("campaign",),
 )
 
 TICKETS: Final = _record_table(
@@ -242,6 +246,8 @@ TICKETS: Final = _record_table(
     *_big("closed_at"),
     *_days("closed_day"),
     *_big("first_response_at", "csat"),
+    # The local day of `first_response_at`.
+    *_days("first_response_day"),
     indexes=("account",),
 )
 
@@ -262,7 +268,7 @@ SURVEY_RESPONSES: Final = _record_table(
     *_days("submitted_day"),
     *_keys("account", "contact"),
     *_texts("category", "comment"),
-    indexes=("account",),
+    indexes=("account", "contact"),
 )
 
 CONTRACTS: Final = _record_table(
@@ -310,6 +316,19 @@ IDENTITY: Final = Table(
 )
 """Records that do not stand for themselves: merged ones name their winner, matched ones the
 entity they belong to, deleted ones nobody (null). A record without a row is its own entity."""
+
+WORKING_DAYS: Final = Table(
+    "working_days",
+    METADATA,
+    Column("day", Integer, primary_key=True),
+    # Instants in microseconds; on a day without work both are its first instant.
+    Column("opens_at", BigInteger, nullable=False),
+    Column("closes_at", BigInteger, nullable=False),
+    # Microseconds of work on all days before.
+    Column("worked_before", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""The company's hours of work, local day by local day, for durations in business hours."""
 
 SEEN_REFS: Final = Table(
     "seen_refs",
@@ -517,6 +536,8 @@ KPI_VALUES: Final = Table(
     Column("valid_from", UtcDateTime, nullable=False),
     Column("valid_to", UtcDateTime),
     Column("run", Text),
+    # Instead of `value` where the unit is text.
+    Column("words", Text),
     Index(
         "ux_kpi_values_current",
         "kpi",

@@ -58,9 +58,12 @@ def _create_record_tables() -> None:
         *_keys("owner"),
         *_texts("source", "status"),
         *_wholes("qualified_at", "converted_at"),
+        *_smalls("qualified_day"),
         *_keys("converted_account", "converted_contact", "converted_deal"),
         sa.PrimaryKeyConstraint("ref"),
     )
+    op.create_index("ix_leads_converted_account", "leads", ["converted_account"])
+    op.create_index("ix_leads_converted_deal", "leads", ["converted_deal"])
     op.create_table(
         "deals",
         *_of_every_record(),
@@ -129,6 +132,7 @@ def _create_record_tables() -> None:
         sa.PrimaryKeyConstraint("ref"),
     )
     op.create_index("ix_campaign_members_contact", "campaign_members", ["contact"])
+    op.create_index("ix_campaign_members_lead", "campaign_members", ["lead"])
     op.create_index("ix_campaign_members_campaign", "campaign_members", ["campaign"])
     op.create_table(
         "costs",
@@ -140,6 +144,7 @@ def _create_record_tables() -> None:
         *_texts("currency", "category"),
         sa.PrimaryKeyConstraint("ref"),
     )
+    op.create_index("ix_costs_campaign", "costs", ["campaign"])
     op.create_table(
         "tickets",
         *_of_every_record(),
@@ -152,6 +157,7 @@ def _create_record_tables() -> None:
         *_wholes("closed_at"),
         *_smalls("closed_day"),
         *_wholes("first_response_at", "csat"),
+        *_smalls("first_response_day"),
         sa.PrimaryKeyConstraint("ref"),
     )
     op.create_index("ix_tickets_account", "tickets", ["account"])
@@ -177,6 +183,7 @@ def _create_record_tables() -> None:
         sa.PrimaryKeyConstraint("ref"),
     )
     op.create_index("ix_survey_responses_account", "survey_responses", ["account"])
+    op.create_index("ix_survey_responses_contact", "survey_responses", ["contact"])
     op.create_table(
         "contracts",
         *_of_every_record(),
@@ -226,6 +233,13 @@ def _create_operational_tables() -> None:
         sa.PrimaryKeyConstraint("stream", "ref"),
     )
     op.create_index("ix_identity_canonical", "identity", ["stream", "canonical"])
+    op.create_table(
+        "working_days",
+        *_smalls("day", nullable=False),
+        *_wholes("opens_at", "closes_at", "worked_before", nullable=False),
+        sa.PrimaryKeyConstraint("day"),
+        sqlite_with_rowid=False,
+    )
     op.create_table(
         "seen_refs",
         *_texts("connection", "stream", nullable=False),
@@ -372,7 +386,7 @@ def _create_metric_tables() -> None:
         *_texts("definition", nullable=False),
         *_instants("valid_from", nullable=False),
         *_instants("valid_to"),
-        *_texts("run"),
+        *_texts("run", "words"),
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index(
