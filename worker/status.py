@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
 
 from sqlalchemy import Connection, func, select
 
-from store import checkpoints, deadletters, heartbeats, leases, outbox, runs
+from store import calls, checkpoints, deadletters, heartbeats, leases, outbox, runs
 from store.engine import database_now, reading
 from store.tables import DIRTY_KEYS
 from worker.runtime import Runtime
@@ -32,6 +33,16 @@ class StreamStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Quota:
+    """How much of its calls a connection has used in the last 24 hours."""
+
+    usage: calls.Usage
+    allowed: int | None
+    """Calls it may make in 24 hours; None: the configuration and the CRM set no number."""
+    paused_until: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
     """The whole."""
 
@@ -41,6 +52,7 @@ class Status:
     leases: Sequence[leases.LeaseState]
     heartbeats: Sequence[heartbeats.Heartbeat]
     writeback_states: Mapping[str, str]
+    quota: Sequence[Quota]
     refused_writes: int
     """Records that a CRM refused to change and that wait in the dead letters."""
     sentences: Sequence[str]
@@ -88,6 +100,18 @@ class Status:
                 {"role": one.role, "host": one.host, "pid": one.pid, "seen_at": one.seen_at}
                 for one in self.heartbeats
             ],
+            "quota": [
+                {
+                    "connection": one.usage.connection,
+                    "calls": one.usage.total,
+                    "calls_by_purpose": dict(one.usage.calls),
+                    "allowed": one.allowed,
+                    "org_calls": one.usage.org_calls,
+                    "org_limit": one.usage.org_limit,
+                    "paused_until": one.paused_until,
+                }
+                for one in self.quota
+            ],
             "messages": list(self.sentences),
         }
 
@@ -111,6 +135,7 @@ def gather(runtime: Runtime) -> Status:
             leases=leases.every(conn),
             heartbeats=heartbeats.every(conn),
             writeback_states={name: run.state for name, run in last_pushes.items()},
+            quota=[_quota(runtime, conn, name) for name in runtime.config.connections],
             refused_writes=sum(
                 letter.direction == deadletters.PUSH for letter in deadletters.every(conn)
             ),
@@ -120,6 +145,17 @@ def gather(runtime: Runtime) -> Status:
                 *_letter_sentences(conn),
             ],
         )
+
+
+def _quota(runtime: Runtime, conn: Connection, name: str) -> Quota:
+    usage = calls.usage(conn, name)
+    written = runtime.config.connections[name].limits.daily_calls
+    if isinstance(written, Decimal):
+        allowed = None if usage.org_limit is None else int(usage.org_limit * written)
+    else:
+        allowed = written
+    pause = checkpoints.paused(conn, name)
+    return Quota(usage=usage, allowed=allowed, paused_until=pause[0] if pause else None)
 
 
 def _rejects(conn: Connection) -> dict[tuple[str, str], int]:

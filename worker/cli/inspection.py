@@ -66,10 +66,22 @@ def status(
         )
         waiting = ", ".join(f"{count} {state}" for state, count in found.outbox.items())
         printer.text(f"dirty keys: {found.dirty_keys}; outbox: {waiting}")
+        for quota in found.quota:
+            printer.text(_quota_line(quota))
         for sentence in found.sentences:
             printer.warn(sentence)
     if ("failed" in wanted and found.has_failed) or ("stale" in wanted and found.is_stale):
         raise typer.Exit(ExitCode.FAIL_ON_HIT)
+
+
+def _quota_line(quota: operations.Quota) -> str:
+    usage = quota.usage
+    line = f"{usage.connection}: {usage.total:,} API calls in the last 24 hours"
+    if quota.allowed is not None:
+        line += f" of {quota.allowed:,} allowed"
+    if usage.org_limit is not None:
+        line += f"; the whole org {usage.org_calls:,} of {usage.org_limit:,}"
+    return line
 
 
 @runs_app.command("list")
