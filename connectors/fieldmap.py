@@ -18,7 +18,7 @@ from types import MappingProxyType, NoneType
 from typing import Any, Final, TypeAlias, get_args, get_type_hints
 
 from connectors.base import FieldSource
-from connectors.errors import MisconfiguredConnection
+from connectors.errors import MisconfiguredConnection, StreamPaused
 from connectors.values import Reader, ReadOptions, Unreadable, reader
 from store.canonical import (
     NO_EXTRA,
@@ -233,8 +233,8 @@ def compile_fieldmap(request: MapRequest) -> FieldMap:
     """Check a map against what the CRM shows, and make it ready.
 
     Raises:
-        MisconfiguredConnection: a required field is missing or not visible, or a type cannot be
-            read as another.
+        StreamPaused: a required field is missing or not visible.
+        MisconfiguredConnection: a type cannot be read as another.
     """
     known = _canonical_types(request.stream)
     canonical: list[_Column] = []
@@ -246,7 +246,7 @@ def compile_fieldmap(request: MapRequest) -> FieldMap:
         native = request.look_up(source.source)
         if native is None:
             if source.required:
-                raise MisconfiguredConnection(request.connection, _missing(request, name, source))
+                raise StreamPaused(request.connection, _missing(request, name, source))
             unreadable.add(name)
             if name in request.own or name not in request.may_lack:
                 warnings.append(_missing(request, name, source))

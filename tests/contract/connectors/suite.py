@@ -40,8 +40,8 @@ from connectors.errors import (
     AuthenticationFailed,
     CrmUnavailable,
     MalformedAnswer,
-    MisconfiguredConnection,
     QuotaExhausted,
+    StreamPaused,
 )
 from connectors.registry import connect
 from store.canonical import (
@@ -515,13 +515,13 @@ class ConnectorContract:
         assert deal_id in copy.records
         assert len([text for text in copy.warnings if stage in text]) == 1
 
-    def test_a_missing_required_field_stops_the_stream_and_is_named(
+    def test_a_missing_required_field_pauses_the_stream_and_is_named(
         self, org: Org, connector: Connector
     ) -> None:
         org.add_deals(1)
         name = org.hide_amounts()
 
-        with pytest.raises(MisconfiguredConnection, match=name):
+        with pytest.raises(StreamPaused, match=name):
             Copy().pull(connector, "deals")
 
     def test_a_missing_own_field_is_a_warning_told_once(self, org: Org) -> None:

@@ -10,7 +10,7 @@ from decimal import Decimal
 import pytest
 
 from connectors.base import FieldSource, StreamSettings, Tuning
-from connectors.errors import MisconfiguredConnection
+from connectors.errors import MisconfiguredConnection, StreamPaused
 from store.canonical import Account, Deal, Owner, Stage, StageChange
 from tests.contract.connectors.hubspot_portal import (
     QUICK,
@@ -584,11 +584,11 @@ def test_days_are_those_of_the_companys_zone(crm: Crm, zone: str) -> None:
     assert account.contract_end == date(2026, 3, 1)
 
 
-def test_a_missing_required_property_stops_the_stream_and_is_named(crm: Crm) -> None:
+def test_a_missing_required_property_pauses_the_stream_and_is_named(crm: Crm) -> None:
     fields = {"amount": FieldSource("betrag")}
     with (
         portal(crm, fields=fields) as connector,
-        pytest.raises(MisconfiguredConnection, match=r"deals\.betrag.*deals\.amount"),
+        pytest.raises(StreamPaused, match=r"deals\.betrag.*deals\.amount"),
     ):
         pull(connector, "deals")
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors.base import FieldSource
-from connectors.errors import MisconfiguredConnection
+from connectors.errors import MisconfiguredConnection, StreamPaused
 from connectors.fieldmap import (
     FieldMap,
     MapRequest,
@@ -263,12 +263,12 @@ def test_a_record_without_what_it_stands_on_is_rejected() -> None:
 
 
 def test_a_missing_required_field_stops_with_object_field_and_remedy() -> None:
-    with pytest.raises(MisconfiguredConnection, match=r"Deal\.Amount.*Give access to it"):
+    with pytest.raises(StreamPaused, match=r"Deal\.Amount.*Give access to it"):
         a_map(hidden=frozenset({"Amount"}))
 
 
 def test_an_override_of_a_required_field_is_required_too() -> None:
-    with pytest.raises(MisconfiguredConnection, match=r"Deal\.Net"):
+    with pytest.raises(StreamPaused, match=r"Deal\.Net"):
         a_map({"amount": FieldSource("Net")}, hidden=frozenset({"Net"}))
 
 
