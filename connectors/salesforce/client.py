@@ -87,6 +87,7 @@ class SalesforceClient:
         self._tokens = SharedToken(settings, self._login)
         self._library: tuple[str, Salesforce] | None = None
         self._told: tuple[str | None, str | None] | None = None
+        self._has_asked_limits = False
 
     # ------------------------------------------------------------ reading
 
@@ -319,8 +320,9 @@ class SalesforceClient:
 
     def _learn_limits(self) -> None:
         """Ask for the org's limit where a share of it may be used and no answer has named it."""
-        if not self.budget.wants_limits or self._session.last.status == 0:
+        if not self.budget.wants_limits or self._has_asked_limits:
             return
+        self._has_asked_limits = True
         with suppress(PermissionMissing, RequestRefused):
             answer = self._retry.call(lambda: self._object(self._call(lambda sf: sf.limits())))
             self.budget.note_limits(answer)

@@ -14,12 +14,16 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Final
+from urllib.parse import urlsplit
+
+import requests
 
 from connectors.base import PushOutcome
 from connectors.errors import (
     ConnectorError,
     CrmUnavailable,
     CursorExpired,
+    MalformedAnswer,
     MisconfiguredConnection,
     PermissionMissing,
     QuotaExhausted,
@@ -136,9 +140,38 @@ def translate(
     if refusal.code in _BY_CODE:
         error_class, words = _BY_CODE[refusal.code]
         return error_class(connection, f"{words}: {refusal.text}")
-    if status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+    if is_passing(status):
         return _passing(connection, status, refusal, headers)
     return _permanent(connection, status, refusal)
+
+
+def is_passing(status: int) -> bool:
+    """A later try of the same may go well."""
+    return status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+def no_answer(
+    connection: str, error: requests.RequestException, base_url: str | None
+) -> ConnectorError:
+    """The error for a call that got no answer, or not the whole of it."""
+    host = base_url or _host_of(error) or "Salesforce"
+    if isinstance(error, requests.exceptions.JSONDecodeError):
+        return MalformedAnswer(connection, "Salesforce's answer is not JSON.")
+    if isinstance(error, requests.exceptions.SSLError):
+        return MisconfiguredConnection(
+            connection,
+            f"The certificate of {host} is not trusted. Check the address and the proxy"
+            " between here and Salesforce.",
+        )
+    if isinstance(error, requests.exceptions.ReadTimeout):
+        return CrmUnavailable(connection, f"{host} did not answer in time.")
+    if isinstance(error, requests.exceptions.ConnectTimeout) or _never_opened(error):
+        return NothingDone(
+            connection,
+            f"{host} cannot be reached. Check the address (auth.domain or base_url), the"
+            " network and the proxy.",
+        )
+    return CrmUnavailable(connection, f"The connection to {host} broke off.")
 
 
 def _passing(
@@ -226,6 +259,17 @@ def outcome_of(errors: Sequence[Mapping[str, object]]) -> tuple[PushOutcome, str
     if codes and all(code in _PASSING for code in codes):
         return PushOutcome.RETRY, code, words
     return PushOutcome.FAILED, code, words
+
+
+def _host_of(error: requests.RequestException) -> str | None:
+    url = error.request.url if error.request is not None else None
+    return urlsplit(url).netloc if isinstance(url, str) else None
+
+
+def _never_opened(error: requests.RequestException) -> bool:
+    """The TCP connection was refused or the name is unknown, so nothing was sent."""
+    reason = getattr(error.args[0], "reason", None) if error.args else None
+    return type(reason).__name__ in {"NewConnectionError", "NameResolutionError"}
 
 
 def _plain(text: str) -> str:
