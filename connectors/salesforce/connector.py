@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from connectors.base import (
@@ -14,6 +15,7 @@ from connectors.base import (
     LiveRecord,
     NewField,
     Page,
+    Purpose,
     PushResult,
     SetupResult,
     Stream,
@@ -26,6 +28,7 @@ from connectors.salesforce.fields import LiveReader, target_fields
 from connectors.salesforce.mapping import SPECS, object_of, streams_of
 from connectors.salesforce.pull import StreamPull
 from connectors.salesforce.push import MOST_RECORDS, push
+from connectors.salesforce.quota import spending_on
 from connectors.salesforce.schema import OrgSchema
 from store.canonical import FieldUpdate
 
@@ -60,15 +63,20 @@ class SalesforceConnector:
 
     def pull(self, stream: Stream, since: Cursor | datetime | None) -> Iterator[Page]:
         """Read a stream; see ``connectors.salesforce.pull``."""
-        yield from StreamPull(self._client, self._settings, stream).pages(since)
+        warnings = self._client.login_warnings
+        for page in StreamPull(self._client, self._settings, stream).pages(since):
+            yield replace(page, warnings=(*warnings, *page.warnings)) if warnings else page
+            warnings = ()
 
     def push(self, updates: Sequence[FieldUpdate]) -> Sequence[PushResult]:
         """Write values by sObject Collections; see ``connectors.salesforce.push``."""
-        return push(self._client, updates, batch=self.capabilities.push_batch)
+        with spending_on(Purpose.WRITE):
+            return push(self._client, updates, batch=self.capabilities.push_batch)
 
     def fields(self, object_name: str) -> Mapping[str, TargetField]:
         """The fields of an object that the connected user sees."""
-        return target_fields(OrgSchema(self._client).shape(object_name))
+        with spending_on(Purpose.WRITE):
+            return target_fields(OrgSchema(self._client).shape(object_name))
 
     def read(
         self, object_name: str, record_ids: Sequence[str], field_names: Sequence[str]
@@ -76,14 +84,17 @@ class SalesforceConnector:
         """Live values by id; merged records show their winner, deleted ones are left out."""
         if not record_ids:
             return []
-        reader = LiveReader(self._client, OrgSchema(self._client), object_name)
-        return reader.read(record_ids, field_names)
+        # A look at the targets belongs to the write: it may use what reading leaves for it.
+        with spending_on(Purpose.WRITE):
+            reader = LiveReader(self._client, OrgSchema(self._client), object_name)
+            return reader.read(record_ids, field_names)
 
     def create(
         self, object_name: str, fields: Sequence[NewField], *, dry_run: bool
     ) -> Sequence[SetupResult]:
         """Create missing fields by the Tooling API and grant them by permission sets."""
-        return FieldMaker(self._client, object_name).create(fields, dry_run=dry_run)
+        with spending_on(Purpose.WRITE):
+            return FieldMaker(self._client, object_name).create(fields, dry_run=dry_run)
 
     def close(self) -> None:
         """Give sockets back."""

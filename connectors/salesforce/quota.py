@@ -4,8 +4,8 @@ Page: REST API Developer Guide, "API Request Limits and Allocations". The limit 
 for the whole org, whatever tool calls; every answer says how much of it is gone
 (``Sforce-Limit-Info: api-usage=18/15000``).
 
-Two bounds hold at once. Of the org's calls, all tools together, reading stops at 85 % and writing
-at 90 %. Of the connection's own budget (``limits.daily_calls``), reading stops at 85 % and writing
+Two bounds hold at once. Of the org's calls, all tools together, reading stops at 90 % and writing
+at 95 %. Of the connection's own budget (``limits.daily_calls``), reading stops at 85 % and writing
 at the end. What reading leaves is the reserve for write-backs: values that were computed can
 always be delivered.
 """
@@ -26,7 +26,7 @@ from connectors.base import CallLedger, ConnectionSettings, DailyCalls, Purpose,
 from connectors.errors import QuotaExhausted
 from connectors.salesforce.faults import QUOTA_PAUSE
 
-ORG_SHARE: Final[Mapping[Purpose, float]] = {Purpose.READ: 0.85, Purpose.WRITE: 0.90}
+ORG_SHARE: Final[Mapping[Purpose, float]] = {Purpose.READ: 0.90, Purpose.WRITE: 0.95}
 """Of the org's calls, those of other tools included."""
 OWN_SHARE: Final[Mapping[Purpose, float]] = {Purpose.READ: 0.85, Purpose.WRITE: 1.0}
 """Of the connection's own budget."""

@@ -368,7 +368,7 @@ def test_reading_stops_before_the_orgs_calls_are_used_up(org: SalesforceOrg) -> 
     org.crm.settings(daily_calls_max=100, daily_calls_used=90)
     before = connector.calls.made
 
-    with pytest.raises(QuotaExhausted, match="85%"):
+    with pytest.raises(QuotaExhausted, match="90%"):
         copy.pull(connector, "accounts")
     with pytest.raises(QuotaExhausted):
         copy.pull(connector, "accounts")
