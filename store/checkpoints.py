@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from sqlalchemy import ColumnElement, Connection, delete, select, update
@@ -17,6 +17,7 @@ from store.errors import OrgPinned
 from store.tables import CHECKPOINTS, CONNECTIONS
 from store.upsert import upsert
 
+RUNNING: Final = "running"
 WAITING: Final = "waiting"
 """The state of a stream that was never pulled."""
 
@@ -39,11 +40,29 @@ class Checkpoint:
     """One of ok, running, late, paused, quarantined, waiting, failed."""
     error: str | None = None
     strikes: int = 0
-    """Attempts in a row that killed their process."""
+    """Attempts in a row whose process died before it had committed a page; the last one, which
+    may still run, is not among them."""
     definition: str | None = None
     """A digest of what the stored rows were mapped with: fields, filters, zone."""
     unreadable: str | None = None
     """Mapped fields that the CRM did not show when the last pull ended, comma between."""
+
+
+MOST_STRIKES: Final = 3
+QUARANTINE: Final = timedelta(hours=1)
+
+
+def quarantined_until(checkpoint: Checkpoint, *, is_running: bool) -> datetime | None:
+    """Until when a stream that killed its process three times is left alone; None: it is not.
+
+    Args:
+        checkpoint: of the stream.
+        is_running: whether somebody is pulling it right now.
+    """
+    has_died = checkpoint.state == RUNNING and not is_running
+    if checkpoint.last_attempt is None or checkpoint.strikes + has_died < MOST_STRIKES:
+        return None
+    return checkpoint.last_attempt + QUARANTINE
 
 
 def load(conn: Connection, connection: str, stream: str) -> Checkpoint:

@@ -203,8 +203,16 @@ def _mark_attempt(running: Running, connection: str, stream: Stream) -> None:
     with operating(running.runtime.engine) as conn:
         running.guard(conn)
         checkpoint = checkpoints.load(conn, connection, stream.name)
+        # Nobody wrote down how the attempt before ended: its process died.
+        has_died = checkpoint.state == checkpoints.RUNNING
         checkpoints.save(
-            conn, replace(checkpoint, state=State.RUNNING, last_attempt=database_now(conn))
+            conn,
+            replace(
+                checkpoint,
+                state=State.RUNNING,
+                last_attempt=database_now(conn),
+                strikes=checkpoint.strikes + has_died,
+            ),
         )
 
 
@@ -519,6 +527,7 @@ class _Pull:
             cursor=cursor,
             complete_until=page.complete_until or self._checkpoint.complete_until,
             state=State.RUNNING,
+            strikes=0,
         )
 
     def _noting_unreadable(self, checkpoint: Checkpoint, page: Page) -> Checkpoint:

@@ -116,10 +116,16 @@ class _Look:
                 checkpoint = self._checkpoints.get(
                     (connection, stream), Checkpoint(connection=connection, stream=stream)
                 )
+                if self._is_quarantined(checkpoint):
+                    continue
                 if self._is_refresh_due(checkpoint):
                     yield Step(Kind.PULL, connection, stream, is_full=True)
                 elif self._is_pull_due(checkpoint):
                     yield Step(Kind.PULL, connection, stream)
+
+    def _is_quarantined(self, checkpoint: Checkpoint) -> bool:
+        until = checkpoints.quarantined_until(checkpoint, is_running=False)
+        return until is not None and until > self._now
 
     def _is_pull_due(self, checkpoint: Checkpoint) -> bool:
         if checkpoint.last_attempt is None or checkpoint.state == State.RUNNING:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -64,7 +64,9 @@ class Status:
 
         A write-back that waits for its first approval has not failed.
         """
-        is_stopped = any(stream.state in {"failed", "waiting"} for stream in self.streams)
+        is_stopped = any(
+            stream.state in {"failed", "waiting", "quarantined"} for stream in self.streams
+        )
         states = {"failed", "refused", "partly_failed"} & set(self.writeback_states.values())
         return is_stopped or bool(states) or self.refused_writes > 0
 
@@ -141,6 +143,7 @@ def gather(runtime: Runtime) -> Status:
             ),
             sentences=[
                 *_stream_sentences(conn, runtime),
+                *_quarantine_sentences(conn),
                 *_push_sentences(last_pushes),
                 *_letter_sentences(conn),
             ],
@@ -193,6 +196,8 @@ def _state(
 ) -> str:
     if checkpoints.paused(conn, checkpoint.connection) is not None:
         return "paused"
+    if _quarantine(conn, checkpoint, now) is not None:
+        return "quarantined"
     if checkpoint.state != "ok":
         return checkpoint.state
     every = interval_of(runtime.config.connections[checkpoint.connection].every)
@@ -200,6 +205,28 @@ def _state(
     if last is None or now - last > max(LATE_AFTER_INTERVALS * every, timedelta(minutes=5)):
         return "late"
     return "ok"
+
+
+def _quarantine(
+    conn: Connection, checkpoint: checkpoints.Checkpoint, now: datetime
+) -> datetime | None:
+    name = f"pull:{checkpoint.connection}.{checkpoint.stream}"
+    is_running = any(lease.name == name and lease.is_held for lease in leases.every(conn))
+    until = checkpoints.quarantined_until(checkpoint, is_running=is_running)
+    return until if until is not None and until > now else None
+
+
+def _quarantine_sentences(conn: Connection) -> Iterator[str]:
+    now = database_now(conn)
+    for checkpoint in checkpoints.every(conn):
+        until = _quarantine(conn, checkpoint, now)
+        if until is not None:
+            place = f"{checkpoint.connection}.{checkpoint.stream}"
+            yield (
+                f"{place}: quarantined until {until:%Y-%m-%d %H:%M} UTC: "
+                f"{checkpoints.MOST_STRIKES} attempts in a row ended their process before a page "
+                f"was stored. The log of that time tells why; `kpisync pull {place}` tries now."
+            )
 
 
 def _stream_sentences(conn: Connection, runtime: Runtime) -> list[str]:
