@@ -188,6 +188,8 @@ class ConnectionSettings:
     """Where shared rate limits are counted (a storage URI of the library ``limits``)."""
     on_wait: Callable[[str, float], None] | None = None
     """Told (reason, seconds) before the connector sleeps, so that no wait is silent."""
+    gives_rates: bool = False
+    """The company's exchange rates are those of this CRM (``company.fx.from``)."""
     daily_calls: DailyCalls | None = None
     """What this connection may use; None: up to 90 % of the org's own limit."""
     ledger: CallLedger | None = field(default=None, repr=False)
@@ -245,6 +247,9 @@ class Page:
     """How many records the whole pull will bring, where the CRM says so (for progress)."""
     warnings: Sequence[str] = ()
     """Sentences for people: optional fields that are missing, stages nobody knows."""
+    brought_all: bool = True
+    """On the last page of a full pull: what no page brought is gone. False where the CRM has
+    nothing to look at (an object without its licence): what is stored stays."""
     whole: Sequence[WholeFamily] = ()
     """Parents all of whose children of one stream are in `records`: other children are gone."""
     unreadable: frozenset[str] = frozenset()

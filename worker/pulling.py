@@ -454,7 +454,7 @@ class _Pull:
                 return replace(
                     checkpoint, cursor=None, complete_until=self._checkpoint.complete_until
                 ), State.FAILED
-        is_believed = self._reconcile(conn)
+        is_believed = not page.brought_all or self._reconcile(conn)
         checkpoint = _completed(checkpoint, database_now(conn), is_believed=is_believed)
         checkpoint = self._noting_unreadable(checkpoint, page)
         return checkpoint, State.OK if is_believed else State.REFUSED

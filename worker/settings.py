@@ -89,6 +89,7 @@ def connection_settings(
         tuning=_tuning(config),
         limits_storage=str(config.broker) or "memory://",
         on_wait=on_wait,
+        gives_rates=config.company.fx.source == name,
         daily_calls=_daily_calls(section.limits.daily_calls),
     )
 
