@@ -51,6 +51,7 @@ TOO_MANY: Final = 429
 MOVING: Final = 477
 SERVER_ERRORS: Final = 500
 REDIRECTS: Final = range(300, 400)
+_GRANT_REFUSALS: Final = (400, UNAUTHORIZED, FORBIDDEN, NOT_FOUND)
 
 
 class Refused(RequestRefused):
@@ -67,6 +68,10 @@ class Refused(RequestRefused):
 
 class AnswerLost(CrmUnavailable):
     """The request may have been executed; no answer says so."""
+
+
+class TooManyCalls(RateLimited):
+    """A rate limit of the app or the account: it means every process, not this one alone."""
 
 
 class DailyLimitReached(RequestRefused):
@@ -149,6 +154,26 @@ def answered(
     return Refused(connection, f"HubSpot refuses ({status}): {words}", status, entries_of(content))
 
 
+def refused_grant(
+    connection: str, status: object, body: bytes | str | None, advice: str
+) -> AuthenticationFailed | None:
+    """The error that stands for a refused login; None: this answer is another fault.
+
+    A dead grant is 400 (``BAD_REFRESH_TOKEN``, ``invalid_grant``), not 401.
+    https://developers.hubspot.com/docs/api-reference/auth-oauth-v1/guide
+    """
+    if status not in _GRANT_REFUSALS:
+        return None
+    content = parse(body)
+    told = (_text(content.get(name)) for name in ("error", "status", "category"))
+    code = next((one for one in told if one and one != "error"), str(status))
+    words = _text(content.get("error_description")) or words_of(content)
+    return AuthenticationFailed(
+        connection,
+        f"HubSpot does not accept the login ({code}): {words.rstrip('.')}. {advice}",
+    )
+
+
 def unanswered(connection: str, host: str, error: HTTPError) -> CrmUnavailable:
     """The error that stands for no answer at all."""
     if isinstance(error, (NewConnectionError, NameResolutionError, ConnectTimeoutError)):
@@ -164,11 +189,7 @@ def unanswered(connection: str, host: str, error: HTTPError) -> CrmUnavailable:
 
 def _unauthorized(content: Mapping[str, Any], words: str) -> str:
     category = _text(content.get("category")) or "401"
-    return (
-        f"HubSpot does not accept the access token ({category}): {words}."
-        " Create a service key (Settings > Integrations) with the scopes of docs/hubspot,"
-        " and put it where auth.token points to."
-    )
+    return f"HubSpot does not accept the access token ({category}): {words.rstrip('.')}."
 
 
 def _forbidden(content: Mapping[str, Any], words: str) -> str:
@@ -197,14 +218,14 @@ def _limited(
     policy = _text(content.get("policyName")).lower() or _text(content.get("message")).lower()
     message = f"HubSpot's rate limit is reached (429): {words}"
     if "ten_secondly" in policy or "ten secondly" in policy:
-        return RateLimited(connection, message, TEN_SECONDLY_WAIT if wait is None else wait)
+        return TooManyCalls(connection, message, TEN_SECONDLY_WAIT if wait is None else wait)
     if "secondly" in policy:
-        return RateLimited(connection, message, SECONDLY_WAIT if wait is None else wait)
+        return TooManyCalls(connection, message, SECONDLY_WAIT if wait is None else wait)
     if "daily" in policy:
         return DailyLimitReached(
             connection, f"HubSpot's calls of this day are used up (429): {words}", wait
         )
-    return RateLimited(connection, message, TEN_SECONDLY_WAIT if wait is None else wait)
+    return TooManyCalls(connection, message, TEN_SECONDLY_WAIT if wait is None else wait)
 
 
 def _server_error(connection: str, status: int, words: str, wait: float | None) -> ConnectorError:

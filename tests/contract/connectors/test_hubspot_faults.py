@@ -426,7 +426,8 @@ def test_a_dead_token_stops_after_one_more_try_and_is_never_shown(crm: Crm) -> N
     ("auth", "words"),
     [
         ({"flow": "token", "token": " "}, "token is missing"),
-        ({"flow": "refresh_token", "client_id": "x"}, "refresh_token is not supported"),
+        ({"flow": "refresh_token", "client_id": "x"}, "client_secret is missing"),
+        ({"flow": "password"}, "password is not supported"),
     ],
 )
 def test_credentials_that_cannot_work_are_refused_before_any_call(

@@ -47,11 +47,11 @@ def test_a_missing_scope_is_named() -> None:
     assert "crm.objects.deals.read" in error.message
 
 
-def test_a_refused_token_says_what_to_do() -> None:
+def test_a_refused_token_is_said_in_hubspots_words() -> None:
     error = answer(401, {"category": "EXPIRED_AUTHENTICATION", "message": "expired"})
 
     assert isinstance(error, AuthenticationFailed)
-    assert "service key" in error.message
+    assert "EXPIRED_AUTHENTICATION" in error.message
 
 
 @pytest.mark.parametrize(

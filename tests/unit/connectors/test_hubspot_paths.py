@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from connectors.hubspot.paths import ACCOUNT_DETAILS, is_version, versioned
+from connectors.hubspot.paths import (
+    ACCOUNT_DETAILS,
+    CAMPAIGNS,
+    DAILY_USAGE,
+    EMAIL_STATISTICS,
+    EXCHANGE_RATES,
+    STATIC_TOKEN_INFO,
+    is_version,
+    versioned,
+)
 
 
 @pytest.mark.parametrize(
@@ -19,20 +28,40 @@ from connectors.hubspot.paths import ACCOUNT_DETAILS, is_version, versioned
         ("/crm/v3/properties/{objectType}/groups", "/crm/properties/2026-09/{objectType}/groups"),
         ("/crm/v3/pipelines/{objectType}", "/crm/pipelines/2026-09/{objectType}"),
         ("/crm/v3/owners/", "/crm/owners/2026-09"),
+        ("/crm/v3/properties/{objectType}", "/crm/properties/2026-09/{objectType}"),
         (ACCOUNT_DETAILS, "/account-info/2026-09/details"),
+        (DAILY_USAGE, "/account-info/2026-09/api-usage/daily/private-apps"),
+        ("/crm/v3/schemas", "/crm-object-schemas/2026-09/schemas"),
+        ("/crm-object-schemas/v3/schemas", "/crm-object-schemas/2026-09/schemas"),
+        ("/oauth/v1/token", "/oauth/2026-09/token"),
+        (CAMPAIGNS, "/marketing/campaigns/2026-09"),
+        (f"{CAMPAIGNS}/x/reports/revenue", "/marketing/campaigns/2026-09/x/reports/revenue"),
+        (EMAIL_STATISTICS, "/marketing/emails/2026-09/statistics/list"),
+        (EXCHANGE_RATES, "/settings/currencies/2026-09/exchange-rates"),
+        # HubSpot gives no dated twin of this one: it is the same in every version.
+        (STATIC_TOKEN_INFO, STATIC_TOKEN_INFO),
     ],
 )
 def test_a_legacy_path_has_its_dated_twin(legacy: str, dated: str) -> None:
     assert dated == versioned(legacy, "2026-09")
 
 
-def test_without_a_date_the_legacy_path_stays() -> None:
-    assert versioned("/crm/v3/objects/deals", "v3") == "/crm/v3/objects/deals"
+@pytest.mark.parametrize("version", ["v3", "v4", "v3/v4"])
+def test_without_a_date_the_legacy_path_stays(version: str) -> None:
+    assert versioned("/crm/v3/objects/deals", version) == "/crm/v3/objects/deals"
+    assert versioned("/crm/v4/associations/a/b/batch/read", version).startswith("/crm/v4/")
 
 
-def test_a_path_without_a_twin_is_refused_rather_than_guessed() -> None:
-    with pytest.raises(ValueError, match="no dated form"):
-        versioned("/crm/v3/schemas", "2026-09")
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("/crm/v3/imports", "no dated form"),
+        ("/crm/v4/objects/{objectType}/{objectId}/associations/{toObjectType}", "by batch"),
+    ],
+)
+def test_a_path_without_a_twin_is_refused_rather_than_guessed(path: str, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        versioned(path, "2026-09")
 
 
 @pytest.mark.parametrize(
