@@ -356,6 +356,11 @@ class Capabilities:
 
     push_batch: int
     """Most records one write call takes."""
+    push_bulk_from: int | None = None
+    """From so many records on, `push` writes a whole lot by a job instead of by calls of
+    `push_batch` records; None: it never does. Only lots that are handed over in one piece can."""
+    push_bulk_batch: int | None = None
+    """Most records to hand over in one piece where a job is wanted."""
     sees_deletions: bool
     """Increments report deletions; otherwise only a full pull finds them."""
     stream_objects: Mapping[str, str]
@@ -429,7 +434,7 @@ class Connector(Protocol):
         ...
 
     def push(self, updates: Sequence[FieldUpdate]) -> Sequence[PushResult]:
-        """Write values, at most `capabilities.push_batch` records in one call.
+        """Write values, of any number of records; the connector cuts them into calls or jobs.
 
         Returns exactly one result for each update, whatever the CRM answered.
         """
