@@ -12,7 +12,6 @@ from urllib.parse import urlsplit
 
 from config.errors import Finding, Path, did_you_mean, dotted, quoted
 from config.interpolate import Substituted, Value
-from config.support import WRITABLE_OBJECTS
 
 Values: TypeAlias = Mapping[str, Value]
 
@@ -233,23 +232,12 @@ def _targets_exist(values: Values) -> Iterator[Finding]:
         to = _table(writeback).get("to")
         if not isinstance(to, str) or to.count(".") != 1:
             continue
-        connection, _, object_name = to.partition(".")
-        path: Path = ("writebacks", name, "to")
-        if connection not in connections:
-            if connections:
-                yield Finding(
-                    path,
-                    f"There is no connection {_named(connection, to)}.",
-                    did_you_mean(connection, tuple(connections)),
-                )
-            continue
-        crm = _table(connections, connection).get("type")
-        writable = WRITABLE_OBJECTS.get(crm, ()) if isinstance(crm, str) else ()
-        if object_name and writable and object_name not in writable:
+        connection = to.partition(".")[0]
+        if connections and connection not in connections:
             yield Finding(
-                path,
-                f"Writing to {_named(object_name, to)} is not supported yet.",
-                f"Write to {' or '.join(f'{connection}.{known}' for known in writable)}.",
+                ("writebacks", name, "to"),
+                f"There is no connection {_named(connection, to)}.",
+                did_you_mean(connection, tuple(connections)),
             )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
+from decimal import Decimal
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import (
@@ -29,6 +30,7 @@ from config.scalars import (
     CALENDAR_PERIODS,
     Address,
     Boolean,
+    Bounds,
     BrokerUrl,
     CrmName,
     CrmPath,
@@ -37,6 +39,7 @@ from config.scalars import (
     DatabaseUrl,
     Duration,
     Host,
+    HoursOfDay,
     Interval,
     Month,
     Name,
@@ -47,6 +50,7 @@ from config.scalars import (
     Schedule,
     Secret,
     Text,
+    Threshold,
     TimeZone,
     Version,
     WebAddress,
@@ -541,7 +545,7 @@ class Target(Section):
 class AlertRule(Section):
     """When to tell whom."""
 
-    when: Literal["target_missed", "stale", "writeback_failed"]
+    when: Literal["target_missed", "stale", "failed", "quarantine", "guard", "writeback_failed"]
     """The event."""
     kpi: Word | None = None
     """The KPI concerned."""
@@ -563,10 +567,16 @@ class Alerts(Section):
     channels: Mapping[Name, Secret] = Field(default_factory=dict)
     """Channel name: its URL."""
     rules: tuple[AlertRule, ...] = ()
-    """When to tell whom."""
+    """When to tell whom; without rules every channel is told of everything but targets."""
+    quiet: HoursOfDay | None = None
+    """Hours in which nobody is told (22:00-06:00, in the company's zone); it is told after."""
 
 
 # ---------------------------------------------------------------- write-back
+
+
+def _when_empty(value: object) -> object:
+    return "0" if value == 0 and not isinstance(value, bool) else value
 
 
 class WrittenKpi(Section):
@@ -575,9 +585,20 @@ class WrittenKpi(Section):
     kpi: Word
     """The KPI whose value is written."""
     period: Period | None = None
-    """Its period: all, now, a kind (the running one) or a label; by default as the KPI says."""
+    """Its period: all, now, a kind (the running one), a label or last_90d; by default as the KPI
+    says."""
     by: Word | None = None
-    """The dimension of the value, where the target has several."""
+    """The dimension of the value: by default the record's own; `all` is the company's total,
+    another one (owner, region, segment) that of the record's own field of this name."""
+    show: Literal["number", "label", "words"] | None = None
+    """What stands there: the number, the group's name (label), or the value in words."""
+    band: Mapping[Text, Threshold] = Field(default_factory=dict)
+    """Words for ranges of the value, each with the number (or percentage) from which it holds."""
+    empty: Annotated[
+        Literal["keep", "clear", "0"] | None,
+        BeforeValidator(_when_empty, json_schema_input_type=Literal["keep", "clear", "0", 0]),
+    ] = None
+    """Where the KPI has no value: keep what stands there, clear it, or write 0."""
 
 
 def _long_kpi(value: object) -> object:
@@ -598,6 +619,25 @@ class Guard(Section):
     """Largest share of the held values that may be replaced or blanked in one pass."""
     never_blank: Boolean = True
     """Whether a value stays when the KPI has none any more."""
+    max_shrink: Percent | None = Decimal("0.3")
+    """Largest share by which the records behind the values may have shrunk since the last pass."""
+    max_jump: Annotated[int, whole_number(2)] | None = 10
+    """By this factor values may not move in one pass: more than a tenth of them stops it."""
+    range: Mapping[CrmName, Bounds] = Field(default_factory=dict)
+    """Field: [lowest, highest] value that can be true, in the KPI's unit, instead of its own."""
+
+
+class MatchedRecords(Section):
+    """How records of an object of its own name what their KPIs are about."""
+
+    field: CrmName
+    """The field of the CRM's object that names it."""
+    to: Word
+    """What it names: account, contact, deal, ticket, campaign, owner, or another dimension."""
+    of: Name | None = None
+    """The connection whose record ids stand in the field; by default the object's own."""
+    same: Word | None = None
+    """A mapped field of those records that holds the same value; by default their id."""
 
 
 _TARGET_HINT = "Write CONNECTION.OBJECT, such as salesforce.Account or hubspot.companies."
@@ -634,6 +674,10 @@ class Writeback(Section):
     """Limits that stop a write-back."""
     round: Mapping[CrmName, Digits] = Field(default_factory=dict)
     """Field: digits after the point, where the CRM field does not say."""
+    match: MatchedRecords | None = None
+    """For an object that is no account, contact, deal, ticket, campaign or user."""
+    quiet: HoursOfDay | None = None
+    """Hours in which nothing is written on schedule, in the company's zone: 22:00-06:00."""
 
     @property
     def connection(self) -> str:
@@ -649,18 +693,19 @@ class Writeback(Section):
 class Sink(Section):
     """Another place for the metrics table."""
 
-    type: Literal["postgres"]
-    """What kind of place."""
+    type: Literal["postgres", "sqlite"]
+    """What kind of database."""
     url: DatabaseUrl
-    """Its address."""
+    """Its address: postgresql://USER@HOST/NAME or sqlite:///FILE."""
     schema_name: Name | None = Field(default=None, alias="schema")
-    """The database schema."""
+    """The database schema (PostgreSQL)."""
     table: Name = "kpi_values"
-    """The table."""
+    """The table; it is made where it is missing, and only ever extended."""
     history: Literal["all", "current"] = "all"
     """Whether replaced values stay."""
     every: Schedule | None = None
-    """When to copy."""
+    """When to copy what changed: an interval or five cron fields; by default after each
+    computation."""
 
 
 # ---------------------------------------------------------------- operation

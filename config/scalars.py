@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
 from functools import lru_cache
 from typing import Annotated, Final, TypeAlias
@@ -209,6 +209,46 @@ def read_percent(value: object) -> Decimal:
     return ratio
 
 
+_SIGNED_PERCENT = re.compile(r"(-?[0-9]{1,6}(?:\.[0-9]{1,6})?) ?%", re.ASCII)
+
+
+def read_threshold(value: object) -> Decimal:
+    """A number of either sign, or a percentage as its ratio."""
+    match = _SIGNED_PERCENT.fullmatch(value) if isinstance(value, str) else None
+    number = Decimal(match[1]) / 100 if match else _decimal(value)
+    if number is None:
+        raise fault("{value} is neither a number nor a percentage.", "Write it like 12.5 or 20%.")
+    return number
+
+
+def read_bounds(value: object) -> tuple[Decimal | None, Decimal | None]:
+    """``[0, 1]``: the lowest and the highest value; null where there is no bound."""
+    if not isinstance(value, tuple) or len(value) != 2:  # noqa: PLR2004 - lowest, highest
+        raise fault("This is no range.", "Write it like [0, 1], or [0, null] for no upper bound.")
+    low, high = (None if bound is None else read_threshold(bound) for bound in value)
+    if low is not None and high is not None and low > high:
+        raise fault("The range ends before it begins.", "Write the lower bound first.")
+    return low, high
+
+
+_THRESHOLD_SCHEMA: Final[JsonSchema] = {
+    "anyOf": [{"type": "number"}, {"type": "string", "pattern": r"^-?[0-9.]+ ?%$|\$\{"}]
+}
+Threshold: TypeAlias = Annotated[Decimal, Reads(read_threshold, _THRESHOLD_SCHEMA)]
+Bounds: TypeAlias = Annotated[
+    tuple[Decimal | None, Decimal | None],
+    Reads(
+        read_bounds,
+        {
+            "type": "array",
+            "items": {"anyOf": [_THRESHOLD_SCHEMA, {"type": "null"}]},
+            "minItems": 2,
+            "maxItems": 2,
+        },
+    ),
+]
+
+
 def read_percent_or_count(value: object) -> Decimal | int:
     """``20%`` as a ratio, or a whole number."""
     if isinstance(value, int) and not isinstance(value, bool) and value > 0:
@@ -316,6 +356,26 @@ Schedule: TypeAlias = Annotated[
         read_schedule,
         {"type": "string", "pattern": r"^[0-9]{1,9}[smhd]$|^\S+( +\S+){4}$|\$\{"},
     ),
+]
+
+
+_HOURS = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])-([01][0-9]|2[0-3]):([0-5][0-9])", re.ASCII)
+
+
+def read_hours(value: object) -> tuple[time, time]:
+    """``22:00-06:00``: from a time of the day to another, past midnight where that is later."""
+    match = _HOURS.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise fault("{value} is no span of hours.", 'Write it like "22:00-06:00".')
+    start, stop = time(int(match[1]), int(match[2])), time(int(match[3]), int(match[4]))
+    if start == stop:
+        raise fault("{value} is no time at all.", 'Write it like "22:00-06:00".')
+    return start, stop
+
+
+HoursOfDay: TypeAlias = Annotated[
+    tuple[time, time],
+    Reads(read_hours, {"type": "string", "pattern": r"^[0-9]{2}:[0-9]{2}-[0-9]{2}:[0-9]{2}$|\$\{"}),
 ]
 
 

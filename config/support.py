@@ -30,13 +30,14 @@ NOT_YET_KEYS: Final = (
     "kpis.settings.*.answers",
     "kpis.custom",
     "targets",
-    "alerts",
-    "writebacks.*.fields.*.by",
-    "sinks",
 )
 """Keys; ``*`` stands for any one key or list position."""
 
 NOT_YET_VALUES: Final[Mapping[str, tuple[re.Pattern[str], str]]] = {
+    "alerts.rules.*.when": (
+        re.compile(r"target_missed"),
+        "Use stale, failed, quarantine, guard or writeback_failed.",
+    ),
     "kpis.use.*": (re.compile(r"marketing|service"), "Use sales and customer."),
     "writebacks.*.fields.*.period": (
         re.compile(r"last_[1-9][0-9]{0,3}d"),
@@ -44,12 +45,6 @@ NOT_YET_VALUES: Final[Mapping[str, tuple[re.Pattern[str], str]]] = {
     ),
 }
 """Values of supported keys, and what may be used instead."""
-
-WRITABLE_OBJECTS: Final[Mapping[str, tuple[str, ...]]] = {
-    "salesforce": ("Account",),
-    "hubspot": ("companies",),
-}
-"""Connection type -> objects whose records can carry KPI values."""
 
 
 def unsupported(values: Value) -> Iterator[Finding]:

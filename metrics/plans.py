@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Final, TypeAlias
@@ -43,12 +43,51 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
+class Edit:
+    """A field of ours in which somebody else has put another value since we last wrote."""
+
+    record: str
+    field: str
+    ours: Scalar
+    held: Scalar
+    outcome: str
+    """restored, kept or frozen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One of the largest changes, with what is behind it."""
+
+    record: str
+    field: str
+    old: Scalar
+    new: Scalar
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class FieldCount:
+    """What would happen in one field, over all records."""
+
+    field: str
+    kpi: str
+    period: str
+    changed: int = 0
+    first: int = 0
+    same: int = 0
+    blanked: int = 0
+    kept: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class GuardVerdict:
     """Whether a plan may be written."""
 
     ok: bool
     reason: str | None = None
     """What was seen, which limit it passes, and what to do."""
+    may_accept: bool = False
+    """Whether a person who has looked may accept it once; faulty values nobody can."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,12 +106,24 @@ class Plan:
     changes: tuple[Change, ...]
     """By record id, then by the order of the fields; the stamp last."""
     calls: int
-    """API calls that writing takes."""
+    """API calls that writing takes; those of the canary come first."""
     quota_share: Decimal | None
-    """Their share of a day's calls, where the day's limit is known."""
+    """The share of a day's calls that writing and reading back take, where the limit is known."""
     guard: GuardVerdict
     as_of: datetime | None = None
     """The latest instant of the values behind it."""
+    reads: int = 0
+    """API calls that looking at the records before and after takes, about."""
+    fields: tuple[FieldCount, ...] = ()
+    edits: tuple[Edit, ...] = ()
+    moves: tuple[Move, ...] = ()
+    """The largest ones, the largest first."""
+    notes: tuple[str, ...] = ()
+    """Sentences about what was left out."""
+    made_at: datetime | None = None
+    """A plan in a file is valid for a day from then."""
+    counts: Mapping[str, int] = field(default_factory=dict, compare=False)
+    """What stands behind the values, for the guard of the next pass; not in a file."""
 
     @property
     def id(self) -> str:
@@ -130,10 +181,49 @@ class Plan:
                 }
                 for change in self.changes
             ],
+            "fields": [
+                {
+                    "field": one.field,
+                    "kpi": one.kpi,
+                    "period": one.period,
+                    "changed": one.changed,
+                    "first": one.first,
+                    "same": one.same,
+                    "blanked": one.blanked,
+                    "kept": one.kept,
+                }
+                for one in self.fields
+            ],
+            "moves": [
+                {
+                    "record": move.record,
+                    "field": move.field,
+                    "old": shown(move.old),
+                    "new": shown(move.new),
+                    "why": move.why,
+                    "types": [_type_name(move.old), _type_name(move.new)],
+                }
+                for move in self.moves
+            ],
+            "edits": [
+                {
+                    "record": edit.record,
+                    "field": edit.field,
+                    "ours": shown(edit.ours),
+                    "held": shown(edit.held),
+                    "outcome": edit.outcome,
+                    "types": [_type_name(edit.ours), _type_name(edit.held)],
+                }
+                for edit in self.edits
+            ],
+            "notes": list(self.notes),
             "calls": self.calls,
+            "reads": self.reads,
             "quota_share": None if self.quota_share is None else format(self.quota_share, "f"),
             "guard": {"ok": self.guard.ok, "reason": self.guard.reason},
+            "may_accept": self.guard.may_accept,
             "as_of": None if self.as_of is None else shown(self.as_of),
+            "made_at": None if self.made_at is None else shown(self.made_at),
         }
 
     @classmethod
@@ -249,8 +339,53 @@ def _read_plan(plan: _Reader) -> Plan:
         changes=tuple(_read_change(change) for change in plan.part("changes").items()),
         calls=plan.part("calls").count(),
         quota_share=None if share is None else Decimal(share),
-        guard=GuardVerdict(guard.part("ok").document is True, guard.part("reason").optional_text()),
+        guard=GuardVerdict(
+            ok=guard.part("ok").document is True,
+            reason=guard.part("reason").optional_text(),
+            may_accept=plan.part("may_accept").document is True,
+        ),
         as_of=plan.part("as_of").optional_instant(),
+        reads=plan.part("reads").count(),
+        fields=tuple(_read_count(one) for one in plan.part("fields").items()),
+        edits=tuple(_read_edit(one) for one in plan.part("edits").items()),
+        moves=tuple(_read_move(one) for one in plan.part("moves").items()),
+        notes=tuple(one.text() for one in plan.part("notes").items()),
+        made_at=plan.part("made_at").optional_instant(),
+    )
+
+
+def _read_count(count: _Reader) -> FieldCount:
+    return FieldCount(
+        field=count.part("field").text(),
+        kpi=count.part("kpi").text(),
+        period=count.part("period").text(),
+        changed=count.part("changed").count(),
+        first=count.part("first").count(),
+        same=count.part("same").count(),
+        blanked=count.part("blanked").count(),
+        kept=count.part("kept").count(),
+    )
+
+
+def _read_edit(edit: _Reader) -> Edit:
+    ours_type, held_type = (one.text() for one in edit.part("types").items())
+    return Edit(
+        record=edit.part("record").text(),
+        field=edit.part("field").text(),
+        ours=edit.part("ours").scalar(ours_type),
+        held=edit.part("held").scalar(held_type),
+        outcome=edit.part("outcome").text(),
+    )
+
+
+def _read_move(move: _Reader) -> Move:
+    old_type, new_type = (one.text() for one in move.part("types").items())
+    return Move(
+        record=move.part("record").text(),
+        field=move.part("field").text(),
+        old=move.part("old").scalar(old_type),
+        new=move.part("new").scalar(new_type),
+        why=move.part("why").text(),
     )
 
 

@@ -8,27 +8,37 @@ sentence that says what it saw.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime, tzinfo
 from decimal import Decimal
+from typing import Final
 
 from metrics.fitting import (
+    CLEAR,
     KEEP,
     NUMERIC,
     RESTORE,
     STAMP,
+    ZERO,
     Desired,
     FieldPlan,
     Guard,
     LiveLike,
+    Match,
+    Places,
     PublishedValue,
+    Quiet,
+    Range,
     TargetLike,
     Wanted,
     WritebackSpec,
     desired,
+    rounded_for,
     rounded_to,
 )
+from metrics.guards import Behind, FieldMove, Observed, verdict
 from metrics.plans import (
     BLANK,
     CHANGE,
@@ -36,7 +46,10 @@ from metrics.plans import (
     KEPT,
     KINDS,
     Change,
+    Edit,
+    FieldCount,
     GuardVerdict,
+    Move,
     Plan,
     UnreadablePlanError,
     shown,
@@ -47,26 +60,42 @@ from store.scalars import decode
 __all__ = [
     "BLANK",
     "CHANGE",
+    "CLEAR",
     "FILL",
     "KEEP",
     "KEPT",
     "KINDS",
     "RESTORE",
+    "ZERO",
+    "Behind",
     "Change",
     "Desired",
+    "Edit",
+    "FieldCount",
     "FieldPlan",
     "Guard",
     "GuardVerdict",
     "LiveLike",
+    "Match",
+    "Move",
+    "Places",
     "Plan",
     "PublishedValue",
+    "Quiet",
+    "Range",
     "TargetLike",
     "UnreadablePlanError",
     "Wanted",
     "WritebackSpec",
     "desired",
+    "equal_values",
     "make_plan",
 ]
+
+MOVES_SHOWN: Final = 10
+
+RESTORED: Final = "restored"
+FROZEN: Final = "frozen"
 
 
 # ---------------------------------------------------------------- the plan
@@ -81,14 +110,18 @@ def make_plan(
     pushed: Mapping[tuple[str, str], str],
     deleted_ids: Iterable[str],
     push_batch: int,
+    canary: int = 0,
+    places: Places | None = None,
     replaced_today: AbstractSet[str] = frozenset(),
+    frozen: AbstractSet[tuple[str, str]] = frozenset(),
+    behind: Behind = Behind(),  # noqa: B008 - frozen
     daily_calls: int | None = None,
     timezone: tzinfo = UTC,
 ) -> Plan:
     """Compare what should stand in the CRM with what does.
 
     Args:
-        spec: The write-back; its periods are labels, `all` or `now`.
+        spec: The write-back; its periods are labels, `all`, `now` or rolling.
         values: Current published values; those the write-back does not name are passed over.
         targets: The object's fields by name.
         live: What the records hold now. Records without a value are left alone, except that a
@@ -96,13 +129,17 @@ def make_plan(
         pushed: (record id, field) -> the last value we wrote, as JSON text.
         deleted_ids: Records known as deleted or merged away: never written.
         push_batch: Records in one write call.
+        canary: Records in the call before all others.
+        places: Which records carry which groups' values, where the keys do not say it.
         replaced_today: Records of which we replaced or blanked a value in the last 24 hours.
-        daily_calls: Calls the CRM allows in a day, where known.
+        frozen: (record id, field) in which others keep replacing what we write.
+        behind: How much is stored behind the values, now and before.
+        daily_calls: Calls the connection may make in a day, where known.
         timezone: Decides the day of a stamp that is a date.
     """
-    wanted = desired(spec, values, targets)
+    wanted = desired(spec, values, targets, places)
     deleted = frozenset(deleted_ids)
-    comparison = _Comparison(spec, targets, wanted, pushed, timezone)
+    comparison = _Comparison(spec, targets, wanted, pushed, timezone, frozen)
     seen: set[str] = set()
     gone: set[str] = set(wanted.by_record.keys() & deleted)
     for record in sorted(live, key=lambda one: one.asked_id):
@@ -114,7 +151,9 @@ def make_plan(
         seen.add(record.asked_id)
         comparison.compare(record)
     matched = len(seen & wanted.by_record.keys())
-    calls = -(-len(comparison.written) // max(push_batch, 1))
+    calls = _calls(len(comparison.seen.written), push_batch, canary)
+    counts = {**behind.now, **_counted(spec, wanted)}
+    whole = Behind(counts, behind.before, behind.past_moves)
     return Plan(
         writeback=spec.name,
         connection=spec.connection,
@@ -125,10 +164,16 @@ def make_plan(
         changes=tuple(comparison.changes),
         calls=calls,
         quota_share=_share(calls, daily_calls) if daily_calls else None,
-        guard=_verdict(spec, comparison, wanted.problems, replaced_today),
+        guard=verdict(
+            spec, comparison.seen, wanted.problems, replaced_today=replaced_today, behind=whole
+        ),
         as_of=max(
             (one.source.as_of for one in _each(wanted.by_record) if one.source), default=None
         ),
+        fields=comparison.field_counts(),
+        edits=tuple(comparison.edits),
+        moves=_largest(comparison.changes),
+        counts=counts,
     )
 
 
@@ -137,16 +182,56 @@ def _each(by_record: Mapping[str, Mapping[str, Wanted]]) -> Iterator[Wanted]:
         yield from fields.values()
 
 
+def _calls(records: int, batch: int, canary: int) -> int:
+    first = min(records, canary)
+    size = max(batch, 1)
+    return -(-first // size) + -(-(records - first) // size)
+
+
+def _counted(spec: WritebackSpec, wanted: Desired) -> dict[str, int]:
+    """How many records have a value for each field, and how many records are behind those."""
+    filled: Counter[str] = Counter()
+    behind: Counter[str] = Counter()
+    for fields in wanted.by_record.values():
+        for name, one in fields.items():
+            if one.value is not None and one.source is not None:
+                filled[name] += 1
+                behind[name] += one.source.n
+    return {
+        f"{what}:{plan.field}": counts[plan.field]
+        for plan in spec.fields
+        for what, counts in (("values", filled), ("records behind", behind))
+    }
+
+
+def _largest(changes: Sequence[Change]) -> tuple[Move, ...]:
+    replaced = [change for change in changes if change.kind in {CHANGE, BLANK}]
+    replaced.sort(key=_size_of_move, reverse=True)
+    return tuple(
+        Move(change.record, change.field, change.old, change.new, change.why)
+        for change in replaced[:MOVES_SHOWN]
+        if not isinstance(change.new, datetime)
+    )
+
+
+def _size_of_move(change: Change) -> tuple[Decimal, Decimal]:
+    old, new = _number(change.old) or Decimal(0), _number(change.new) or Decimal(0)
+    largest = max(abs(old), abs(new))
+    size = abs(new - old)
+    return (size / largest if largest else Decimal(0), size)
+
+
 class _Comparison:
     """Collects the changes of one write-back, record by record."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - private, and called once
         self,
         spec: WritebackSpec,
         targets: Mapping[str, TargetLike],
         wanted: Desired,
         pushed: Mapping[tuple[str, str], str],
         timezone: tzinfo,
+        frozen: AbstractSet[tuple[str, str]],
     ) -> None:
         self._spec = spec
         self._targets = targets
@@ -154,14 +239,27 @@ class _Comparison:
         self._unfit = wanted.unfit
         self._pushed = pushed
         self._timezone = timezone
+        self._frozen = frozen
+        self._tallies: dict[str, Counter[str]] = {plan.field: Counter() for plan in spec.fields}
         self.changes: list[Change] = []
-        self.written: set[str] = set()
-        self.holding = 0
-        """Records that hold a value in one of our fields."""
-        self.replaced: set[str] = set()
-        """Of those: records of which a value would be replaced or blanked."""
-        self.unfounded = 0
-        """Of those: records of which a value has nothing behind it any more."""
+        self.edits: list[Edit] = []
+        self.seen = Observed()
+
+    def field_counts(self) -> tuple[FieldCount, ...]:
+        """What would happen in each field."""
+        return tuple(
+            FieldCount(
+                field=plan.field,
+                kpi=plan.kpi,
+                period=plan.period,
+                changed=self._tallies[plan.field][CHANGE],
+                first=self._tallies[plan.field][FILL],
+                same=self._tallies[plan.field]["same"],
+                blanked=self._tallies[plan.field][BLANK],
+                kept=self._tallies[plan.field][KEPT],
+            )
+            for plan in self._spec.fields
+        )
 
     def compare(self, record: LiveLike) -> None:
         """Note what would change in one record."""
@@ -175,12 +273,13 @@ class _Comparison:
             # Without a row nothing has happened yet (a new quarter, say): that is no loss.
             is_lost = wanted.value is None and wanted.source is not None
             is_unfounded = is_unfounded or (is_lost and held is not None)
-            change = self._change(record.record_id, plan, held, wanted)
+            change = self._change(record.record_id, plan, held, self._or_zero(plan, wanted))
+            self._tallies[plan.field][change.kind if change else "same"] += 1
             if change is not None:
                 changes.append(change)
         self._count(record, changes, is_unfounded=is_unfounded)
         if any(change.kind != KEPT for change in changes):
-            self.written.add(record.record_id)
+            self.seen.written.add(record.record_id)
             changes.extend(self._stamp(record))
         self.changes.extend(changes)
 
@@ -190,11 +289,22 @@ class _Comparison:
         if wanted is not None:
             return wanted
         target = self._targets.get(plan.field)
-        if target is None or not target.writable or target.type not in NUMERIC:
+        if target is None or not target.writable:
+            return None
+        if not plan.is_text and target.type not in NUMERIC:
             return None
         if self._last(record_id, plan.field) is None or (record_id, plan.field) in self._unfit:
             return None
-        return Wanted(plan.empty, None)
+        if plan.empty is None:
+            return Wanted(None, None)
+        return Wanted(rounded_for(plan.empty, plan, target), None)
+
+    def _or_zero(self, plan: FieldPlan, wanted: Wanted) -> Wanted:
+        """Where a field has it so, no value is written as 0."""
+        target = self._targets.get(plan.field)
+        if wanted.value is not None or plan.when_empty != ZERO or target is None:
+            return wanted
+        return Wanted(rounded_for(Decimal(0), plan, target), wanted.source)
 
     def _last(self, record_id: str, name: str) -> Scalar:
         """The last value we wrote there, or None."""
@@ -205,32 +315,68 @@ class _Comparison:
         self, record_id: str, plan: FieldPlan, held: Scalar, wanted: Wanted
     ) -> Change | None:
         new = wanted.value
-        if _equal(held, new):
+        if equal_values(held, new):
             return None
         last = self._last(record_id, plan.field)
-        is_edited = last is not None and not _equal(held, last)
-        if is_edited and self._spec.on_edit == KEEP:
-            why = f"edited in the CRM after we wrote {_text(last)}: kept (on_edit: keep)"
-            return Change(record_id, plan.field, held, held, KEPT, why)
-        name = plan.kpi if plan.period in {"all", "now"} else f"{plan.kpi} of {plan.period}"
+        is_edited = last is not None and not equal_values(held, last)
+        kept = self._why_kept(record_id, plan, held, wanted, last if is_edited else None)
+        if kept is not None:
+            return Change(record_id, plan.field, held, held, KEPT, kept)
+        name = _name_of(plan)
         if new is None:
-            if self._spec.guard.never_blank:
-                why = f"{name} has no value any more: the field keeps its own (never_blank)"
-                return Change(record_id, plan.field, held, held, KEPT, why)
-            why = f"{name} has no value any more"
-            return Change(record_id, plan.field, held, None, BLANK, why)
+            return Change(record_id, plan.field, held, None, BLANK, f"{name} has no value any more")
+        if last is not None and not is_edited:
+            self._note_move(plan, held, new)
         kind = FILL if held is None else CHANGE
         why = _why(name, held, wanted, last, is_edited=is_edited)
         return Change(record_id, plan.field, held, new, kind, why)
 
+    def _why_kept(
+        self, record_id: str, plan: FieldPlan, held: Scalar, wanted: Wanted, edited_from: Scalar
+    ) -> str | None:
+        """Why a field keeps what it holds; None: it does not."""
+        is_edited = edited_from is not None
+        if (record_id, plan.field) in self._frozen:
+            if is_edited:
+                self._note_edit(record_id, plan, edited_from, held, FROZEN)
+            return (
+                "others have replaced what we wrote there three times: left alone until "
+                f"`kpisync writebacks unfreeze {self._spec.name}`"
+            )
+        if is_edited and self._spec.on_edit == KEEP:
+            self._note_edit(record_id, plan, edited_from, held, KEPT)
+            return f"edited in the CRM after we wrote {_text(edited_from)}: kept (on_edit: keep)"
+        is_empty = wanted.value is None or (wanted.source is None and plan.when_empty == KEEP)
+        default = KEEP if self._spec.guard.never_blank else CLEAR
+        if is_empty and (plan.when_empty or default) == KEEP:
+            rule = "empty: keep" if plan.when_empty else "never_blank"
+            return f"{_name_of(plan)} has no value any more: the field keeps its own ({rule})"
+        if is_edited:
+            self._note_edit(record_id, plan, edited_from, held, RESTORED)
+        return None
+
+    def _note_edit(
+        self, record_id: str, plan: FieldPlan, ours: Scalar, held: Scalar, outcome: str
+    ) -> None:
+        self.edits.append(Edit(record_id, plan.field, ours, held, outcome))
+
+    def _note_move(self, plan: FieldPlan, held: Scalar, new: Scalar) -> None:
+        old, number = _number(held), _number(new)
+        if old is not None and number is not None:
+            self.seen.moves.setdefault(plan.field, []).append(FieldMove(old, number))
+
     def _count(self, record: LiveLike, changes: Sequence[Change], *, is_unfounded: bool) -> None:
-        is_holding = any(
-            _held(record.values.get(plan.field)) is not None for plan in self._spec.fields
-        )
-        self.holding += is_holding
+        holding = [
+            plan.field
+            for plan in self._spec.fields
+            if _held(record.values.get(plan.field)) is not None
+        ]
+        self.seen.holding += bool(holding)
+        for name in holding:
+            self.seen.holding_in[name] = self.seen.holding_in.get(name, 0) + 1
         if any(change.kind in {CHANGE, BLANK} for change in changes):
-            self.replaced.add(record.record_id)
-        self.unfounded += is_unfounded
+            self.seen.replaced.add(record.record_id)
+        self.seen.unfounded += is_unfounded
 
     def _stamp(self, record: LiveLike) -> Iterator[Change]:
         name = self._spec.stamp
@@ -249,10 +395,14 @@ class _Comparison:
             instant.astimezone(self._timezone).date() if target.type == "date" else instant
         )
         held = _held(record.values.get(name))
-        if not _equal(held, new):
+        if not equal_values(held, new):
             kind = FILL if held is None else CHANGE
             why = "as of when the values beside it are"
             yield Change(record.record_id, name, held, new, kind, why)
+
+
+def _name_of(plan: FieldPlan) -> str:
+    return plan.kpi if plan.period in {"all", "now"} else f"{plan.kpi} of {plan.period}"
 
 
 def _why(name: str, held: Scalar, wanted: Wanted, last: Scalar, *, is_edited: bool) -> str:
@@ -270,55 +420,6 @@ def _why(name: str, held: Scalar, wanted: Wanted, last: Scalar, *, is_edited: bo
     return f"new data moved {name}: {_text(held)} -> {new}, {basis}"
 
 
-# ---------------------------------------------------------------- the guard
-
-
-def _verdict(
-    spec: WritebackSpec,
-    seen: _Comparison,
-    problems: Sequence[str],
-    replaced_today: AbstractSet[str],
-) -> GuardVerdict:
-    reasons = [*problems, *_limits_passed(spec, seen, replaced_today)]
-    return GuardVerdict(not reasons, ". ".join(reasons) + "." if reasons else None)
-
-
-def _limits_passed(
-    spec: WritebackSpec, seen: _Comparison, replaced_today: AbstractSet[str]
-) -> Iterator[str]:
-    guard, place = spec.guard, f"writebacks.{spec.name}.guard"
-    written = len(seen.written)
-    if guard.max_records is not None and written > guard.max_records:
-        yield (
-            f"{written:,} records would be written, {place}.max_records allows "
-            f"{guard.max_records:,}: if the plan is right, raise it"
-        )
-    if guard.max_changed is None or not seen.holding:
-        return
-    is_more = bool(replaced_today and seen.replaced - replaced_today)
-    in_a_day = len(seen.replaced | replaced_today) if is_more else 0
-    for count, what in (
-        (len(seen.replaced), "would get another value or lose it"),
-        (in_a_day, "would have got another value or lost it within 24 hours"),
-        (seen.unfounded, "hold a value that has nothing behind it any more"),
-    ):
-        if Decimal(count) > guard.max_changed * seen.holding:
-            yield (
-                f"{count:,} of {seen.holding:,} records with values ({_percent(count, seen)}) "
-                f"{what}, {place}.max_changed allows {_as_percent(guard.max_changed)}: look at "
-                "what changed in the CRM; if the plan is right, raise it"
-            )
-
-
-def _percent(count: int, seen: _Comparison) -> str:
-    return _as_percent(Decimal(count) / seen.holding)
-
-
-def _as_percent(ratio: Decimal) -> str:
-    number = rounded_to(ratio * 100, 1)
-    return f"{number.normalize():f}%"
-
-
 # ---------------------------------------------------------------- values
 
 
@@ -329,7 +430,7 @@ def _held(value: Scalar) -> Scalar:
     return None if value == "" else value
 
 
-def _equal(one: Scalar, other: Scalar) -> bool:
+def equal_values(one: Scalar, other: Scalar) -> bool:
     """Numbers by their value (12.5 = 12.50), instants by the second, the rest as they are."""
     one, other = _held(one), _held(other)
     if one is None or other is None:

@@ -28,8 +28,8 @@ from connectors.base import (
 )
 from metrics.catalog import Catalog, available, build
 from metrics.definition import KpiSettings
-from metrics.periods import Kind
 from store.canonical import Company
+from worker.writeback_settings import implied_groupings
 
 _SWEEP: Final = timedelta(days=1)
 
@@ -140,32 +140,12 @@ def kpi_settings(config: Config) -> KpiSettings:
         skip=tuple(config.kpis.skip),
         periods=tuple(config.kpis.periods),
         by=by,
-        implied=_implied_groupings(config),
+        implied=implied_groupings(config),
         rates=dict(config.company.fx.table),
         match_owners_by_email=bool(config.identity.owners.match),
         week_starts=weekday_number(config.company.week_starts),
         fiscal_year_starts=month_number(config.company.fiscal_year_starts),
     )
-
-
-def _implied_groupings(config: Config) -> dict[str, tuple[tuple[str, ...], ...]]:
-    """Record grains that write-backs to records need beside what is kept anyway."""
-    written = [
-        field
-        for writeback in config.writebacks.values()
-        for field in writeback.fields.values()
-        if field.kpi in available()
-    ]
-    return {
-        field.kpi: (("account",),)
-        for field in written
-        if field.period not in {None, Kind.ALL, Kind.NOW} or _has_own_groups(config, field.kpi)
-    }
-
-
-def _has_own_groups(config: Config, kpi: str) -> bool:
-    own = config.kpis.settings.get(kpi)
-    return own is not None and own.by is not None
 
 
 def catalog_problems(config: Config) -> Iterator[Problem]:

@@ -2,22 +2,118 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from functools import partial
 from typing import Final, TypeVar
 
 from config.errors import Path, Problem, did_you_mean
-from config.models import Config, WrittenKpi
+from config.models import Config, Writeback, WrittenKpi
+from config.scalars import ROLLING_PERIOD
 from connectors.base import Capabilities
-from metrics.catalog import Catalog, available
+from metrics.catalog import BY_ACCOUNT, DEFAULT_GROUPINGS, Catalog, available
+from metrics.definition import Kpi
+from metrics.fitting import NUMBER, WORDS, Range
+from metrics.guards import declared_range
 from metrics.periods import Kind, kind_of
-from metrics.writeback import FieldPlan, Guard, WritebackSpec
+from metrics.writeback import FieldPlan, Guard, Match, Quiet, WritebackSpec
+from store.tables import RECORD_TABLES
 
 T = TypeVar("T")
 
-WRITABLE_STREAMS: Final = ("accounts",)
-"""Streams whose single records can carry KPI values."""
+DIMENSIONS: Final[Mapping[str, str]] = {
+    "accounts": "account",
+    "contacts": "contact",
+    "deals": "deal",
+    "tickets": "ticket",
+    "campaigns": "campaign",
+    "owners": "owner",
+}
+"""Streams whose single records can carry KPI values, and the dimension of their keys."""
+
+STREAMS: Final[Mapping[str, str]] = {dimension: stream for stream, dimension in DIMENSIONS.items()}
+
+_USUAL_OBJECTS: Final[Mapping[str, str]] = {
+    "Account": "account",
+    "Contact": "contact",
+    "Opportunity": "deal",
+    "Case": "ticket",
+    "Campaign": "campaign",
+    "User": "owner",
+    "companies": "account",
+    "contacts": "contact",
+    "deals": "deal",
+    "tickets": "ticket",
+    "campaigns": "campaign",
+}
+"""Which records the CRMs' own objects hold, before any connector can be asked."""
+
+_TOTAL: Final = "all"
+_YEARLY: Final = "last_365d"
+_OF_A_YEAR: Final = frozenset(
+    {
+        "cltv",
+        "customer_value",
+        "avg_purchase_value",
+        "avg_order_value",
+        "purchase_frequency",
+        "customer_lifespan_days",
+    }
+)
+"""CLTV and its inputs, which are taken over the last year unless a period is named."""
+
+
+def dimension_of_target(config: Config, section: Writeback) -> str | None:
+    """The dimension whose values a write-back's records carry; None: unknown so far."""
+    if section.match is not None:
+        return section.match.to
+    connection = config.connections.get(section.connection)
+    if connection is not None:
+        for stream, one in connection.streams.items():
+            if one.object == section.object:
+                return DIMENSIONS.get(stream)
+    return _USUAL_OBJECTS.get(section.object)
+
+
+def period_of_field(kpi: Kpi, written: WrittenKpi) -> str:
+    """The period of a written value: as configured, else what suits the KPI."""
+    if written.period is not None:
+        return str(written.period)
+    if kpi.is_instant:
+        return str(Kind.NOW)
+    return _YEARLY if kpi.name in _OF_A_YEAR and _has_rolling_periods() else str(Kind.ALL)
+
+
+def _has_rolling_periods() -> bool:
+    try:
+        kind_of(_YEARLY)
+    except ValueError:
+        return False
+    return True
+
+
+def implied_groupings(config: Config) -> dict[str, tuple[tuple[str, ...], ...]]:
+    """KPI -> groupings that write-backs need beside those that are kept anyway."""
+    found: dict[str, dict[tuple[str, ...], None]] = {}
+    for section in config.writebacks.values():
+        target = dimension_of_target(config, section)
+        for written in section.fields.values():
+            dimension = written.by or target
+            if written.kpi not in available() or dimension in {None, _TOTAL}:
+                continue
+            grouping = (str(dimension),)
+            if not _is_kept_anyway(config, written, grouping):
+                found.setdefault(written.kpi, {})[grouping] = None
+    return {kpi: tuple(groupings) for kpi, groupings in found.items()}
+
+
+def _is_kept_anyway(config: Config, written: WrittenKpi, grouping: tuple[str, ...]) -> bool:
+    own = config.kpis.settings.get(written.kpi)
+    if own is not None and own.by is not None:
+        return grouping in own.by
+    kpi = available()[written.kpi]
+    is_for_ever = period_of_field(kpi, written) in {Kind.ALL, Kind.NOW}
+    return grouping in DEFAULT_GROUPINGS or (grouping == BY_ACCOUNT and is_for_ever)
 
 
 class _Fault(Exception):
@@ -46,13 +142,16 @@ class WritebackReader:
     def spec(self) -> WritebackSpec | None:
         """The write-back, or None when there are problems."""
         section = self._section
+        match = self._noted(self._match)
         stream = self._noted(self._stream)
+        self._noted(self._check_ranges)
         fields = [
-            self._noted(partial(self._field, field, written))
+            self._noted(partial(self._field, field, written, stream))
             for field, written in section.fields.items()
         ]
         if self.problems or stream is None:
             return None
+        guard = section.guard
         return WritebackSpec(
             name=self._name,
             connection=section.connection,
@@ -61,11 +160,15 @@ class WritebackReader:
             fields=tuple(field for field in fields if field is not None),
             stamp=section.stamp,
             guard=Guard(
-                max_records=section.guard.max_records,
-                max_changed=section.guard.max_changed,
-                never_blank=section.guard.never_blank,
+                max_records=guard.max_records,
+                max_changed=guard.max_changed,
+                never_blank=guard.never_blank,
+                max_shrink=guard.max_shrink,
+                max_jump=guard.max_jump,
             ),
             on_edit=section.on_edit,
+            match=match,
+            quiet=None if section.quiet is None else Quiet(*section.quiet),
         )
 
     def _noted(self, read: Callable[[], T]) -> T | None:
@@ -76,25 +179,66 @@ class WritebackReader:
             self.problems.append(self._config.problem(whole, fault.message, fault.hint))
             return None
 
+    # ------------------------------------------------------------ which records
+
+    def _match(self) -> Match | None:
+        section = self._section.match
+        if section is None:
+            return None
+        if section.of is not None and section.of not in self._config.connections:
+            known = tuple(self._config.connections)
+            raise _Fault(
+                ("match", "of"),
+                f'There is no connection "{section.of}".',
+                did_you_mean(section.of, known),
+            )
+        if section.same is not None and section.to not in STREAMS:
+            raise _Fault(
+                ("match", "same"),
+                f'"{section.to}" is no kind of record: its values stand in the field as they are.',
+                f"Leave it out, or match one of: {', '.join(STREAMS)}.",
+            )
+        return Match(
+            field=section.field,
+            to=section.to,
+            connection=section.of or self._section.connection,
+            same=section.same,
+        )
+
     def _stream(self) -> str:
+        """The stream of the target's records; empty where a match names them."""
         writable = self._capabilities.object_streams
         section = self._section
-        stream = writable.get(section.object)
-        if stream is None:
+        stream = writable.get(section.object, "")
+        if section.match is not None:
+            return "" if stream not in DIMENSIONS else self._refuse_match(stream)
+        if not stream:
+            hint = did_you_mean(section.object, tuple(writable))
             raise _Fault(
                 ("to",),
-                f'"{section.object}" of connection "{section.connection}" cannot be written.',
-                did_you_mean(section.object, tuple(writable)),
+                f'kpisync does not know which records of "{section.connection}" are '
+                f'"{section.object}".',
+                f"{hint} For an object of your own say how its records are matched: "
+                "match: {field: Account__c, to: account}.",
             )
-        if stream not in WRITABLE_STREAMS:
+        if stream not in DIMENSIONS:
             raise _Fault(
                 ("to",),
-                f"KPIs of single {stream} are not supported yet.",
-                f"Write to records of: {', '.join(WRITABLE_STREAMS)}.",
+                f"There are no KPIs of single {stream}.",
+                f"Write to records of: {', '.join(DIMENSIONS)}.",
             )
         return stream
 
-    def _field(self, field: str, written: WrittenKpi) -> FieldPlan:
+    def _refuse_match(self, stream: str) -> str:
+        raise _Fault(
+            ("match",),
+            f'"{self._section.object}" holds {stream}: its records are known by their ids.',
+            "Leave the match out.",
+        )
+
+    # ------------------------------------------------------------ which values
+
+    def _field(self, field: str, written: WrittenKpi, stream: str | None) -> FieldPlan:
         place = ("fields", field)
         kpi = available().get(written.kpi)
         if kpi is None:
@@ -107,21 +251,78 @@ class WritebackReader:
                 "Add its pack to kpis.use, or take it out of kpis.skip.",
             )
         period_place = (*place, "period")
-        period = written.period or (Kind.NOW if kpi.is_instant else Kind.ALL)
+        period = period_of_field(kpi, written)
         if kpi.is_instant != (period == Kind.NOW):
             kept = "is true of now alone" if kpi.is_instant else "has periods, not now"
             raise _Fault(period_place, f'"{kpi.name}" {kept}.', "Leave the period out.")
         self._check_period(period_place, period)
+        self._check_dimension((*place, "by"), written, stream)
+        is_text = str(kpi.unit) == "text"
+        self._check_words(place, written, is_text=is_text)
         return FieldPlan(
             field=field,
             kpi=kpi.name,
-            period=str(period),
+            period=period,
             digits=self._section.round.get(field),
-            empty=Decimal(0) if kpi.empties_to_zero else None,
+            empty=Decimal(0) if kpi.empties_to_zero and not is_text else None,
+            by=written.by,
+            show=written.show or (WORDS if is_text else NUMBER),
+            bands=tuple(sorted(written.band.items(), key=lambda band: band[1])),
+            when_empty=written.empty,
+            range=self._range(field, kpi),
         )
+
+    def _check_dimension(self, place: Path, written: WrittenKpi, stream: str | None) -> None:
+        """A value of another dimension needs to be found from the record."""
+        by = written.by
+        if by is None or by == _TOTAL or not stream or by == DIMENSIONS.get(stream):
+            return
+        columns = tuple(column.name for column in RECORD_TABLES[stream].columns)
+        connection = self._config.connections[self._section.connection]
+        own = {
+            field
+            for name, one in connection.streams.items()
+            if name == stream
+            for field in one.fields
+        }
+        if by not in columns and by not in own:
+            raise _Fault(
+                place,
+                f'{stream} have no field "{by}" by which their value could be found.',
+                did_you_mean(by, (*columns, *own)),
+            )
+
+    def _check_words(self, place: Path, written: WrittenKpi, *, is_text: bool) -> None:
+        if written.band and written.show is not None:
+            raise _Fault(
+                (*place, "show"), "A band is words already.", "Leave one of show and band out."
+            )
+        if written.band and is_text:
+            raise _Fault(
+                (*place, "band"), f'"{written.kpi}" is words: it has no bands.', "Leave them out."
+            )
+        if len(set(written.band.values())) < len(written.band):
+            raise _Fault(
+                (*place, "band"), "Two bands begin at the same value.", "Give each its own."
+            )
+
+    def _check_ranges(self) -> None:
+        for field in self._section.guard.range:
+            if field not in self._section.fields:
+                raise _Fault(
+                    ("guard", "range", field),
+                    f'"{field}" is not written by this write-back.',
+                    did_you_mean(field, tuple(self._section.fields)),
+                )
+
+    def _range(self, field: str, kpi: Kpi) -> Range:
+        bounds = self._section.guard.range.get(field)
+        return declared_range(kpi) if bounds is None else Range(*bounds)
 
     def _check_period(self, place: Path, period: str) -> None:
         kept = self._config.kpis.periods
+        if ROLLING_PERIOD.fullmatch(period) and _has_rolling_periods():
+            return
         try:
             kind = Kind(period) if period in set(Kind) else kind_of(period)
         except ValueError:

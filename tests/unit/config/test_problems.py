@@ -247,11 +247,17 @@ FAULTS: dict[str, tuple[str, str, str, str]] = {
         '"sf" is not CONNECTION.OBJECT',
         "salesforce.Account",
     ),
-    "a write-back to an object of the other CRM": (
-        BASE + WRITEBACK.replace("sf.Account", "¦hs.Account"),
-        "writebacks.health.to",
-        'Writing to "Account" is not supported yet',
-        "hs.companies",
+    "a write-back in hours that are none": (
+        BASE + WRITEBACK + "    quiet: ¦22-6\n",
+        "writebacks.health.quiet",
+        "is no span of hours",
+        "22:00-06:00",
+    ),
+    "a range that ends before it begins": (
+        BASE + WRITEBACK + "    guard: {range: {KPI__c: ¦[1, 0]}}\n",
+        "writebacks.health.guard.range.KPI__c",
+        "The range ends before it begins",
+        "lower bound first",
     ),
     "a write-back of nothing": (
         BASE + "writebacks: {health: {to: sf.Account, fields: ¦{}}}\n",
@@ -375,7 +381,12 @@ FAULTS: dict[str, tuple[str, str, str, str]] = {
     ),
     # --- what is not supported yet
     "alerts": (BASE + "¦alerts: {rules: 5}\n", "alerts", '"alerts" is not supported yet', "Remove"),
-    "sinks": (BASE + "¦sinks: {}\n", "sinks", '"sinks" is not supported yet', "Remove"),
+    "a sink of another kind": (
+        BASE + 'sinks: {bi: {type: ¦mysql, url: "sqlite:///bi.db"}}\n',
+        "sinks.bi.type",
+        '"mysql" cannot stand here',
+        "postgres, sqlite",
+    ),
     "the jwt flow": (
         BASE + '  x: {type: salesforce, auth: {flow: ¦jwt, username: "${TOKEN}",'
         ' client_id: "${TOKEN}", private_key: "${TOKEN}"}}\n',
