@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from types import MappingProxyType
+from typing import Final
 
 from connectors.base import (
     CallCounter,
@@ -25,14 +27,30 @@ from connectors.salesforce.check import check
 from connectors.salesforce.client import SalesforceClient
 from connectors.salesforce.create import FieldMaker
 from connectors.salesforce.fields import LiveReader, target_fields
+from connectors.salesforce.ingest import FROM_RECORDS, BulkWriter
+from connectors.salesforce.ingest import MOST_RECORDS as MOST_OF_A_JOB
 from connectors.salesforce.mapping import SPECS, object_of, streams_of
 from connectors.salesforce.pull import StreamPull
-from connectors.salesforce.push import MOST_RECORDS, push
+from connectors.salesforce.push import MOST_RECORDS, Writer
 from connectors.salesforce.quota import spending_on
 from connectors.salesforce.schema import OrgSchema
 from store.canonical import FieldUpdate
 
-_WRITABLE_STREAMS = ("accounts", "deals")
+_WRITABLE: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "accounts": "Account",
+        "contacts": "Contact",
+        "leads": "Lead",
+        "deals": "Opportunity",
+        "tickets": "Case",
+        "campaigns": "Campaign",
+        "owners": "User",
+    }
+)
+"""Canonical stream -> Salesforce's own object of its records, where single records are people's."""
+
+_MOST_PARENTS: Final = 50_000
+"""Remembered; of the others the order of writing is by id alone."""
 
 
 class SalesforceConnector:
@@ -41,13 +59,20 @@ class SalesforceConnector:
     def __init__(self, settings: ConnectionSettings) -> None:
         self._settings = settings
         self.calls = CallCounter()
+        batch = min(settings.tuning.push_batch or MOST_RECORDS, MOST_RECORDS)
+        # Whoever asks for small batches has locks or triggers in mind: then no job either.
+        has_jobs = batch == MOST_RECORDS
         self.capabilities = Capabilities(
-            push_batch=min(settings.tuning.push_batch or MOST_RECORDS, MOST_RECORDS),
+            push_batch=batch,
+            push_bulk_from=FROM_RECORDS if has_jobs else None,
+            push_bulk_batch=MOST_OF_A_JOB if has_jobs else None,
             sees_deletions=True,
             stream_objects={name: object_of(settings, name) for name in SPECS},
-            object_streams={object_of(settings, name): name for name in _WRITABLE_STREAMS},
+            object_streams=_object_streams(settings),
         )
         self._client = SalesforceClient(settings, self.calls)
+        self._jobs = BulkWriter(self._client, settings)
+        self._parents: dict[str, str] = {}
 
     def check(self) -> CheckReport:
         """Look at login, objects, fields, filters and quota; never raises for what it sees."""
@@ -69,9 +94,15 @@ class SalesforceConnector:
             warnings = ()
 
     def push(self, updates: Sequence[FieldUpdate]) -> Sequence[PushResult]:
-        """Write values by sObject Collections; see ``connectors.salesforce.push``."""
+        """Write values by sObject Collections, many of them by a job; see `Writer.push`."""
+        writer = Writer(
+            self._client,
+            self._jobs,
+            batch=self.capabilities.push_batch,
+            bulk_from=self.capabilities.push_bulk_from,
+        )
         with spending_on(Purpose.WRITE):
-            return push(self._client, updates, batch=self.capabilities.push_batch)
+            return writer.push(updates, self._parents)
 
     def fields(self, object_name: str) -> Mapping[str, TargetField]:
         """The fields of an object that the connected user sees."""
@@ -86,8 +117,13 @@ class SalesforceConnector:
             return []
         # A look at the targets belongs to the write: it may use what reading leaves for it.
         with spending_on(Purpose.WRITE):
+            self._jobs.await_running()
             reader = LiveReader(self._client, OrgSchema(self._client), object_name)
-            return reader.read(record_ids, field_names)
+            records = reader.read(record_ids, field_names)
+        if len(self._parents) > _MOST_PARENTS:
+            self._parents.clear()
+        self._parents.update(reader.parents)
+        return records
 
     def create(
         self, object_name: str, fields: Sequence[NewField], *, dry_run: bool
@@ -99,6 +135,16 @@ class SalesforceConnector:
     def close(self) -> None:
         """Give sockets back."""
         self._client.close()
+
+
+def _object_streams(settings: ConnectionSettings) -> Mapping[str, str]:
+    """The objects that can carry values: Salesforce's own, and custom ones that are read."""
+    configured = {name: one.object for name, one in settings.streams.items() if one.object}
+    found = {configured.get(name) or own: name for name, own in _WRITABLE.items()}
+    for name, object_name in configured.items():
+        if object_name.endswith("__c"):
+            found.setdefault(object_name, name)
+    return found
 
 
 def connect(settings: ConnectionSettings) -> SalesforceConnector:

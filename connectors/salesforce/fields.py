@@ -17,6 +17,10 @@ from connectors.salesforce.soql import Selection
 from store.canonical import Scalar
 
 IDS_AT_ONCE: Final = 400
+_PARENTS: Final[Mapping[str, str]] = MappingProxyType(
+    {"Contact": "AccountId", "Opportunity": "AccountId", "Case": "AccountId"}
+)
+"""Objects whose saving locks the record that this field names."""
 _MOST_MERGES: Final = 20
 """A chain of merges longer than this is a circle."""
 
@@ -58,6 +62,19 @@ def _target(field: Json) -> TargetField:
     )
 
 
+def _parent_field(shape: ObjectShape) -> str | None:
+    """The field that names the record which saving this one locks, where the user sees it.
+
+    Page: Object Reference, "Relationships Among Objects": a detail's first master stands at
+    relationshipOrder 0.
+    """
+    named = _PARENTS.get(shape.name)
+    if named is not None:
+        return named if shape.has(named) else None
+    masters = (field for field in shape.fields.values() if field.get("relationshipOrder") == 0)
+    return next((str(field["name"]) for field in masters), None)
+
+
 class LiveReader:
     """Reads what fields of records hold now, following merges to the winner."""
 
@@ -65,6 +82,9 @@ class LiveReader:
         self._client = client
         self._shape = schema.shape(object_name)
         self._targets = target_fields(self._shape)
+        self._parent = _parent_field(self._shape)
+        self.parents: dict[str, str] = {}
+        """Id of each record read -> id of the record that its saving locks."""
 
     def read(self, record_ids: Sequence[str], field_names: Sequence[str]) -> list[LiveRecord]:
         """Live values by id, in the order asked for; deleted records are left out."""
@@ -114,7 +134,8 @@ class LiveReader:
 
     def _queried(self, ids: Sequence[str], names: Sequence[str]) -> list[Json]:
         marks = [name for name in ("IsDeleted", "MasterRecordId") if self._shape.has(name)]
-        columns = list(dict.fromkeys(["Id", *marks, *names]))
+        parent = [self._parent] if self._parent else []
+        columns = list(dict.fromkeys(["Id", *marks, *parent, *names]))
         selection = Selection(self._shape.name, "Id", None, 0)
         rows: list[Json] = []
         step = self._step(selection, columns)
@@ -124,7 +145,14 @@ class LiveReader:
             while result.next_url is not None:
                 result = self._client.next_page(result.next_url)
                 rows.extend(result.records)
+        self._remember_parents(rows)
         return rows
+
+    def _remember_parents(self, rows: Sequence[Json]) -> None:
+        for row in rows:
+            parent = row.get(self._parent) if self._parent else None
+            if isinstance(parent, str):
+                self.parents[long_id(str(row["Id"]))] = long_id(parent)
 
     def _step(self, selection: Selection, columns: Sequence[str]) -> int:
         """How many ids fit into one request line beside the columns."""

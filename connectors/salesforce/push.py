@@ -1,4 +1,4 @@
-"""Writing values: sObject Collections, one record per entry, one result per update.
+"""Writing values: by sObject Collections, or by a job where there are many records.
 
 Page: REST API Developer Guide, "Update Multiple Records with Fewer Round-Trips". The answer is a
 list in the order of the request; a well-formed request is HTTP 200 even when every record failed.
@@ -7,126 +7,148 @@ list in the order of the request; a well-formed request is HTTP 200 even when ev
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from types import MappingProxyType
+from itertools import groupby
 from typing import Final
 
 from connectors.base import PushOutcome, PushResult
 from connectors.errors import ConnectorError
 from connectors.salesforce.client import SalesforceClient
+from connectors.salesforce.entries import WRITE_HEADERS, Entry, all_alike, entries_of
 from connectors.salesforce.faults import AnswerLost, UnreadableRequest, outcome_of
 from connectors.salesforce.ids import long_id
-from store.canonical import FieldUpdate, Scalar
+from connectors.salesforce.ingest import BulkWriter, JobRefused, fits_into_csv
+from store.canonical import FieldUpdate
 
 MOST_RECORDS: Final = 200
 """In one call."""
 
-WRITE_HEADERS: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        # Without it an update runs assignment rules again and hands records to other owners.
-        "Sforce-Auto-Assign": "FALSE",
-        # Duplicate rules judge updates too; a KPI is no reason to refuse the record.
-        "Sforce-Duplicate-Rule-Header": "allowSave=true",
-    }
-)
-
 _PATH: Final = "composite/sobjects"
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """All updates of one record: they are written, or refused, together."""
+class Writer:
+    """Writes to one org.
 
-    object_name: str
-    record_id: str
-    updates: tuple[FieldUpdate, ...]
-
-    @property
-    def body(self) -> Mapping[str, object]:
-        """The record as Collections wants it; None clears a field."""
-        values: dict[str, Scalar] = {update.field: update.value for update in self.updates}
-        return {"attributes": {"type": self.object_name}, "id": self.record_id, **values}
-
-    def results(
-        self, outcome: PushOutcome, code: str | None = None, message: str | None = None
-    ) -> Iterator[PushResult]:
-        """The same outcome for every update of the record."""
-        for update in self.updates:
-            yield PushResult(update=update, outcome=outcome, code=code, message=message)
-
-
-def push(
-    client: SalesforceClient, updates: Sequence[FieldUpdate], *, batch: int
-) -> Sequence[PushResult]:
-    """Write `updates`, at most `batch` records a call.
-
-    Returns:
-        One result for each update, in their order.
-
-    Raises:
-        ConnectorError: nothing at all was written.
+    Args:
+        client: What talks to the org.
+        jobs: What writes by jobs.
+        batch: Most records a call.
+        bulk_from: From so many records of an object on a job is made; None: never.
     """
-    entries = _entries(updates)
-    results: dict[int, PushResult] = {}
-    for start in range(0, len(entries), batch):
-        some = entries[start : start + batch]
-        try:
-            told = _write(client, some)
-        except ConnectorError as error:
-            if start == 0:
-                raise
-            # Earlier calls have written: their results must not be lost with this error.
-            told = _all(entries[start:], PushOutcome.RETRY, type(error).__name__, error.message)
+
+    def __init__(
+        self, client: SalesforceClient, jobs: BulkWriter, *, batch: int, bulk_from: int | None
+    ) -> None:
+        self._client = client
+        self._jobs = jobs
+        self._batch = batch
+        self._bulk_from = bulk_from
+
+    def push(
+        self, updates: Sequence[FieldUpdate], parents: Mapping[str, str]
+    ) -> Sequence[PushResult]:
+        """Write `updates`, whatever their number.
+
+        Args:
+            updates: What to write.
+            parents: Record id -> id of the record that its saving locks, as far as known.
+
+        Returns:
+            One result for each update, in their order.
+
+        Raises:
+            ConnectorError: nothing at all was written.
+        """
+        self._jobs.settle()
+        results: dict[int, PushResult] = {}
+        waiting = list(self._lots(entries_of(updates, parents)))
+        while waiting:
+            lot = waiting.pop(0)
+            try:
+                told = self._written(lot)
+            except ConnectorError as error:
+                if not results:
+                    raise
+                # Earlier calls have written: their results must not be lost with this error.
+                left = [entry for each in (lot, *waiting) for entry in each]
+                told = all_alike(left, PushOutcome.RETRY, type(error).__name__, error.message)
+                waiting = []
             results.update((id(result.update), result) for result in told)
-            break
-        results.update((id(result.update), result) for result in told)
-    return [results[id(update)] for update in updates]
+        return [results[id(update)] for update in updates]
+
+    def _lots(self, entries: Sequence[Entry]) -> Iterator[list[Entry]]:
+        """What goes out at once: a job's worth of one object, or one call's."""
+        single: list[Entry] = []
+        for _, some in groupby(entries, key=lambda entry: entry.object_name):
+            of_object = list(some)
+            in_csv = [entry for entry in of_object if fits_into_csv(entry)]
+            if self._bulk_from is not None and len(in_csv) >= self._bulk_from:
+                yield in_csv
+                single += [entry for entry in of_object if not fits_into_csv(entry)]
+            else:
+                single += of_object
+        yield from _pieces(single, self._batch)
+
+    def _written(self, lot: list[Entry]) -> list[PushResult]:
+        if self._bulk_from is not None and len(lot) > self._batch:
+            try:
+                return self._jobs.write(lot)
+            except JobRefused:
+                return self._piece_by_piece(lot)
+        return self._by_call(lot)
+
+    def _piece_by_piece(self, lot: Sequence[Entry]) -> list[PushResult]:
+        """The org makes no jobs: many calls then, each of which may be the last one."""
+        told: list[PushResult] = []
+        for piece in _pieces(lot, self._batch):
+            try:
+                told += self._by_call(piece)
+            except ConnectorError as error:
+                if not told:
+                    raise
+                left = lot[len({result.update.record_id for result in told}) :]
+                told += all_alike(left, PushOutcome.RETRY, type(error).__name__, error.message)
+                break
+        return told
+
+    # ------------------------------------------------------------ one call
+
+    def _by_call(self, entries: Sequence[Entry]) -> list[PushResult]:
+        body = {"allOrNone": False, "records": [_record(entry) for entry in entries]}
+        try:
+            answer = self._client.write(_PATH, body, method="PATCH", headers=WRITE_HEADERS)
+        except AnswerLost as error:
+            return all_alike(entries, PushOutcome.UNKNOWN, "NO_ANSWER", error.message)
+        except UnreadableRequest as error:
+            return self._without_the_culprit(entries, error)
+        if not isinstance(answer, list) or len(answer) != len(entries):
+            return all_alike(
+                entries,
+                PushOutcome.UNKNOWN,
+                "INCOMPLETE_ANSWER",
+                "Salesforce did not answer for every record of the call.",
+            )
+        return [
+            result
+            for entry, told in zip(entries, answer, strict=True)
+            for result in _results(entry, told)
+        ]
+
+    def _without_the_culprit(
+        self, entries: Sequence[Entry], error: UnreadableRequest
+    ) -> list[PushResult]:
+        """One value its field cannot take refuses the whole call: halve until it stands alone."""
+        if len(entries) == 1:
+            return all_alike(entries, PushOutcome.FAILED, "JSON_PARSER_ERROR", error.message)
+        middle = len(entries) // 2
+        return self._by_call(entries[:middle]) + self._by_call(entries[middle:])
 
 
-def _entries(updates: Sequence[FieldUpdate]) -> list[_Entry]:
-    """One entry per record, sorted: neighbours often share a parent, which their writes lock."""
-    by_record: dict[tuple[str, str], list[FieldUpdate]] = {}
-    for update in updates:
-        by_record.setdefault((update.object, long_id(update.record_id)), []).append(update)
-    return [
-        _Entry(object_name, record_id, tuple(by_record[object_name, record_id]))
-        for object_name, record_id in sorted(by_record)
-    ]
+def _record(entry: Entry) -> Mapping[str, object]:
+    """The record as Collections wants it; None clears a field."""
+    return {"attributes": {"type": entry.object_name}, "id": entry.record_id, **entry.values}
 
 
-def _write(client: SalesforceClient, entries: Sequence[_Entry]) -> list[PushResult]:
-    body = {"allOrNone": False, "records": [entry.body for entry in entries]}
-    try:
-        answer = client.write(_PATH, body, method="PATCH", headers=WRITE_HEADERS)
-    except AnswerLost as error:
-        return _all(entries, PushOutcome.UNKNOWN, "NO_ANSWER", error.message)
-    except UnreadableRequest as error:
-        return _without_the_culprit(client, entries, error)
-    if not isinstance(answer, list) or len(answer) != len(entries):
-        return _all(
-            entries,
-            PushOutcome.UNKNOWN,
-            "INCOMPLETE_ANSWER",
-            "Salesforce did not answer for every record of the call.",
-        )
-    return [
-        result
-        for entry, told in zip(entries, answer, strict=True)
-        for result in _results(entry, told)
-    ]
-
-
-def _without_the_culprit(
-    client: SalesforceClient, entries: Sequence[_Entry], error: UnreadableRequest
-) -> list[PushResult]:
-    """One value that its field cannot take refuses the whole call: halve until it stands alone."""
-    if len(entries) == 1:
-        return _all(entries, PushOutcome.FAILED, "JSON_PARSER_ERROR", error.message)
-    middle = len(entries) // 2
-    return _write(client, entries[:middle]) + _write(client, entries[middle:])
-
-
-def _results(entry: _Entry, told: object) -> Iterator[PushResult]:
+def _results(entry: Entry, told: object) -> Iterator[PushResult]:
     if not isinstance(told, Mapping) or not isinstance(told.get("success"), bool):
         return entry.results(
             PushOutcome.UNKNOWN, "UNREADABLE_RESULT", "Salesforce's answer for it is unreadable."
@@ -143,7 +165,6 @@ def _results(entry: _Entry, told: object) -> Iterator[PushResult]:
     return entry.results(outcome, code, words)
 
 
-def _all(
-    entries: Sequence[_Entry], outcome: PushOutcome, code: str, message: str
-) -> list[PushResult]:
-    return [result for entry in entries for result in entry.results(outcome, code, message)]
+def _pieces(entries: Sequence[Entry], size: int) -> Iterator[list[Entry]]:
+    for start in range(0, len(entries), size):
+        yield list(entries[start : start + size])
