@@ -14,6 +14,7 @@ from connectors.base import (
     LiveRecord,
     NewField,
     Page,
+    Purpose,
     PushResult,
     SetupResult,
     Stream,
@@ -60,7 +61,7 @@ class HubSpotConnector:
         try:
             return self._client.account.portal_id
         except (PermissionMissing, RequestRefused):
-            return None
+            return self._client.portal_of_token()
 
     def check(self) -> CheckReport:
         """Look at token, scopes, properties and pipelines; never raises for what it sees."""
@@ -82,11 +83,13 @@ class HubSpotConnector:
 
     def push(self, updates: Sequence[FieldUpdate]) -> Sequence[PushResult]:
         """Write values by batch update; see ``connectors.hubspot.push``."""
-        return push(self._client, updates, batch=self.capabilities.push_batch)
+        with self._client.working_for(Purpose.WRITE):
+            return push(self._client, updates, batch=self.capabilities.push_batch)
 
     def fields(self, object_name: str) -> Mapping[str, TargetField]:
         """The properties of an object that the token sees."""
-        described = self._describe(object_name)
+        with self._client.working_for(Purpose.WRITE):
+            described = self._describe(object_name)
         return {name: one.as_target() for name, one in described.items()}
 
     def read(
@@ -95,18 +98,24 @@ class HubSpotConnector:
         """Live values by id; merged records show their winner, deleted ones are left out."""
         if not record_ids:
             return []
-        properties = self._described.get(object_name, {})
-        if not properties.keys() >= set(field_names):
-            properties = self._describe(object_name)
-        return read(self._client, object_name, record_ids, field_names, properties)
+        with self._client.working_for(Purpose.WRITE):
+            properties = self._described.get(object_name, {})
+            if not properties.keys() >= set(field_names):
+                properties = self._describe(object_name)
+            return read(self._client, object_name, record_ids, field_names, properties)
 
     def create(
         self, object_name: str, fields: Sequence[NewField], *, dry_run: bool
     ) -> Sequence[SetupResult]:
         """Create missing properties in a group of their own; idempotent."""
-        return create(
-            self._client, object_name, fields, lambda: self._describe(object_name), dry_run=dry_run
-        )
+        with self._client.working_for(Purpose.WRITE):
+            return create(
+                self._client,
+                object_name,
+                fields,
+                lambda: self._describe(object_name),
+                dry_run=dry_run,
+            )
 
     def close(self) -> None:
         """Give sockets back."""

@@ -13,7 +13,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Final
 
-from connectors.base import CallLedger, DailyCalls, Purpose
+from connectors.base import CallLedger, DailyCalls, Purpose, TellsWhenFree
 from connectors.errors import QuotaExhausted
 
 PORTAL_SHARES: Final[Mapping[Purpose, Fraction]] = {
@@ -23,13 +23,16 @@ PORTAL_SHARES: Final[Mapping[Purpose, Fraction]] = {
 """Of the portal's day: the rest is for people and other tools, the difference for write-backs."""
 
 OWN_SHARES: Final[Mapping[Purpose, Fraction]] = {
-    Purpose.READ: Fraction(90, 100),
+    Purpose.READ: Fraction(85, 100),
     Purpose.WRITE: Fraction(1),
 }
 """Of what this connection may use: a backfill must not starve the write-backs."""
 
 LOOK_AGAIN: Final = timedelta(minutes=15)
-"""Calls of a rolling day come back one by one: when to look whether enough have."""
+"""Calls of a rolling day come back one by one; when to look again where nobody knows better."""
+
+_ROOM: Final = 50
+"""A pause ends when a fiftieth of the bound is free again: one free call is no reason to start."""
 
 _DAY: Final = timedelta(days=1)
 
@@ -53,9 +56,8 @@ class DailyQuota:
     ) -> None:
         self._connection = connection
         self._allowed = allowed
-        self._ledger = ledger
+        self._ledger: CallLedger = ledger or OwnLedger()
         self._resets_at = resets_at
-        self._own = _OwnCount()
         self._portal: tuple[int, int] | None = None
         self._portal_ends: datetime | None = None
 
@@ -69,21 +71,20 @@ class DailyQuota:
         most = self._own_calls()
         if most is None:
             return
-        used = self._used()
-        if used < most * OWN_SHARES[purpose]:
+        bound = int(most * OWN_SHARES[purpose])
+        used = self._ledger.used()
+        if used < bound:
             return
         raise QuotaExhausted(
             self._connection,
             f"quota: {used:,} of the {most:,} calls are used that limits.daily_calls lets this"
             f" connection make in 24 hours{_reserve(purpose)}. It goes on by itself.",
-            datetime.now(UTC) + LOOK_AGAIN,
+            self._free_at(used - bound + max(1, bound // _ROOM)),
         )
 
     def count(self, purpose: Purpose) -> None:
         """Count a call that goes out."""
-        self._own.add()
-        if self._ledger is not None:
-            self._ledger.add(1, purpose)
+        self._ledger.add(1, purpose)
 
     def note(self, headers: Mapping[str, str]) -> None:
         """Take from an answer how much of the portal's day is used; not every answer tells."""
@@ -92,8 +93,7 @@ class DailyQuota:
         if not (limit.isdecimal() and left.isdecimal()) or int(limit) <= 0:
             return
         self._portal = (max(0, int(limit) - int(left)), int(limit))
-        if self._ledger is not None:
-            self._ledger.note_org(*self._portal)
+        self._ledger.note_org(*self._portal)
 
     def _ensure_portal(self, purpose: Purpose) -> None:
         if self._portal is None:
@@ -126,24 +126,43 @@ class DailyQuota:
             return None
         return int(Decimal(self._portal[1]) * self._allowed.share)
 
-    def _used(self) -> int:
-        return self._own.used() if self._ledger is None else self._ledger.used()
+    def _free_at(self, calls: int) -> datetime:
+        now = datetime.now(UTC)
+        free_at = None
+        if isinstance(self._ledger, TellsWhenFree):
+            free_at = self._ledger.free_at(calls)
+        return now + LOOK_AGAIN if free_at is None else max(free_at, now + timedelta(minutes=1))
 
 
-class _OwnCount:
+class OwnLedger:
     """The calls of this process in the last 24 hours, by the minute."""
 
     def __init__(self) -> None:
         self._minutes: dict[int, int] = {}
 
-    def add(self) -> None:
+    def add(self, calls: int, purpose: Purpose) -> None:
+        """Count calls that were just made."""
+        del purpose
         minute = _minute(datetime.now(UTC))
-        self._minutes[minute] = self._minutes.get(minute, 0) + 1
+        self._minutes[minute] = self._minutes.get(minute, 0) + calls
 
     def used(self) -> int:
+        """Calls within the last 24 hours."""
         oldest = _minute(datetime.now(UTC) - _DAY)
         self._minutes = {one: calls for one, calls in self._minutes.items() if one > oldest}
         return sum(self._minutes.values())
+
+    def note_org(self, used: int, limit: int) -> None:
+        """Nobody else is there to be told."""
+
+    def free_at(self, calls: int) -> datetime | None:
+        """When at least so many of the counted calls are older than 24 hours."""
+        gone = 0
+        for minute in sorted(self._minutes):
+            gone += self._minutes[minute]
+            if gone >= calls:
+                return datetime.fromtimestamp((minute + 1) * 60, UTC) + _DAY
+        return None
 
 
 def _minute(at: datetime) -> int:

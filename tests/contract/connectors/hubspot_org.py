@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 from urllib3 import PoolManager
@@ -9,6 +10,8 @@ from urllib3 import PoolManager
 from connectors.base import ConnectionSettings, StreamSettings, Tuning
 from tests.contract.connectors.suite import COMPANY, QUICK, Org
 from tests.fixtures.sandboxes import Crm, Fields
+
+_numbers = itertools.count()
 
 KEY = {"flow": "token", "token": "pat-na1-sandbox"}
 
@@ -18,12 +21,18 @@ class HubSpotOrg(Org):
 
     name = "hubspot"
     account_object = "companies"
-    kpi_field = "kpi_test"
     reading = "/crm/v3/objects/"
     writing = "/batch/update"
 
-    def __init__(self, crm: Crm) -> None:
+    def __init__(self, crm: Crm, *, api_version: str | None = None) -> None:
         super().__init__(crm)
+        self._api_version = api_version
+        # A portal that outlives its test keeps its properties, and a process its limits.
+        number = next(_numbers)
+        self.kpi_field = f"kpi_test_{number}"
+        self._limits = f"memory://hubspot-org-{number}"
+        if api_version is not None:
+            self.reading = f"/crm/objects/{api_version}/"
         crm.settings(time_zone=str(COMPANY.timezone), company_currency=COMPANY.currency)
 
     def settings(
@@ -41,6 +50,8 @@ class HubSpotOrg(Org):
             company=COMPANY,
             streams=streams or {},
             base_url=base_url or self.crm.url,
+            api_version=self._api_version,
+            limits_storage=self._limits,
             tuning=tuning,
         )
 
@@ -78,7 +89,8 @@ class HubSpotOrg(Org):
 
     def hide_amounts(self) -> str:
         """HubSpot lists a sensitive property only to tokens with the scope for it."""
-        path = "/crm/v3/properties/deals"
+        version = self._api_version
+        path = f"/crm/properties/{version}/deals" if version else "/crm/v3/properties/deals"
         headers = {"Authorization": f"Bearer {KEY['token']}"}
         with PoolManager() as pool:
             listed = pool.request("GET", self.crm.url + path, headers=headers).json()["results"]

@@ -143,6 +143,8 @@ def fresh(crm: Crm) -> Crm:
         burst=100_000,
         burst_seconds=10,
         search_per_second=1_000,
+        daily=250_000,
+        used_today=0,
         time_zone="UTC",
         company_currency="USD",
         association_page=100,

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from connectors.base import Connector, FieldSource, StreamSettings
 from connectors.registry import connect
 from store.canonical import Deal
 from tests.contract.connectors.hubspot_org import HubSpotOrg
+from tests.contract.connectors.hubspot_portal import fresh
 from tests.contract.connectors.suite import ConnectorContract, Copy, Org
-from tests.fixtures.sandboxes import Sandbox
+from tests.fixtures.sandboxes import Sandbox, start_sandbox
 
 
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Sandbox]:
+    with start_sandbox() as sandbox:
+        yield sandbox
+
+
+@pytest.mark.parametrize("api_version", [None, "2026-09"], ids=["v3-v4", "dated"])
 class TestHubSpot(ConnectorContract):
-    """The suite, over the fake HubSpot portal."""
+    """The suite, over the fake HubSpot portal, on either kind of path."""
 
     @pytest.fixture
-    def org(self, sandbox: Sandbox) -> Org:
-        return HubSpotOrg(sandbox.hubspot)
+    def org(self, shared: Sandbox, api_version: str | None) -> Org:
+        return HubSpotOrg(fresh(shared.hubspot), api_version=api_version)
 
     def test_a_record_deleted_for_good_is_told(self, org: Org, connector: Connector) -> None:
         """HubSpot keeps no trace of it: only a pull of everything can tell."""
