@@ -266,8 +266,10 @@ KEYS: Mapping[str, frozenset[str]] = {
     "clock": frozenset({"fix", "move_to", "advance", "run"}),
     "lag": frozenset({"seconds"}),
     "forget": frozenset(),
-    "associate": frozenset({"from", "id", "to", "to_ids", "primary", "remove"}),
-    "pipeline": frozenset({"id", "label", "stages"}),
+    "associate": frozenset({"from", "id", "to", "to_ids", "primary", "label", "remove"}),
+    "pipeline": frozenset({"object", "id", "label", "stages"}),
+    "define_object": frozenset({"name", "label", "properties"}),
+    "label": frozenset({"from", "to", "label"}),
 }
 """What the body of each verb may hold; `settings` knows its own."""
 

@@ -6,14 +6,18 @@ carry a date, with the same bodies. Reading the associations of one record has n
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from starlette.routing import Route
 
 from sandbox import hubspot_admin
 from sandbox import hubspot_associations as associations
+from sandbox import hubspot_marketing as marketing
 from sandbox import hubspot_objects as objects
 from sandbox import hubspot_schema as schema
+from sandbox import hubspot_schemas as schemas
 from sandbox import hubspot_writes as writes
-from sandbox.hubspot_gate import Endpoint
+from sandbox.hubspot_gate import Endpoint, Handler
 from sandbox.hubspot_portal import Portal
 from sandbox.org import Clock, Org
 
@@ -32,40 +36,73 @@ OWNER, DATED_OWNER = "/crm/v3/owners", "/crm/owners/{version}"
 ACCOUNT, DATED_ACCOUNT = "/account-info/v3", "/account-info/{version}"
 USAGE = "/api-usage/daily/private-apps"
 
+SCHEMAS, DATED_SCHEMAS = "/crm/v3/schemas", "/crm-object-schemas/{version}/schemas"
+CAMPAIGNS, DATED_CAMPAIGNS = "/marketing/v3/campaigns", "/marketing/campaigns/{version}"
+EMAILS, DATED_EMAILS = "/marketing/v3/emails", "/marketing/emails/{version}"
+
+READ_CUSTOM = ("crm.schemas.custom.read", "crm.objects.custom.read")
+WRITE_CUSTOM = ("crm.schemas.custom.write",)
+READ_CAMPAIGNS = ("marketing.campaigns.read",)
+READ_REVENUE = ("marketing.campaigns.revenue.read",)
+READ_EMAILS = ("content",)
+
+
+def _both(
+    method: str,
+    legacy: str,
+    dated: str,
+    tail: str,
+    handler: Handler,
+    *,
+    scopes: Sequence[str] = (),
+    is_search: bool = False,
+    hub: str = "",
+) -> Endpoint:
+    """An operation that has the same tail under its legacy and its dated path."""
+    return Endpoint(method, legacy + tail, dated + tail, handler, scopes, is_search, hub)
+
+
+def _objects(method: str, tail: str, handler: Handler, scopes: Sequence[str]) -> Endpoint:
+    is_search = tail == "/search"
+    return _both(method, OBJECTS, DATED_OBJECTS, tail, handler, scopes=scopes, is_search=is_search)
+
+
+def _links(method: str, tail: str, handler: Handler, scopes: Sequence[str]) -> Endpoint:
+    return _both(method, LINKS, DATED_LINKS, tail, handler, scopes=scopes)
+
+
+def _properties(method: str, tail: str, handler: Handler, scopes: Sequence[str]) -> Endpoint:
+    return _both(method, PROPERTIES, DATED_PROPERTIES, tail, handler, scopes=scopes)
+
+
+def _pipelines(tail: str, handler: Handler) -> Endpoint:
+    return _both("GET", PIPELINES, DATED_PIPELINES, tail, handler, scopes=READ_SCHEMA)
+
+
+def _campaigns(method: str, tail: str, handler: Handler, scopes: Sequence[str]) -> Endpoint:
+    return _both(
+        method, CAMPAIGNS, DATED_CAMPAIGNS, tail, handler, scopes=scopes, hub=marketing.HUB
+    )
+
+
+def _emails(tail: str, handler: Handler) -> Endpoint:
+    return _both("GET", EMAILS, DATED_EMAILS, tail, handler, scopes=READ_EMAILS, hub=marketing.HUB)
+
+
 ENDPOINTS = (
-    Endpoint(
-        "POST",
-        f"{OBJECTS}/search",
-        f"{DATED_OBJECTS}/search",
-        objects.search,
-        READ,
-        is_search=True,
-    ),
-    Endpoint(
-        "POST",
-        f"{OBJECTS}/batch/read",
-        f"{DATED_OBJECTS}/batch/read",
-        objects.batch_read,
-        READ,
-    ),
-    Endpoint(
-        "POST",
-        f"{OBJECTS}/batch/update",
-        f"{DATED_OBJECTS}/batch/update",
-        writes.batch_update,
-        WRITE,
-    ),
-    Endpoint(
-        "POST",
-        f"{OBJECTS}/batch/create",
-        f"{DATED_OBJECTS}/batch/create",
-        writes.batch_create,
-        WRITE,
-    ),
-    Endpoint("GET", OBJECTS, DATED_OBJECTS, objects.list_page, READ),
-    Endpoint("POST", OBJECTS, DATED_OBJECTS, writes.create_one, WRITE),
-    Endpoint("GET", f"{OBJECTS}/{{id}}", f"{DATED_OBJECTS}/{{id}}", objects.get_one, READ),
-    Endpoint("PATCH", f"{OBJECTS}/{{id}}", f"{DATED_OBJECTS}/{{id}}", writes.update_one, WRITE),
+    _objects("POST", "/search", objects.search, READ),
+    _objects("POST", "/batch/read", objects.batch_read, READ),
+    _objects("POST", "/batch/update", writes.batch_update, WRITE),
+    _objects("POST", "/batch/create", writes.batch_create, WRITE),
+    _objects("POST", "/batch/upsert", writes.batch_upsert, WRITE),
+    _objects("POST", "/batch/archive", writes.batch_archive, WRITE),
+    _objects("POST", "/merge", writes.merge, WRITE),
+    _objects("POST", "/gdpr-delete", writes.gdpr_delete, WRITE),
+    _objects("GET", "", objects.list_page, READ),
+    _objects("POST", "", writes.create_one, WRITE),
+    _objects("GET", "/{id}", objects.get_one, READ),
+    _objects("PATCH", "/{id}", writes.update_one, WRITE),
+    _objects("DELETE", "/{id}", writes.archive_one, WRITE),
     Endpoint(
         "GET",
         "/crm/v4/objects/{type}/{id}/associations/{to_type}",
@@ -73,74 +110,47 @@ ENDPOINTS = (
         associations.list_links,
         READ,
     ),
-    Endpoint(
-        "POST",
-        f"{LINKS}/batch/read",
-        f"{DATED_LINKS}/batch/read",
-        associations.batch_read,
-        READ,
-    ),
-    Endpoint(
-        "POST",
-        f"{LINKS}/batch/create",
-        f"{DATED_LINKS}/batch/create",
-        associations.batch_create,
-        WRITE,
-    ),
-    Endpoint(
-        "GET",
-        f"{PROPERTIES}/groups",
-        f"{DATED_PROPERTIES}/groups",
-        schema.list_groups,
-        READ_SCHEMA,
-    ),
-    Endpoint(
-        "POST",
-        f"{PROPERTIES}/groups",
-        f"{DATED_PROPERTIES}/groups",
-        schema.create_group,
-        WRITE_SCHEMA,
-    ),
-    Endpoint(
-        "GET",
-        f"{PROPERTIES}/groups/{{name}}",
-        f"{DATED_PROPERTIES}/groups/{{name}}",
-        schema.get_group,
-        READ_SCHEMA,
-    ),
-    Endpoint("GET", PROPERTIES, DATED_PROPERTIES, schema.list_properties, READ_SCHEMA),
-    Endpoint("POST", PROPERTIES, DATED_PROPERTIES, schema.create_property, WRITE_SCHEMA),
-    Endpoint(
-        "GET",
-        f"{PROPERTIES}/{{name}}",
-        f"{DATED_PROPERTIES}/{{name}}",
-        schema.get_property,
-        READ_SCHEMA,
-    ),
-    Endpoint(
-        "DELETE",
-        f"{PROPERTIES}/{{name}}",
-        f"{DATED_PROPERTIES}/{{name}}",
-        schema.archive_property,
-        WRITE_SCHEMA,
-    ),
-    Endpoint("GET", PIPELINES, DATED_PIPELINES, schema.list_pipelines, READ_SCHEMA),
-    Endpoint(
-        "GET",
-        f"{PIPELINES}/{{id}}",
-        f"{DATED_PIPELINES}/{{id}}",
-        schema.get_pipeline,
-        READ_SCHEMA,
-    ),
-    Endpoint("GET", OWNER, DATED_OWNER, schema.list_owners, OWNERS),
-    Endpoint("GET", f"{OWNER}/{{id}}", f"{DATED_OWNER}/{{id}}", schema.get_owner, OWNERS),
-    Endpoint("GET", f"{ACCOUNT}/details", f"{DATED_ACCOUNT}/details", schema.account_details),
-    Endpoint("GET", f"{ACCOUNT}{USAGE}", f"{DATED_ACCOUNT}{USAGE}", schema.api_usage),
+    _links("POST", "/batch/read", associations.batch_read, READ),
+    _links("POST", "/batch/create", associations.batch_create, WRITE),
+    _links("POST", "/batch/archive", associations.batch_archive, WRITE),
+    _links("GET", "/labels", associations.labels, READ),
+    _links("POST", "/labels", associations.create_label, WRITE),
+    _properties("GET", "/groups", schema.list_groups, READ_SCHEMA),
+    _properties("POST", "/groups", schema.create_group, WRITE_SCHEMA),
+    _properties("GET", "/groups/{name}", schema.get_group, READ_SCHEMA),
+    _properties("GET", "", schema.list_properties, READ_SCHEMA),
+    _properties("POST", "", schema.create_property, WRITE_SCHEMA),
+    _properties("GET", "/{name}", schema.get_property, READ_SCHEMA),
+    _properties("DELETE", "/{name}", schema.archive_property, WRITE_SCHEMA),
+    _pipelines("", schema.list_pipelines),
+    _pipelines("/{id}", schema.get_pipeline),
+    _pipelines("/{id}/stages", schema.list_stages),
+    _both("GET", OWNER, DATED_OWNER, "", schema.list_owners, scopes=OWNERS),
+    _both("GET", OWNER, DATED_OWNER, "/{id}", schema.get_owner, scopes=OWNERS),
+    _both("GET", SCHEMAS, DATED_SCHEMAS, "", schemas.list_schemas, scopes=READ_CUSTOM),
+    _both("POST", SCHEMAS, DATED_SCHEMAS, "", schemas.create_schema, scopes=WRITE_CUSTOM),
+    _both("GET", SCHEMAS, DATED_SCHEMAS, "/{name}", schemas.get_schema, scopes=READ_CUSTOM),
+    _both("GET", ACCOUNT, DATED_ACCOUNT, "/details", schema.account_details),
+    _both("GET", ACCOUNT, DATED_ACCOUNT, USAGE, schema.api_usage),
+    _campaigns("GET", "", marketing.list_campaigns, READ_CAMPAIGNS),
+    _campaigns("POST", "/batch/read", marketing.batch_read, READ_CAMPAIGNS),
+    _campaigns("GET", "/{guid}", marketing.get_campaign, READ_CAMPAIGNS),
+    _campaigns("GET", "/{guid}/reports/metrics", marketing.metrics, READ_CAMPAIGNS),
+    _campaigns("GET", "/{guid}/reports/revenue", marketing.revenue, READ_REVENUE),
+    _campaigns("GET", "/{guid}/reports/contacts/{kind}", marketing.contacts, READ_CAMPAIGNS),
+    _campaigns("GET", "/{guid}/budget/totals", marketing.budget_totals, READ_CAMPAIGNS),
+    _campaigns("GET", "/{guid}/budget/{item}", marketing.budget_item, READ_CAMPAIGNS),
+    _campaigns("GET", "/{guid}/spend/{item}", marketing.spend_item, READ_CAMPAIGNS),
+    _campaigns("GET", "/{guid}/assets/{kind}", marketing.assets, READ_CAMPAIGNS),
+    _emails("/statistics/list", marketing.email_statistics),
+    _emails("/statistics/histogram", marketing.email_histogram),
+    _emails("", marketing.list_emails),
+    _emails("/{id}", marketing.get_email),
 )
 
 
 def new_org(*, clock: Clock | None = None, seed: int = 0) -> Portal:
-    """An empty portal with HubSpot's standard properties and its one default pipeline."""
+    """An empty portal with HubSpot's standard objects, properties and pipelines."""
     return Portal(clock=clock, seed=seed)
 
 

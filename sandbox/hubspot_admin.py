@@ -1,4 +1,4 @@
-"""The admin endpoints that only HubSpot has: associations, and pipelines beside the default."""
+"""The admin endpoints that only HubSpot has: associations, pipelines, custom objects."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 from starlette.routing import Route
 
-from sandbox.admin import Json, list_of, mapping_of, post, text_of
-from sandbox.hubspot_portal import TYPE_NAMES, Pipeline, Portal, Stage
-from sandbox.org import Org
+from sandbox.admin import BadAdminRequestError, Json, list_of, mapping_of, post, text_of
+from sandbox.hubspot_pipelines import Pipeline, Stage
+from sandbox.hubspot_portal import Portal
+from sandbox.org import FieldType, Org
 
 
 def routes(portal: Portal) -> list[Route]:
@@ -16,32 +17,72 @@ def routes(portal: Portal) -> list[Route]:
     verbs: dict[str, Callable[[Portal, Json], Json]] = {
         "associate": associate,
         "pipeline": pipeline,
+        "define_object": define_object,
+        "label": label,
     }
     return [post(portal, name, _for(portal, verb)) for name, verb in verbs.items()]
 
 
 def associate(portal: Portal, body: Json) -> Json:
-    """``from``, ``id``, ``to``, ``to_ids``, ``primary``; with ``remove`` true, undo it."""
-    from_type, to_type = TYPE_NAMES[text_of(body, "from")], TYPE_NAMES[text_of(body, "to")]
+    """``from``, ``id``, ``to``, ``to_ids``, ``primary``, ``label``; with ``remove``, undo it."""
+    from_type, to_type = _type(portal, body, "from"), _type(portal, body, "to")
     from_id = portal.get(from_type, text_of(body, "id")).id
+    labels = frozenset({text_of(body, "label")}) if "label" in body else frozenset()
     for to_id in list_of(body, "to_ids"):
         other = portal.get(to_type, str(to_id)).id
         if body.get("remove"):
             portal.links.remove(from_type, from_id, to_type, other)
         else:
             primary = bool(body.get("primary", False))
-            portal.links.add(from_type, from_id, to_type, other, primary=primary)
+            portal.links.add(from_type, from_id, to_type, other, primary=primary, labels=labels)
     return {}
 
 
 def pipeline(portal: Portal, body: Json) -> Json:
-    """Add or replace a pipeline: ``id``, ``label``, ``stages``.
+    """Add or replace a pipeline: ``object`` (deals), ``id``, ``label``, ``stages``.
 
     A stage has ``id``, ``label``, ``is_closed``, ``probability``, and may be ``is_archived``.
     """
     stages = [_stage(mapping_of(one)) for one in list_of(body, "stages")]
-    portal.put_pipeline(Pipeline(text_of(body, "id"), text_of(body, "label"), stages))
+    object_type = _type(portal, body, "object") if "object" in body else "deals"
+    added = Pipeline(text_of(body, "id"), text_of(body, "label"), stages)
+    portal.put_pipeline(object_type, added)
     return {}
+
+
+def define_object(portal: Portal, body: Json) -> Json:
+    """A custom object: ``name``, ``label``, ``properties``; answers its type id and full name.
+
+    A property has ``name`` and ``type`` (as in `add_field`), and may have a ``label`` and
+    ``choices``.
+    """
+    name = text_of(body, "name")
+    label = str(body.get("label", name))
+    kind = portal.define_object(name, label, properties=())
+    for one in map(mapping_of, list_of(body, "properties")):
+        portal.add_field(
+            name,
+            text_of(one, "name"),
+            label=str(one.get("label", one["name"])),
+            type=FieldType(text_of(one, "type")),
+            choices=[str(choice) for choice in list_of(one, "choices")],
+        )
+    return {"type_id": kind.type_id, "full_name": portal.types.full_name(kind)}
+
+
+def label(portal: Portal, body: Json) -> Json:
+    """A label for associations, in both directions: ``from``, ``to``, ``label``."""
+    pair = _type(portal, body, "from"), _type(portal, body, "to")
+    made = portal.link_types.add_label(pair, text_of(body, "label"))
+    return {"type_ids": [one.type_id for one in made]}
+
+
+def _type(portal: Portal, body: Json, name: str) -> str:
+    named = text_of(body, name)
+    found = portal.types.named(named) or portal.types.get(named)
+    if found is None:
+        raise BadAdminRequestError(f"the portal has no object {named!r}")
+    return found.name
 
 
 def _stage(one: Json) -> Stage:

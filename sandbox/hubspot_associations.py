@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypeAlias
 
 from starlette.responses import Response
 
 from sandbox.hubspot_errors import JsonObject, bad_request
 from sandbox.hubspot_gate import Call, answer
-from sandbox.hubspot_links import ASSOCIABLE, PRIMARY, UNLABELLED
-from sandbox.hubspot_objects import association_types, batch_answer
-from sandbox.hubspot_portal import SINGULAR, Portal
+from sandbox.hubspot_objects import association_types, batch_answer, link_type_json
+from sandbox.hubspot_portal import Portal
 
 LARGEST_LIST_PAGE = 500
 LARGEST_BATCH = 1_000
@@ -24,7 +24,7 @@ def list_links(call: Call) -> Response:
     after = call.request.query_params.get("after", "")
     record = call.portal.live(from_type, call.path("id"))
     page, following = _page(call.portal.linked(record, to_type), after, limit)
-    answered: JsonObject = {"results": _links(from_type, to_type, page)}
+    answered: JsonObject = {"results": _links(call.portal, from_type, to_type, page)}
     if following is not None:
         link = str(call.request.url.include_query_params(after=following))
         answered["paging"] = {"next": {"after": following, "link": link}}
@@ -38,6 +38,7 @@ def batch_read(call: Call) -> Response:
     """
     from_type, to_type = _types(call, "from_type", "to_type")
     portal = call.portal
+    ends = portal.types[from_type].singular, portal.types[to_type].singular
     results: list[JsonObject] = []
     errors: list[JsonObject] = []
     for one in call.inputs(LARGEST_BATCH):
@@ -51,9 +52,10 @@ def batch_read(call: Call) -> Response:
         after = str(one.get("after") or "")
         page, following = _page(linked, after, portal.settings.association_page)
         if not page:
-            errors.append(_no_links(from_type, to_type, record_id))
+            errors.append(_no_links(*ends, record_id))
             continue
-        result: JsonObject = {"from": {"id": record_id}, "to": _links(from_type, to_type, page)}
+        shown = _links(portal, from_type, to_type, page)
+        result: JsonObject = {"from": {"id": record_id}, "to": shown}
         if following is not None:
             result["paging"] = {"next": {"after": following, "link": f"?after={following}"}}
         results.append(result)
@@ -69,58 +71,89 @@ def batch_create(call: Call) -> Response:
     for one in call.inputs(LARGEST_WRITE_BATCH):
         from_id, to_id = _end(portal, from_type, one, "from"), _end(portal, to_type, one, "to")
         type_ids = _type_ids(one)
-        allowed = {UNLABELLED[from_type, to_type], PRIMARY[from_type, to_type]}
-        if not type_ids or not type_ids <= allowed:
+        labels = portal.link_types.labels((from_type, to_type), type_ids)
+        if labels is None:
             raise bad_request(f"association types {sorted(type_ids)} do not fit")
-        primary = PRIMARY[from_type, to_type] in type_ids
-        portal.links.add(from_type, from_id, to_type, to_id, primary=primary)
+        portal.links.add(from_type, from_id, to_type, to_id, labels=labels)
         results.append(
             {
-                "fromObjectTypeId": SINGULAR[from_type],
+                "fromObjectTypeId": portal.types[from_type].type_id,
                 "fromObjectId": from_id,
-                "toObjectTypeId": SINGULAR[to_type],
+                "toObjectTypeId": portal.types[to_type].type_id,
                 "toObjectId": to_id,
-                "labels": ["Primary"] if primary else [],
+                "labels": sorted(labels),
             }
         )
     return answer(batch_answer(portal, results, []), 201)
 
 
+def batch_archive(call: Call) -> Response:
+    """``POST associations/{from}/{to}/batch/archive``: no body, whether they were there or not."""
+    from_type, to_type = _types(call, "from_type", "to_type")
+    for one in call.inputs(LARGEST_WRITE_BATCH):
+        start, ends = one.get("from"), one.get("to")
+        if not isinstance(start, dict) or not isinstance(ends, list):
+            raise bad_request("Invalid input JSON: from and to are required")
+        for end in ends:
+            call.portal.links.remove(from_type, str(start.get("id")), to_type, str(end.get("id")))
+    return Response(status_code=204)
+
+
+def labels(call: Call) -> Response:
+    """``GET associations/{from}/{to}/labels``: the types of this direction."""
+    known = call.portal.link_types.of(_types(call, "from_type", "to_type"))
+    return answer({"results": [link_type_json(one) for one in known]})
+
+
+def create_label(call: Call) -> Response:
+    """``POST associations/{from}/{to}/labels``: a label of one's own, in both directions."""
+    pair = _types(call, "from_type", "to_type")
+    label = call.text("label")
+    if any(one.label == label for one in call.portal.link_types.of(pair)):
+        raise bad_request(f"the label {label} exists already")
+    made = call.portal.link_types.add_label(pair, label)
+    return answer({"results": [link_type_json(one) for one in made]})
+
+
 def _types(call: Call, from_name: str, to_name: str) -> tuple[str, str]:
     types = call.object_type(from_name), call.object_type(to_name)
-    if types not in ASSOCIABLE:
+    if not call.portal.link_types.of(types):
         raise bad_request(f"{types[0]} cannot be associated with {types[1]}")
     return types
 
 
-def _page(linked: Mapping[str, bool], after: str, limit: int) -> tuple[dict[str, bool], str | None]:
+Linked: TypeAlias = Mapping[str, frozenset[str]]
+"""Other id -> labels."""
+
+
+def _page(linked: Linked, after: str, limit: int) -> tuple[Linked, str | None]:
     """Links from the cursor on, and the cursor of the next page (None: this is the last)."""
     ids = [other for other in linked if not after or int(other) >= int(after)]
     following = ids[limit] if len(ids) > limit else None
     return {other: linked[other] for other in ids[:limit]}, following
 
 
-def _links(from_type: str, to_type: str, page: Mapping[str, bool]) -> list[JsonObject]:
+def _links(portal: Portal, from_type: str, to_type: str, page: Linked) -> list[JsonObject]:
     # `toObjectId` is a number in practice, although the specification says text.
     return [
         {
             "toObjectId": int(other),
-            "associationTypes": association_types(from_type, to_type, primary=primary),
+            "associationTypes": association_types(portal, from_type, to_type, carried),
         }
-        for other, primary in page.items()
+        for other, carried in page.items()
     ]
 
 
-def _no_links(from_type: str, to_type: str, record_id: str) -> JsonObject:
+def _no_links(here: str, there: str, record_id: str) -> JsonObject:
     return {
         "status": "error",
         "category": "OBJECT_NOT_FOUND",
         "subCategory": "crm.associations.NO_ASSOCIATIONS_FOUND",
-        "message": f"No {SINGULAR[to_type]} is associated with {SINGULAR[from_type]} {record_id}.",
+        "message": f"No {there} is associated with {here} {record_id}.",
         "context": {
             "fromObjectId": [record_id],
-            "fromObjectType": [SINGULAR[from_type]],
-            "toObjectType": [SINGULAR[to_type]],
+            "fromObjectType": [here],
+            "toObjectType": [there],
         },
     }
 

@@ -118,6 +118,16 @@ def missing_scopes(scopes: Sequence[str]) -> HubSpotError:
     )
 
 
+def absent_hub(hub: str) -> HubSpotError:
+    """403 for an API of a hub that the account has not bought; no scope would help."""
+    return HubSpotError(
+        403,
+        f"This portal does not have access to this feature: {hub.capitalize()} Hub is required.",
+        "MISSING_SCOPES",
+        errors=[{"message": "This account does not have a subscription for this API."}],
+    )
+
+
 def no_credentials() -> HubSpotError:
     """401 for a call without a token, or with one nobody issued."""
     return HubSpotError(

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import json
+import re
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 from zoneinfo import ZoneInfo
 
+import orjson
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from sandbox.hubspot_errors import (
     HubSpotError,
     JsonObject,
+    absent_hub,
     bad_request,
     expired_credentials,
     missing_scopes,
     no_credentials,
 )
-from sandbox.hubspot_portal import OBJECT_TYPES, TYPE_NAMES, Portal
+from sandbox.hubspot_portal import Portal
+from sandbox.hubspot_types import ObjectType
 
 LONGEST_URL = 16_000
 """Characters; beyond, the web server in front answers 414 in HTML (reported by peers)."""
@@ -33,6 +36,7 @@ TOO_LONG_PAGE = (
 
 # "Legacy API migration guide": the dated versions that are served beside the legacy paths.
 DATED_VERSIONS = ("2026-03", "2026-09")
+DATED_PATH = re.compile(r"/[a-z/-]+/(20\d\d-\d\d)(/|$)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +52,22 @@ class Call:
         return str(self.request.path_params[name])
 
     def object_type(self, name: str = "type") -> str:
+        """The key of an object type named in the path; 400 for one the portal does not know."""
+        return self.kind(name).name
+
+    def kind(self, name: str = "type") -> ObjectType:
         """An object type named in the path; 400 for one the portal does not know."""
         named = self.path(name)
-        if named not in TYPE_NAMES:
+        found = self.portal.types.named(named)
+        if found is None:
             raise bad_request(f"Unable to infer object type from: {named}")
-        return TYPE_NAMES[named]
+        return found
+
+    @property
+    def version(self) -> str:
+        """The date in the path; empty for a legacy path."""
+        found = DATED_PATH.match(self.request.url.path)
+        return found[1] if found else ""
 
     def list_of(self, name: str) -> list[str]:
         """A query parameter that may be repeated or hold commas."""
@@ -103,6 +118,8 @@ class Endpoint:
     scopes: Sequence[str] = ()
     """One of them is needed; ``{type}`` stands for the object type of the path."""
     is_search: bool = False
+    hub: str = ""
+    """The hub that the account has to have."""
 
     def routes(self, portal: Portal) -> list[Route]:
         """The routes under which it is served."""
@@ -135,24 +152,35 @@ class Endpoint:
         return self.handler(Call(portal, request, body))
 
     def _authorise(self, portal: Portal, request: Request) -> None:
-        named = request.path_params.get("type") or request.path_params.get("from_type", "")
-        object_type = TYPE_NAMES.get(str(named), "")
-        if not self.scopes or ("{type}" in self.scopes[0] and object_type not in OBJECT_TYPES):
-            return
-        needed = [scope.replace("{type}", object_type) for scope in self.scopes]
-        if portal.settings.scopes.isdisjoint(needed):
-            raise missing_scopes(needed)
+        named = [request.path_params.get(part) for part in ("type", "from_type", "to_type")]
+        kinds = [portal.types.named(str(name)) for name in named if name is not None]
+        for kind in kinds or [None]:
+            if kind is not None and kind.hub in portal.settings.absent_hubs:
+                raise absent_hub(kind.hub)
+            _ask_for_scope(portal, self.scopes, kind)
+        if self.hub in portal.settings.absent_hubs:
+            raise absent_hub(self.hub)
+
+
+def _ask_for_scope(portal: Portal, scopes: Sequence[str], kind: ObjectType | None) -> None:
+    if not scopes or (kind is None and "{type}" in scopes[0]):
+        return
+    needed = [scope.replace("{type}", kind.scope if kind else "") for scope in scopes]
+    if portal.settings.scopes.isdisjoint(needed):
+        raise missing_scopes(needed)
 
 
 def answer(content: object, status: int = 200) -> Response:
     """A JSON answer."""
-    return JSONResponse(content, status_code=status)
+    return Response(orjson.dumps(content), status, media_type="application/json")
 
 
 def _refusal(portal: Portal, error: HubSpotError) -> Response:
     correlation_id = str(uuid.UUID(int=portal.random.getrandbits(128), version=4))
     headers = {**error.headers, "X-HubSpot-Correlation-Id": correlation_id}
-    return JSONResponse(error.body(correlation_id), status_code=error.status, headers=headers)
+    refused = answer(error.body(correlation_id), error.status)
+    refused.headers.update(headers)
+    return refused
 
 
 def _authenticate(portal: Portal, request: Request) -> None:
@@ -172,7 +200,7 @@ async def _json_body(request: Request) -> Mapping[str, object]:
     if not content_type.startswith("application/json"):
         raise HubSpotError(415, f"HTTP 415 Unsupported Media Type: {content_type}")
     try:
-        body = json.loads(await request.body())
+        body = orjson.loads(await request.body())
     except ValueError as error:
         raise bad_request(f"Invalid input JSON: {error}") from None
     if not isinstance(body, dict):

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from starlette.responses import Response
 
 from sandbox import hubspot_search
 from sandbox.hubspot_errors import HubSpotError, JsonObject, bad_request
 from sandbox.hubspot_gate import Call, answer
-from sandbox.hubspot_links import ASSOCIABLE, PRIMARY, UNLABELLED
-from sandbox.hubspot_portal import DEFAULT_PROPERTIES, SINGULAR, TYPE_NAMES, Portal
+from sandbox.hubspot_links import LinkType
+from sandbox.hubspot_portal import Portal
 from sandbox.hubspot_properties import as_text, instant_text
 from sandbox.org import Record, State
 
@@ -20,8 +20,6 @@ LARGEST_PAGE_WITH_HISTORY = 50
 LARGEST_BATCH = 100
 LARGEST_BATCH_WITH_HISTORY = 50
 DAYS_IN_ARCHIVE = 90
-MOST_HISTORY = 20
-"""Values kept of a property's history, as peers report it; older ones are gone."""
 ASSOCIATED_WITH_PAGE = 100
 """Ids that `associations=` brings along; the rest needs the associations API."""
 TOO_MUCH_HISTORY = (
@@ -39,9 +37,7 @@ def list_page(call: Call) -> Response:
     after = call.request.query_params.get("after", "0")
     if not after.isdecimal():
         raise bad_request(f"after must be an id, got {after}")
-    wanted = _wanted_in_list(call)
-    found = filter(wanted, call.portal.from_id(object_type, int(after)))
-    page = list(itertools.islice(found, limit + 1))
+    page = list(itertools.islice(_listed(call, object_type, int(after)), limit + 1))
     answered: JsonObject = {"results": [_requested(call, record) for record in page[:limit]]}
     if len(page) > limit:
         answered["paging"] = _next_page(call, page[limit].id)
@@ -69,21 +65,21 @@ def batch_read(call: Call) -> Response:
         if history
         else call.inputs(LARGEST_BATCH)
     )
-    if call.body.get("idProperty"):
-        raise bad_request(f"Unable to read by non-unique property {call.body['idProperty']}")
-    names = _names(call, "properties") or DEFAULT_PROPERTIES[object_type]
+    find = _finder(call, object_type)
+    names = _names(call, "properties") or call.kind().defaults
     results: list[JsonObject] = []
     missing: list[str] = []
     for record_id in dict.fromkeys(str(one.get("id")) for one in inputs):
-        record = portal.find(object_type, record_id)
+        record = find(record_id)
         if record is not None and record.state.merged_into is not None:
             continue  # Merged-away ids are left out without a word (observed by peers).
         if record is None or record.is_deleted is not call.flag("archived"):
             missing.append(record_id)
         else:
             results.append(as_object(portal, record, record.state, names, history))
+    # "Results come in any order": whoever matches by position is wrong.
     portal.random.shuffle(results)
-    errors = [_not_found(object_type, missing)] if missing else []
+    errors = [_not_found(call.kind().singular, missing)] if missing else []
     return answer(batch_answer(portal, results, errors), 207 if errors else 200)
 
 
@@ -92,7 +88,7 @@ def search(call: Call) -> Response:
     portal, object_type = call.portal, call.object_type()
     query = hubspot_search.parse(portal, object_type, call.body)
     total, page = hubspot_search.run(portal, object_type, query)
-    names = query.properties or DEFAULT_PROPERTIES[object_type]
+    names = query.properties or call.kind().defaults
     results = [
         _without_calculated(portal, object_type, as_object(portal, record, state, names))
         for record, state in page
@@ -116,7 +112,7 @@ def as_object(
     Unknown names are ignored; known ones without a value are null.
     """
     known = portal.properties[record.object_name]
-    always = ("createdate", "hs_lastmodifieddate", "hs_object_id")
+    always = portal.types[record.object_name].always
     wanted = sorted({*names, *always, *history} & known.keys())
     shown: JsonObject = {
         "id": record.id,
@@ -150,8 +146,8 @@ def batch_answer(
     return answered
 
 
-def _not_found(object_type: str, ids: Sequence[str]) -> JsonObject:
-    kind = SINGULAR[object_type].upper()
+def _not_found(singular: str, ids: Sequence[str]) -> JsonObject:
+    kind = singular.upper()
     return {
         "status": "error",
         "category": "OBJECT_NOT_FOUND",
@@ -161,10 +157,23 @@ def _not_found(object_type: str, ids: Sequence[str]) -> JsonObject:
     }
 
 
-def _wanted_in_list(call: Call) -> Callable[[Record], bool]:
-    if call.flag("archived"):
-        return lambda record: _stands_in_archive(call.portal, record)
-    return lambda record: not record.is_deleted
+def _finder(call: Call, object_type: str) -> Callable[[str], Record | None]:
+    """How the inputs name records: by id, or by a unique property."""
+    portal, name = call.portal, str(call.body.get("idProperty") or "hs_object_id")
+    if name == "hs_object_id":
+        return lambda record_id: portal.find(object_type, record_id)
+    definition = portal.properties[object_type].get(name)
+    if definition is None or not definition.has_unique_value:
+        raise bad_request(f"Unable to read by non-unique property {name}")
+    return lambda value: portal.with_value(object_type, name, value)
+
+
+def _listed(call: Call, object_type: str, first_id: int) -> Iterator[Record]:
+    portal = call.portal
+    if not call.flag("archived"):
+        return portal.from_id(object_type, first_id)
+    found = portal.from_id(object_type, first_id, archived=True)
+    return (record for record in found if _stands_in_archive(portal, record))
 
 
 def _stands_in_archive(portal: Portal, record: Record) -> bool:
@@ -176,7 +185,7 @@ def _stands_in_archive(portal: Portal, record: Record) -> bool:
 
 def _requested(call: Call, record: Record) -> JsonObject:
     """A record with what the query string asks for."""
-    names = call.list_of("properties") or DEFAULT_PROPERTIES[record.object_name]
+    names = call.list_of("properties") or call.kind().defaults
     history = call.list_of("propertiesWithHistory")
     shown = as_object(call.portal, record, record.state, names, history)
     associated = call.list_of("associations")
@@ -187,31 +196,44 @@ def _requested(call: Call, record: Record) -> JsonObject:
 
 def _associations(portal: Portal, record: Record, types: Sequence[str]) -> JsonObject:
     shown: JsonObject = {}
+    here = portal.types[record.object_name]
     for named in types:
-        to_type = TYPE_NAMES.get(named)
-        if to_type is None or (record.object_name, to_type) not in ASSOCIABLE:
+        other = portal.types.named(named)
+        known = portal.link_types.of((here.name, other.name)) if other else []
+        if other is None or not known:
             raise bad_request(f"Unable to infer object type from: {named}")
-        linked = portal.linked(record, to_type)
-        label = f"{SINGULAR[record.object_name]}_to_{SINGULAR[to_type]}"
         entries = [
-            {"id": other, "type": name}
-            for other, primary in linked.items()
-            for name in ((label, f"{label}_unlabeled") if primary else (f"{label}_unlabeled",))
+            {"id": record_id, "type": _type_word(here.singular, other.singular, one)}
+            for record_id, labels in portal.linked(record, other.name).items()
+            for one in _carried(known, labels)
         ]
         if entries:
-            shown[to_type] = {"results": entries[:ASSOCIATED_WITH_PAGE]}
+            shown[other.name] = {"results": entries[:ASSOCIATED_WITH_PAGE]}
     return shown
 
 
-def association_types(from_type: str, to_type: str, *, primary: bool) -> list[JsonObject]:
-    """The types of one link: the plain one, and the primary one where it is marked so."""
-    key = (from_type, to_type)
-    types: list[JsonObject] = [
-        {"category": "HUBSPOT_DEFINED", "typeId": UNLABELLED[key], "label": None}
-    ]
-    if primary:
-        types.insert(0, {"category": "HUBSPOT_DEFINED", "typeId": PRIMARY[key], "label": "Primary"})
-    return types
+def _type_word(here: str, there: str, one: LinkType) -> str:
+    word = f"{here}_to_{there}"
+    if one.label is None:
+        return f"{word}_unlabeled"
+    return word if one.label == "Primary" else one.label.lower().replace(" ", "_")
+
+
+def association_types(
+    portal: Portal, from_type: str, to_type: str, labels: frozenset[str]
+) -> list[JsonObject]:
+    """The types of one link: the labels it carries, and the plain one."""
+    known = portal.link_types.of((from_type, to_type))
+    return [link_type_json(one) for one in _carried(known, labels)]
+
+
+def link_type_json(one: LinkType) -> JsonObject:
+    """One association type as the API shows it."""
+    return {"category": one.category, "typeId": one.type_id, "label": one.label}
+
+
+def _carried(known: Sequence[LinkType], labels: frozenset[str]) -> list[LinkType]:
+    return [one for one in known if one.label is None or one.label in labels]
 
 
 def _past(portal: Portal, record: Record, name: str) -> list[JsonObject]:
@@ -224,7 +246,7 @@ def _past(portal: Portal, record: Record, name: str) -> list[JsonObject]:
             "sourceId": change.by,
             "updatedByUserId": None,
         }
-        for change in portal.past(record, name)[:MOST_HISTORY]
+        for change in portal.past(record, name)[: portal.types[record.object_name].history_depth]
     ]
 
 

@@ -1,34 +1,58 @@
 """The HubSpot portal: the org model with HubSpot's ids, properties, pipelines and merges.
 
-Object names are HubSpot's plural ones: ``deals``, ``companies``, ``owners``. Property values are
-text throughout. What people do in the portal (the admin endpoints) is not checked against the
-property definitions, so that a test can plant values no API would have taken.
+Object names are HubSpot's plural ones (``deals``, ``companies``), a custom object's own name,
+or one of `sandbox.hubspot_types.OTHER_RECORDS`. Property values are text throughout. What
+people do in the portal (the admin endpoints) is not checked against the property definitions,
+so that a test can plant values no API would have taken.
 """
 
 from __future__ import annotations
 
 import contextlib
-import itertools
-import json
+import uuid
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import datetime
 from decimal import Decimal, DecimalException
-from zoneinfo import ZoneInfo
 
+from sandbox.hubspot_derived import (
+    CLOSING,
+    LIFECYCLE_TYPES,
+    Money,
+    calculated_of_deal,
+    calculated_of_line_item,
+    calculated_of_ticket,
+    closing_time,
+    visit_times,
+)
 from sandbox.hubspot_errors import not_found
+from sandbox.hubspot_index import SearchIndex
 from sandbox.hubspot_limits import SETTABLE, Limits
-from sandbox.hubspot_links import Links
+from sandbox.hubspot_links import PRIMARY, Links, LinkTypes
+from sandbox.hubspot_pipelines import (
+    DEFAULT_PIPELINES,
+    Pipeline,
+    Stage,
+    first_pipelines,
+    stage_property,
+)
 from sandbox.hubspot_properties import (
     TYPE_OF,
     Option,
     Property,
     as_text,
     instant_text,
-    parsed_instant,
+)
+from sandbox.hubspot_settings import Settings
+from sandbox.hubspot_standard import (
+    LIFECYCLE_STAGES,
+    duration_property,
+    group_label,
+    lifecycle_property,
     standard_properties,
 )
+from sandbox.hubspot_types import OTHER_RECORDS, ObjectType, ObjectTypes
 from sandbox.org import (
     PEOPLE,
     Change,
@@ -42,100 +66,24 @@ from sandbox.org import (
     Value,
 )
 
-TOKEN = "pat-na1-sandbox"  # noqa: S105 - the sandbox's well-known token
-DEFAULT_PIPELINE = "default"
-OBJECT_TYPES = ("companies", "deals")
-# "Using object APIs": how each type may be named in a path.
-TYPE_NAMES: Mapping[str, str] = {
-    "companies": "companies",
-    "company": "companies",
-    "0-2": "companies",
-    "deals": "deals",
-    "deal": "deals",
-    "0-3": "deals",
+DEFAULT_PIPELINE = DEFAULT_PIPELINES["deals"]
+FIRST_ID = 9_000_000_000
+COUNTED_LINKS: Mapping[tuple[str, str], str] = {
+    ("companies", "num_associated_deals"): "deals",
+    ("companies", "num_associated_contacts"): "contacts",
+    ("contacts", "num_associated_deals"): "deals",
+    ("deals", "num_associated_contacts"): "contacts",
 }
-SINGULAR: Mapping[str, str] = {"companies": "company", "deals": "deal"}
-DEFAULT_PROPERTIES: Mapping[str, tuple[str, ...]] = {
-    "companies": ("createdate", "domain", "hs_lastmodifieddate", "hs_object_id", "name"),
-    "deals": (
-        "amount",
-        "closedate",
-        "createdate",
-        "dealname",
-        "dealstage",
-        "hs_lastmodifieddate",
-        "hs_object_id",
-        "pipeline",
-    ),
-}
-ALL_SCOPES = frozenset(
-    {
-        "crm.objects.companies.read",
-        "crm.objects.companies.write",
-        "crm.objects.deals.read",
-        "crm.objects.deals.write",
-        "crm.objects.owners.read",
-        "crm.schemas.companies.read",
-        "crm.schemas.companies.write",
-        "crm.schemas.deals.read",
-        "crm.schemas.deals.write",
-    }
-)
-FIRST_STAGES: Sequence[tuple[str, str, bool, float]] = (
-    ("appointmentscheduled", "Appointment Scheduled", False, 0.2),
-    ("qualifiedtobuy", "Qualified To Buy", False, 0.4),
-    ("presentationscheduled", "Presentation Scheduled", False, 0.6),
-    ("decisionmakerboughtin", "Decision Maker Bought-In", False, 0.8),
-    ("contractsent", "Contract Sent", False, 0.9),
-    ("closedwon", "Closed Won", True, 1.0),
-    ("closedlost", "Closed Lost", True, 0.0),
-)
+"""Properties that count links; they are right at any time, and move no modified date."""
 
-
-@dataclass(slots=True)
-class Stage:
-    """One stage of a pipeline; won is closed with probability 1."""
-
-    id: str
-    label: str
-    is_closed: bool
-    probability: float
-    is_archived: bool = False
-
-
-@dataclass(slots=True)
-class Pipeline:
-    """One deal pipeline."""
-
-    id: str
-    label: str
-    stages: list[Stage]
-    created_at: datetime = datetime(2020, 1, 1, tzinfo=UTC)
-
-
-@dataclass(slots=True)
-class Settings:
-    """What the admin may set about the portal."""
-
-    portal_id: int = 7654321
-    time_zone: str = "UTC"
-    company_currency: str = "USD"
-    rates: dict[str, Decimal] = field(default_factory=dict)
-    """Company currency per unit of a foreign currency."""
-    tokens: frozenset[str] = frozenset({TOKEN})
-    scopes: frozenset[str] = ALL_SCOPES
-    association_page: int = 100
-    """Links of one record per answer of the batch read."""
-    archived_shows_merged: bool = False
-    """Whether merged-away records stand in the archived list (HubSpot does not say)."""
-    stale_calculated: bool = False
-    """Whether search answers null for calculated properties, as it sometimes does."""
+OF_LINKS = frozenset({"associatedcompanyid", *(name for _, name in COUNTED_LINKS)})
+"""Properties that are read from the links."""
 
 
 class Portal(Org):
     """One HubSpot account."""
 
-    # Archiving leaves hs_lastmodifieddate alone ("Using object APIs"; observed by peers), so
+    # Archiving leaves the modified date alone ("Using object APIs"; observed by peers), so
     # no incremental query shows a deletion.
     deletion_moves_modified = False
 
@@ -143,22 +91,24 @@ class Portal(Org):
         super().__init__(crm="hubspot", clock=clock, seed=seed)
         self.settings = Settings()
         self.limits = Limits()
+        self.types = ObjectTypes(self.settings.portal_id)
         self.links = Links()
-        self.properties = {
-            name: {it.name: it for it in standard_properties(name)} for name in OBJECT_TYPES
-        }
-        self.groups: dict[str, dict[str, str]] = {
-            "companies": {"companyinformation": "Company information"},
-            "deals": {"dealinformation": "Deal information"},
-        }
-        self.pipelines: dict[str, Pipeline] = {}
+        self.link_types = LinkTypes()
+        self.properties: dict[str, dict[str, Property]] = {}
+        self.groups: dict[str, dict[str, str]] = {}
+        self.pipelines: dict[str, dict[str, Pipeline]] = {}
         # Each object type counts for itself from the same number: a deal and a company may
         # share an id, and whoever mixes the two up finds out.
-        self._last_id = dict.fromkeys((*OBJECT_TYPES, "owners"), 9_000_000_000)
-        self._ids: dict[str, list[int]] = {name: [] for name in self._last_id}
-        self.put_pipeline(
-            Pipeline(DEFAULT_PIPELINE, "Sales Pipeline", [Stage(*it) for it in FIRST_STAGES])
-        )
+        self._last_id: dict[str, int] = {}
+        self._ids: dict[str, list[int]] = {}
+        self._indexes: dict[str, SearchIndex] = {}
+        self._unique: dict[tuple[str, str], dict[str, str]] = {}
+        for name in OTHER_RECORDS:
+            self._begin(name)
+        for kind in self.types:
+            self._define(kind)
+        for object_type, pipeline in first_pipelines():
+            self.put_pipeline(object_type, pipeline)
 
     # The org model's questions
 
@@ -170,6 +120,8 @@ class Portal(Org):
         """Numbers that rise with gaps; they say nothing about when a record was made."""
         if object_name not in self._last_id:
             raise ValueError(f"the portal has no object {object_name!r}")
+        if object_name == "campaigns":
+            return str(uuid.UUID(int=self.random.getrandbits(128), version=4))
         self._last_id[object_name] += self.random.randint(1, 9)
         return str(self._last_id[object_name])
 
@@ -178,31 +130,50 @@ class Portal(Org):
         return record_id
 
     def prepared(self, object_name: str, values: Fields, record: Record | None) -> Fields:
-        """All values as text; "" clears; a new deal gets its currency and pipeline."""
+        """All values as text; "" clears; a new record gets its currency and pipeline."""
         texts = {name: as_text(value) for name, value in values.items()}
-        if object_name == "deals" and record is None:
-            texts = {
-                "deal_currency_code": self.settings.company_currency,
-                "pipeline": DEFAULT_PIPELINE,
-                **texts,
-            }
-        return texts
+        if object_name == "contacts" and texts.get("email"):
+            texts["email"] = str(texts["email"]).lower()
+        kind = self.types.get(object_name)
+        if record is not None or kind is None:
+            return texts
+        defaults: dict[str, str | None] = {}
+        if kind.pipeline is not None:
+            defaults[kind.pipeline] = DEFAULT_PIPELINES[object_name]
+        if object_name == "deals":
+            defaults["deal_currency_code"] = self.settings.company_currency
+        return {**defaults, **texts}
 
     def changed(self, record: Record, before: Fields, at: datetime, by: str) -> None:
-        """Keep the order of ids, and what HubSpot calculates of a deal."""
-        ids, number = self._ids[record.object_name], int(record.id)
-        place = bisect_left(ids, number)
-        if ids[place : place + 1] != [number]:
-            ids.insert(place, number)
-        if record.object_name != "deals":
+        """Keep the order of ids, and what HubSpot writes into a record by itself."""
+        kind = self.types.get(record.object_name)
+        if record.object_name != "campaigns":
+            self._keep_order(record)
+        if kind is None:
             return
-        derived = self._stage_dates(record, before, at)
-        if self._closes_now(record, before):
-            closing = {"closedate": instant_text(at)}
+        self._keep_unique(kind, record)
+        derived: dict[str, Value] = {}
+        if kind.stage is not None:
+            derived |= visit_times(record, before, kind.stage, at)
+        if kind.name in CLOSING:
+            stages = self._stage_of(kind, record.fields), self._stage_of(kind, before)
+            closing = closing_time(record, before, CLOSING[kind.name], at, stages=stages)
             self._remember(record, closing, at=at, by=by)
             derived |= closing
+        if kind.name in LIFECYCLE_TYPES:
+            derived |= visit_times(record, before, "lifecyclestage", at)
         self._put_fields(record, derived)
-        self._put_fields(record, self._calculated(record))
+        self._put_fields(record, self._calculated(kind, record))
+
+    def indexed(self, record: Record) -> None:
+        """Keep the search index: archived and erased records leave it at once."""
+        index = self._indexes.get(record.object_name)
+        if index is None:
+            return
+        if record.is_deleted or record.indexed is None:
+            index.hide(record.id)
+        else:
+            index.show(record, record.indexed)
 
     def same_value(self, object_name: str, name: str, old: Value, new: Value) -> bool:
         """Numbers are compared as numbers: "12.5" over "12.50" is redundant."""
@@ -219,29 +190,18 @@ class Portal(Org):
     def merge(
         self, object_name: str, winner_id: str, loser_ids: Iterable[str], *, by: str = PEOPLE
     ) -> str:
-        """Merge into a new record with a new id; all the old ones are merged away into it.
+        """Merge, and return the id under which the record lives on.
 
-        Changelog "Updated merge functionality": `hs_merged_object_ids` lists the old ids.
+        Changelog "Updated merge functionality for contacts and companies": since 2025 they too
+        merge into a new record with a new id, and all the old ones are merged away into it;
+        before, the winner kept its id. `hs_merged_object_ids` lists the old ids.
         """
         winner = self.get(object_name, winner_id)
-        merged = [winner, *(self.get(object_name, loser) for loser in loser_ids)]
-        kept: dict[str, Value] = {}
-        for record in reversed(merged):
-            kept |= {k: v for k, v in record.fields.items() if v is not None}
-        kept["hs_merged_object_ids"] = ";".join(_ids_of_merge(merged))
-        oldest = min(record.created_at for record in merged)
-        kept["createdate"] = min(
-            (str(r["createdate"]) for r in merged if r["createdate"]), default=instant_text(oldest)
-        )
-        new_id = self.create(object_name, kept, by=by)
-        successor = self.get(object_name, new_id)
-        successor.changes = {name: list(past) for name, past in winner.changes.items()}
-        successor.created_at = oldest
-        self._put_fields(successor, kept)
-        for record in merged:
-            self.links.move(object_name, record.id, new_id)
-            self.delete(object_name, record.id, merged_into=new_id, by=by)
-        return new_id
+        losers = [self.get(object_name, loser) for loser in loser_ids]
+        if not self.settings.merge_keeps_winner:
+            return self._merge_anew(winner, losers, by)
+        self._absorb(winner, losers, by)
+        return winner.id
 
     def add_field(
         self,
@@ -258,6 +218,8 @@ class Portal(Org):
         if known is not None:
             present = {option.value for option in known.options}
             known.options += tuple(option for option in options if option.value not in present)
+            if name == "lifecyclestage":
+                self._define_lifecycle(self.types[object_name])
             return
         kind, field_type = TYPE_OF[type]
         group = next(iter(self.groups[object_name]))
@@ -268,51 +230,64 @@ class Portal(Org):
     def set_stages(self, stages: Sequence[StageSpec]) -> None:
         """Replace the stages of the default pipeline; a stage's id is its label in one word."""
         specs = [Stage(_word(it.name), it.name, it.is_closed, it.probability) for it in stages]
-        self.put_pipeline(Pipeline(DEFAULT_PIPELINE, "Sales Pipeline", specs))
+        self.put_pipeline("deals", Pipeline(DEFAULT_PIPELINE, "Sales Pipeline", specs))
 
     def link(self, object_name: str, record_id: str, to_object: str, to_ids: Sequence[str]) -> None:
-        """Associate records; the first is the primary one."""
+        """Associate records; the first is the primary one, where there is such a thing."""
+        has_primary = any(
+            it.label == PRIMARY for it in self.link_types.of((object_name, to_object))
+        )
         for place, other in enumerate(to_ids):
             found = self.get(to_object, other)
-            self.links.add(object_name, record_id, to_object, found.id, primary=place == 0)
+            primary = has_primary and place == 0
+            self.links.add(object_name, record_id, to_object, found.id, primary=primary)
 
     def configure(self, settings: Mapping[str, object]) -> None:
         """Set what docs/sandbox.md lists for HubSpot."""
         for name, value in settings.items():
             if name in SETTABLE:
                 self.limits.set(name, value)
-            elif name == "time_zone":
-                self.settings.time_zone = ZoneInfo(str(value)).key
-            elif name == "company_currency":
-                self.settings.company_currency = str(value)
-            elif name == "rates" and isinstance(value, dict):
-                self.settings.rates = {str(k): Decimal(str(v)) for k, v in value.items()}
-            elif name in ("tokens", "scopes") and isinstance(value, list):
-                setattr(self.settings, name, frozenset(str(it) for it in value))
-            elif name in ("association_page", "portal_id") and isinstance(value, int):
-                setattr(self.settings, name, value)
-            elif name in ("archived_shows_merged", "stale_calculated"):
-                setattr(self.settings, name, bool(value))
             else:
-                raise ValueError(f"hubspot has no setting {name!r} that takes {json.dumps(value)}")
+                self.settings.set(name, value)
+        self.types.rename_for(self.settings.portal_id)
 
     # What the dialect asks
 
-    def put_pipeline(self, pipeline: Pipeline) -> None:
-        """Add or replace a pipeline; its deals are calculated again and count as modified."""
-        self.pipelines[pipeline.id] = pipeline
+    def define_object(self, name: str, label: str, *, properties: Sequence[Property]) -> ObjectType:
+        """Add a custom object with its own properties, besides those every object has.
+
+        It may be associated with contacts, companies, deals and tickets.
+
+        Raises:
+            ValueError: for a name that is taken.
+        """
+        kind = self.types.define(name, label, defaults=tuple(it.name for it in properties[:3]))
+        self._define(kind)
+        self.properties[name] |= {it.name: replace(it, group=kind.group) for it in properties}
+        for other in ("contacts", "companies", "deals", "tickets"):
+            self.link_types.allow((name, other))
+        return kind
+
+    def put_pipeline(self, object_type: str, pipeline: Pipeline) -> None:
+        """Add or replace a pipeline; its records are calculated again and count as modified."""
+        kind = self.types[object_type]
+        self.pipelines.setdefault(object_type, {})[pipeline.id] = pipeline
         for stage in pipeline.stages:
-            self._define_stage_properties(stage)
-        for record in list(self.all("deals")):
-            if record["pipeline"] == pipeline.id:
-                self._put_fields(record, self._calculated(record))
+            self._define_visits(kind, stage.id, stage.label)
+        for record in list(self.all(object_type)):
+            if kind.pipeline is not None and record[kind.pipeline] == pipeline.id:
+                self._put_fields(record, self._calculated(kind, record))
                 self.put(record, record.state, modified=self.stamp(self.now()))
 
-    def stage(self, pipeline_id: str, stage_id: str) -> Stage | None:
+    def stage(self, object_type: str, pipeline_id: str, stage_id: str) -> Stage | None:
         """The stage, archived or not; None where nobody knows it."""
-        pipeline = self.pipelines.get(pipeline_id)
-        found = pipeline.stages if pipeline else []
-        return next((stage for stage in found if stage.id == stage_id), None)
+        pipeline = self.pipelines.get(object_type, {}).get(pipeline_id)
+        return pipeline.stage(stage_id) if pipeline else None
+
+    def index(self, object_type: str) -> SearchIndex:
+        """What search sees of an object type, up to date."""
+        self.settle()
+        return self._indexes[object_type]
 
     def live(self, object_type: str, record_id: str) -> Record:
         """The record that answers to this id; the successor's for a merged-away one.
@@ -327,110 +302,161 @@ class Portal(Org):
             raise not_found("Object not found.  objectId are usually numeric.")
         return record
 
+    def with_value(self, object_type: str, name: str, value: str) -> Record | None:
+        """The live record that has this value of a unique property; None: nobody has."""
+        wanted = value.lower() if name == "email" else value
+        record_id = self._unique.get((object_type, name), {}).get(wanted)
+        record = self.find(object_type, record_id) if record_id is not None else None
+        if record is None or record.is_deleted or record[name] != wanted:
+            return None
+        return record
+
     def value(self, record: Record, state: State, name: str) -> str | None:
         """One property of a record as of a state (the present one, or the search index's)."""
-        special = {
-            "hs_object_id": record.id,
-            "hs_lastmodifieddate": instant_text(state.modified_at),
-            "hs_createdate": instant_text(record.created_at),
-        }
-        if name in special:
-            return special[name]
-        if name == "num_associated_deals" and record.object_name == "companies":
-            return str(len(self.linked(record, "deals")))
-        value = state.fields.get(name)
-        if value is None and name == "createdate":
-            return special["hs_createdate"]
-        return as_text(value)
+        if name == "hs_object_id":
+            return record.id
+        if name in ("hs_lastmodifieddate", "lastmodifieddate"):
+            return instant_text(state.modified_at)
+        if name == "hs_createdate":
+            return instant_text(record.created_at)
+        stored = state.fields.get(name)
+        if stored is not None:
+            return stored if isinstance(stored, str) else as_text(stored)
+        if name == "createdate":
+            return instant_text(record.created_at)
+        return self._of_links(record, name) if name in OF_LINKS else None
 
-    def from_id(self, object_type: str, first_id: int) -> Iterator[Record]:
-        """Records in the order of their ids from this one on, archived and merged ones too."""
+    def from_id(
+        self, object_type: str, first_id: int, *, archived: bool = False
+    ) -> Iterator[Record]:
+        """Records in the order of their ids from this one on: the live ones, or the archived."""
         ids = self._ids[object_type]
-        for number in itertools.islice(ids, bisect_left(ids, first_id), None):
-            record = self.find(object_type, str(number))
-            if record is not None:
+        for place in range(bisect_left(ids, first_id), len(ids)):
+            record = self.find(object_type, str(ids[place]))
+            if record is not None and record.is_deleted is archived:
                 yield record
 
     def past(self, record: Record, name: str) -> list[Change]:
         """The history of one property, newest first."""
         return record.history(name)[::-1]
 
-    def linked(self, record: Record, to_type: str) -> dict[str, bool]:
-        """Ids of the live records it is associated with -> whether primary."""
+    def linked(self, record: Record, to_type: str) -> dict[str, frozenset[str]]:
+        """Ids of the live records it is associated with -> the labels."""
         found = self.links.of(record.object_name, record.id, to_type)
-        return {other: main for other, main in found.items() if self._is_live(to_type, other)}
+        return {other: labels for other, labels in found.items() if self._is_live(to_type, other)}
 
     # Inside
+
+    def _begin(self, name: str) -> None:
+        self._last_id[name] = FIRST_ID
+        self._ids[name] = []
+
+    def _define(self, kind: ObjectType) -> None:
+        self._begin(kind.name)
+        self._indexes[kind.name] = SearchIndex()
+        self.groups[kind.name] = {kind.group: group_label(kind)}
+        self.properties[kind.name] = {it.name: it for it in standard_properties(kind)}
+        if kind.name in LIFECYCLE_TYPES:
+            self._define_lifecycle(kind)
+
+    def _define_lifecycle(self, kind: ObjectType) -> None:
+        known = self.properties[kind.name]
+        for option in known["lifecyclestage"].options:
+            self._define_visits(kind, option.value, option.label)
+            if option.value in LIFECYCLE_STAGES:
+                name = f"hs_lifecyclestage_{option.value}_date"
+                label = f"Became a {option.label} Date"
+                known.setdefault(name, lifecycle_property(kind.group, name, label))
+
+    def _define_visits(self, kind: ObjectType, stage_id: str, label: str) -> None:
+        known = self.properties[kind.name]
+        for event in ("date_entered", "date_exited"):
+            name, words = stage_property(event, stage_id), event.replace("_", " ").capitalize()
+            title = f'{words} "{label}"'
+            known.setdefault(name, lifecycle_property(kind.group, name, title))
+        for event in ("latest_time_in", "cumulative_time_in"):
+            name, words = stage_property(event, stage_id), event.replace("_", " ").capitalize()
+            title = f'{words} "{label}"'
+            known.setdefault(name, duration_property(kind.group, name, title))
+
+    def _keep_order(self, record: Record) -> None:
+        ids, number = self._ids[record.object_name], int(record.id)
+        place = bisect_left(ids, number)
+        if ids[place : place + 1] != [number]:
+            ids.insert(place, number)
+
+    def _keep_unique(self, kind: ObjectType, record: Record) -> None:
+        for name, definition in self.properties[kind.name].items():
+            if definition.has_unique_value and record[name] is not None:
+                self._unique.setdefault((kind.name, name), {})[str(record[name])] = record.id
 
     def _is_live(self, object_type: str, record_id: str) -> bool:
         record = self.find(object_type, record_id)
         return record is not None and not record.is_deleted
 
     def _put_fields(self, record: Record, values: Mapping[str, Value]) -> None:
+        if not values:
+            return
         fields = {k: v for k, v in {**record.fields, **values}.items() if v is not None}
         if fields != record.fields:
             self.put(record, replace(record.state, fields=fields))
 
-    def _stage_of(self, fields: Fields) -> Stage | None:
-        return self.stage(str(fields.get("pipeline")), str(fields.get("dealstage")))
+    def _stage_of(self, kind: ObjectType, fields: Fields) -> Stage | None:
+        if kind.pipeline is None or kind.stage is None:
+            return None
+        return self.stage(kind.name, str(fields.get(kind.pipeline)), str(fields.get(kind.stage)))
 
-    def _stage_dates(self, record: Record, before: Fields, at: datetime) -> dict[str, Value]:
-        """`hs_v2_date_entered_…` and `…_exited_…`: of the latest visit only."""
-        old, new = before.get("dealstage"), record["dealstage"]
-        if old == new:
-            return {}
-        dates: dict[str, Value] = {}
-        if old is not None:
-            dates[f"hs_v2_date_exited_{old}"] = instant_text(at)
-        if new is not None:
-            dates[f"hs_v2_date_entered_{new}"] = instant_text(at)
-            dates[f"hs_v2_date_exited_{new}"] = None
-        return dates
+    def _calculated(self, kind: ObjectType, record: Record) -> dict[str, Value]:
+        if kind.name == "deals":
+            money = Money(self.settings.company_currency, self.settings.rates)
+            return calculated_of_deal(record, self._stage_of(kind, record.fields), money)
+        if kind.name == "tickets":
+            return calculated_of_ticket(record)
+        if kind.name == "line_items":
+            return calculated_of_line_item(record)
+        return {}
 
-    def _closes_now(self, record: Record, before: Fields) -> bool:
-        """Moving a deal to a closed stage sets its close date, unless the write did."""
-        stage, earlier = self._stage_of(record.fields), self._stage_of(before)
-        if stage is None or not stage.is_closed or (earlier is not None and earlier.is_closed):
-            return False
-        return record["closedate"] == before.get("closedate")
+    def _of_links(self, record: Record, name: str) -> str | None:
+        counted = COUNTED_LINKS.get((record.object_name, name))
+        if counted is not None:
+            return str(len(self.linked(record, counted)))
+        return self._primary_company(record) if record.object_name == "contacts" else None
 
-    def _calculated(self, record: Record) -> dict[str, Value]:
-        stage = self._stage_of(record.fields)
-        closed = stage is not None and stage.is_closed
-        won = closed and stage is not None and stage.probability == 1
-        rate = self._rate(record["deal_currency_code"])
-        return {
-            "hs_is_closed": as_text(closed),
-            "hs_is_closed_won": as_text(won),
-            "hs_is_closed_lost": as_text(closed and not won),
-            "hs_deal_stage_probability": f"{stage.probability:g}" if stage else None,
-            "hs_exchange_rate": f"{rate:f}" if rate is not None else None,
-            "amount_in_home_currency": _product(record["amount"], rate),
-            "days_to_close": _days_to_close(record) if closed else None,
-        }
+    def _primary_company(self, record: Record) -> str | None:
+        companies = self.linked(record, "companies")
+        return next((other for other, labels in companies.items() if PRIMARY in labels), None)
 
-    def _rate(self, currency: Value) -> Decimal | None:
-        if currency in (None, self.settings.company_currency):
-            return Decimal(1)
-        return self.settings.rates.get(str(currency))
+    def _merge_anew(self, winner: Record, losers: Sequence[Record], by: str) -> str:
+        merged = [winner, *losers]
+        kept: dict[str, Value] = {}
+        for record in reversed(merged):
+            kept |= {k: v for k, v in record.fields.items() if v is not None}
+        kept["hs_merged_object_ids"] = ";".join(_ids_of_merge(merged))
+        oldest = min(record.created_at for record in merged)
+        kept["createdate"] = min(
+            (str(r["createdate"]) for r in merged if r["createdate"]), default=instant_text(oldest)
+        )
+        new_id = self.create(winner.object_name, kept, by=by)
+        successor = self.get(winner.object_name, new_id)
+        successor.changes = {name: list(past) for name, past in winner.changes.items()}
+        successor.created_at = oldest
+        self._put_fields(successor, kept)
+        for record in merged:
+            self.links.move(record.object_name, record.id, new_id)
+            self.delete(record.object_name, record.id, merged_into=new_id, by=by)
+        return new_id
 
-    def _define_stage_properties(self, stage: Stage) -> None:
-        known = self.properties["deals"]
-        for event in ("entered", "exited"):
-            name = f"hs_v2_date_{event}_{stage.id}"
-            label = f'Date {event} "{stage.label}"'
-            known.setdefault(
-                name,
-                Property(
-                    name,
-                    label,
-                    "datetime",
-                    "date",
-                    "dealinformation",
-                    read_only=True,
-                    is_calculated=True,
-                ),
-            )
+    def _absorb(self, winner: Record, losers: Sequence[Record], by: str) -> None:
+        kept: dict[str, Value] = {}
+        for record in reversed(losers):
+            kept |= {k: v for k, v in record.fields.items() if winner[k] is None}
+        earlier = winner["hs_merged_object_ids"]
+        ids = [*(str(earlier).split(";") if earlier else ()), *_ids_of_merge(losers)]
+        kept["hs_merged_object_ids"] = ";".join(ids)
+        for record in losers:
+            self.links.move(record.object_name, record.id, winner.id)
+            self.delete(record.object_name, record.id, merged_into=winner.id, by=by)
+        self.edit(winner.object_name, winner.id, kept, by=by)
 
 
 def _ids_of_merge(merged: Sequence[Record]) -> Iterator[str]:
@@ -438,21 +464,6 @@ def _ids_of_merge(merged: Sequence[Record]) -> Iterator[str]:
         earlier = record["hs_merged_object_ids"]
         yield from str(earlier).split(";") if earlier else ()
         yield record.id
-
-
-def _product(amount: Value, rate: Decimal | None) -> str | None:
-    if amount is None or rate is None:
-        return None
-    try:
-        return str(amount) if rate == 1 else f"{Decimal(str(amount)) * rate:f}"
-    except DecimalException:
-        return None
-
-
-def _days_to_close(record: Record) -> str | None:
-    closed = parsed_instant(str(record["closedate"]))
-    created = parsed_instant(str(record["createdate"])) or record.created_at
-    return None if closed is None else str(max((closed - created) // timedelta(days=1), 0))
 
 
 def _word(label: str) -> str:

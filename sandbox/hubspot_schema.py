@@ -14,12 +14,14 @@ from starlette.responses import Response
 
 from sandbox.hubspot_errors import HubSpotError, JsonObject, bad_request, not_found
 from sandbox.hubspot_gate import Call, answer
-from sandbox.hubspot_portal import Pipeline, Stage
+from sandbox.hubspot_pipelines import Pipeline, Stage
 from sandbox.hubspot_properties import FIELD_TYPES_OF, Option, Property, instant_text
 from sandbox.org import Record
 
 PROPERTY_NAME = re.compile(r"[a-z][a-z0-9_]*")
 RESERVED_PREFIX = "hs_"
+MOST_UNIQUE = 10
+"""Unique properties of one object type ("Properties" guide)."""
 LARGEST_OWNER_PAGE = 500
 DEFAULT_OWNER_PAGE = 100
 
@@ -27,12 +29,12 @@ DEFAULT_OWNER_PAGE = 100
 def list_properties(call: Call) -> Response:
     """``GET properties/{type}``."""
     wanted = [] if call.flag("archived") else _properties(call).values()
-    return answer({"results": [_property_json(it) for it in wanted]})
+    return answer({"results": [property_json(it) for it in wanted]})
 
 
 def get_property(call: Call) -> Response:
     """``GET properties/{type}/{name}``."""
-    return answer(_property_json(_property(call)))
+    return answer(property_json(_property(call)))
 
 
 def create_property(call: Call) -> Response:
@@ -43,7 +45,7 @@ def create_property(call: Call) -> Response:
     if definition.name in known:
         raise _taken(f"A property named '{definition.name}' already exists.")
     known[definition.name] = definition
-    return answer(_property_json(definition), 201)
+    return answer(property_json(definition), 201)
 
 
 def archive_property(call: Call) -> Response:
@@ -83,7 +85,8 @@ def create_group(call: Call) -> Response:
 def list_pipelines(call: Call) -> Response:
     """``GET pipelines/{type}``: archived stages are not in it, though old deals name them."""
     found = _pipelines(call).values()
-    shown = [_pipeline_json(pipeline, order) for order, pipeline in enumerate(found)]
+    object_type = call.object_type()
+    shown = [_pipeline_json(object_type, it, order) for order, it in enumerate(found)]
     return answer({"results": shown})
 
 
@@ -93,7 +96,16 @@ def get_pipeline(call: Call) -> Response:
     wanted = call.path("id")
     if wanted not in pipelines:
         raise not_found(f"Pipeline {wanted} does not exist")
-    return answer(_pipeline_json(pipelines[wanted], list(pipelines).index(wanted)))
+    place = list(pipelines).index(wanted)
+    return answer(_pipeline_json(call.object_type(), pipelines[wanted], place))
+
+
+def list_stages(call: Call) -> Response:
+    """``GET pipelines/{type}/{id}/stages``."""
+    found = _pipelines(call).get(call.path("id"))
+    if found is None:
+        raise not_found(f"Pipeline {call.path('id')} does not exist")
+    return answer({"results": _pipeline_json(call.object_type(), found, 0)["stages"]})
 
 
 def list_owners(call: Call) -> Response:
@@ -187,6 +199,8 @@ def _new_property(call: Call, object_type: str) -> Property:
     options = _new_options(call.body.get("options") or [])
     if kind == "enumeration" and not options:
         raise bad_request(f"{name}: an enumeration needs options")
+    if call.body.get("hasUniqueValue"):
+        _refuse_too_many_unique(call.portal.properties[object_type])
     return Property(
         name,
         call.text("label"),
@@ -206,6 +220,12 @@ def _new_property(call: Call, object_type: str) -> Property:
     )
 
 
+def _refuse_too_many_unique(known: Mapping[str, Property]) -> None:
+    unique = [one for one in known.values() if one.has_unique_value and not one.is_standard]
+    if len(unique) >= MOST_UNIQUE:
+        raise bad_request(f"an object has at most {MOST_UNIQUE} unique properties")
+
+
 def _new_options(raw: object) -> tuple[Option, ...]:
     if not isinstance(raw, list) or not all(isinstance(one, dict) for one in raw):
         raise bad_request("Invalid input JSON: options must be a list of objects")
@@ -219,7 +239,8 @@ def _taken(message: str) -> HubSpotError:
     return HubSpotError(409, message, "OBJECT_ALREADY_EXISTS")
 
 
-def _property_json(definition: Property) -> JsonObject:
+def property_json(definition: Property) -> JsonObject:
+    """One property definition as the API shows it."""
     shown: JsonObject = {
         "name": definition.name,
         "label": definition.label,
@@ -258,35 +279,39 @@ def _group_json(name: str, label: str) -> JsonObject:
 
 
 def _pipelines(call: Call) -> Mapping[str, Pipeline]:
-    if call.object_type() != "deals":
+    if call.kind().pipeline is None:
         raise bad_request(f"{call.path('type')} have no pipelines")
-    return call.portal.pipelines
+    return call.portal.pipelines[call.object_type()]
 
 
-def _pipeline_json(pipeline: Pipeline, order: int) -> JsonObject:
+def _pipeline_json(object_type: str, pipeline: Pipeline, order: int) -> JsonObject:
     created = instant_text(pipeline.created_at)
     present = [stage for stage in pipeline.stages if not stage.is_archived]
     return {
         "id": pipeline.id,
         "label": pipeline.label,
         "displayOrder": order,
-        "stages": [_stage_json(stage, place, created) for place, stage in enumerate(present)],
+        "stages": [
+            _stage_json(object_type, stage, place, created) for place, stage in enumerate(present)
+        ],
         "createdAt": created,
         "updatedAt": created,
         "archived": False,
     }
 
 
-def _stage_json(stage: Stage, order: int, created: str) -> JsonObject:
-    # All metadata are texts.
+def _stage_json(object_type: str, stage: Stage, order: int, created: str) -> JsonObject:
+    # All metadata are texts; a deal's stage has a probability, a ticket's a state.
+    is_closed = "true" if stage.is_closed else "false"
+    more = {
+        "deals": {"probability": str(float(stage.probability))},
+        "tickets": {"ticketState": "CLOSED" if stage.is_closed else "OPEN"},
+    }.get(object_type, {"state": "CLOSED" if stage.is_closed else "OPEN"})
     return {
         "id": stage.id,
         "label": stage.label,
         "displayOrder": order,
-        "metadata": {
-            "isClosed": "true" if stage.is_closed else "false",
-            "probability": str(float(stage.probability)),
-        },
+        "metadata": {"isClosed": is_closed, **more},
         "createdAt": created,
         "updatedAt": created,
         "archived": False,

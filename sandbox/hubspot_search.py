@@ -8,16 +8,19 @@ random one. Names of unknown properties are refused, unlike on reads.
 from __future__ import annotations
 
 import fnmatch
+import json
 import operator
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from decimal import Decimal, DecimalException
 from typing import Any, TypeAlias
 
 from sandbox.hubspot_errors import HubSpotError, bad_request
-from sandbox.hubspot_portal import TYPE_NAMES, Portal
+from sandbox.hubspot_index import Found, SearchIndex, milliseconds
+from sandbox.hubspot_portal import OF_LINKS, Portal
 from sandbox.hubspot_properties import Property, parsed_instant
+from sandbox.hubspot_types import ObjectType
 from sandbox.org import Record, State
 
 MOST_GROUPS = 5
@@ -26,37 +29,74 @@ MOST_FILTERS = 18
 LARGEST_PAGE = 200
 DEFAULT_PAGE = 10
 LAST_RESULT = 10_000
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MILLISECOND = timedelta(milliseconds=1)
-TEXT_SEARCHED = ("name", "domain", "website", "dealname", "description")
+RECORD_ID = "hs_object_id"
 
 Number: TypeAlias = int | Decimal
 Key: TypeAlias = Number | str | None
 """A property value as the index compares it; None: the property is unknown for the record."""
 
-Found: TypeAlias = tuple[Record, State]
 Test: TypeAlias = Callable[[Record, State], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Whole numbers from `low` to below `high`; None: no end."""
+
+    low: int | None = None
+    high: int | None = None
+
+    def within(self, other: Range) -> Range:
+        """What both have."""
+        lows = [it for it in (self.low, other.low) if it is not None]
+        highs = [it for it in (self.high, other.high) if it is not None]
+        return Range(max(lows, default=None), min(highs, default=None))
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """One condition: its test, and what it says of an id or a modified date."""
+
+    name: str
+    raw: str
+    """Its JSON: what tells two filters apart."""
+    test: Test
+    range: Range | None = None
+    """Of an id or a modified date, where the operator gives one: the test is then the range."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sort:
     """The one sort of a search."""
 
+    name: str
     key: Callable[[Record, State], Key]
     descending: bool
-    has_ties: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
     """A search request that keeps the rules."""
 
-    groups: Sequence[Sequence[Test]]
+    groups: Sequence[Sequence[Filter]]
     sort: Sort | None
     text: str
     limit: int
     after: int
     properties: Sequence[str]
+
+    def range_of(self, name: str) -> Range:
+        """What the filters say of this property; without bounds where there are groups to OR."""
+        found = Range()
+        for one in self.groups[0] if len(self.groups) == 1 else ():
+            if one.name == name and one.range is not None:
+                found = found.within(one.range)
+        return found
+
+    def without_ids(self) -> Sequence[Sequence[Filter]]:
+        """The groups without the range of ids, which the order of the ids answers."""
+        if len(self.groups) != 1:
+            return self.groups
+        return [[one for one in self.groups[0] if one.name != RECORD_ID or one.range is None]]
 
 
 def parse(portal: Portal, object_type: str, body: Mapping[str, object]) -> Query:
@@ -84,27 +124,63 @@ def parse(portal: Portal, object_type: str, body: Mapping[str, object]) -> Query
 
 def run(portal: Portal, object_type: str, query: Query) -> tuple[int, Sequence[Found]]:
     """The number of all matches and the page of them that was asked for."""
-    found = [
-        (record, state)
-        for record, state in portal.searchable(object_type)
-        if _matches(record, state, query)
-    ]
-    if query.sort is None or query.sort.has_ties:
-        # Ties have no promised order: shuffle, then sort stably.
-        portal.random.shuffle(found)
+    index = portal.index(object_type)
+    ids = _within(_matches(index, portal.types[object_type], query), query.range_of(RECORD_ID))
+    if query.sort is not None and query.sort.name == RECORD_ID:
+        total, page = len(ids), _page_by_id(ids, query, descending=query.sort.descending)
+        return total, [index.records[number] for number in page]
+    found = [index.records[number] for number in ids]
+    # Ties have no promised order: shuffle, then sort stably.
+    portal.random.shuffle(found)
     if query.sort is not None:
         found = _sorted(found, query.sort)
     return len(found), found[query.after : query.after + query.limit]
 
 
-def _matches(record: Record, state: State, query: Query) -> bool:
-    if query.text and not any(
-        query.text in str(state.fields.get(name) or "").lower() for name in TEXT_SEARCHED
+def _matches(index: SearchIndex, kind: ObjectType, query: Query) -> Sequence[int]:
+    """Ids of the matches, rising, whatever ids are asked for: the next page needs them again."""
+    groups = query.without_ids()
+    if not any(groups) and not query.text:
+        return index.ids()
+    modified = query.range_of(kind.modified)
+
+    def find() -> list[int]:
+        numbers = (
+            index.ids()
+            if modified == Range()
+            else index.modified_within(modified.low, modified.high)
+        )
+        return sorted(it for it in numbers if _fits(index.records[it], kind, groups, query.text))
+
+    names = {one.name for group in groups for one in group}
+    if any(name in OF_LINKS or name.startswith("associations.") for name in names):
+        return find()  # Links change without the index.
+    signature = json.dumps([query.text, [[one.raw for one in group] for group in groups]])
+    return index.remembered(signature, find)
+
+
+def _fits(found: Found, kind: ObjectType, groups: Sequence[Sequence[Filter]], text: str) -> bool:
+    record, state = found
+    if text and not any(
+        text in str(state.fields.get(name) or "").lower() for name in kind.searched
     ):
         return False
-    if not query.groups:
-        return True
-    return any(all(test(record, state) for test in group) for group in query.groups)
+    return not groups or any(all(one.test(record, state) for one in group) for group in groups)
+
+
+def _within(ids: Sequence[int], wanted: Range) -> Sequence[int]:
+    if wanted == Range():
+        return ids
+    start = 0 if wanted.low is None else bisect_left(ids, wanted.low)
+    end = len(ids) if wanted.high is None else bisect_left(ids, wanted.high)
+    return ids[start:end]
+
+
+def _page_by_id(ids: Sequence[int], query: Query, *, descending: bool) -> Sequence[int]:
+    if not descending:
+        return ids[query.after : query.after + query.limit]
+    end = max(len(ids) - query.after, 0)
+    return ids[max(end - query.limit, 0) : end][::-1]
 
 
 def _sorted(found: Sequence[Found], sort: Sort) -> list[Found]:
@@ -119,7 +195,7 @@ def _sorted(found: Sequence[Found], sort: Sort) -> list[Found]:
 
 def _groups(
     portal: Portal, object_type: str, body: Mapping[str, object]
-) -> Sequence[Sequence[Test]]:
+) -> Sequence[Sequence[Filter]]:
     raw_groups = _list(body.get("filterGroups") or [], "filterGroups")
     groups = [
         _list(_object(group, "filterGroups").get("filters") or [], "filters")
@@ -132,8 +208,40 @@ def _groups(
     if sum(map(len, groups)) > MOST_FILTERS:
         raise bad_request(f"at most {MOST_FILTERS} filters are allowed in all")
     return [
-        [_test(portal, object_type, _object(one, "filters")) for one in group] for group in groups
+        [_filter(portal, object_type, _object(one, "filters")) for one in group] for group in groups
     ]
+
+
+def _filter(portal: Portal, object_type: str, one: Mapping[str, object]) -> Filter:
+    name = str(one.get("propertyName"))
+    test = _test(portal, object_type, one)
+    ranged = name in (RECORD_ID, portal.types[object_type].modified)
+    bounds = _range(portal.properties[object_type][name], one) if ranged else None
+    return Filter(name, json.dumps(one, sort_keys=True), test, bounds)
+
+
+def _range(definition: Property, one: Mapping[str, object]) -> Range | None:
+    """The whole numbers that a filter lets through; None: it is none of that kind."""
+    wanted = str(one.get("operator"))
+    if wanted not in _RANGES:
+        return None
+    low = _operand(definition, one, "value")
+    high = _operand(definition, one, "highValue") if wanted == "BETWEEN" else low
+    if not isinstance(low, int | Decimal) or not isinstance(high, int | Decimal):
+        return None
+    if low != int(low) or high != int(high):
+        return None
+    return _RANGES[wanted](int(low), int(high))
+
+
+_RANGES: Mapping[str, Callable[[int, int], Range]] = {
+    "EQ": lambda low, _: Range(low, low + 1),
+    "LT": lambda low, _: Range(None, low),
+    "LTE": lambda low, _: Range(None, low + 1),
+    "GT": lambda low, _: Range(low + 1, None),
+    "GTE": lambda low, _: Range(low, None),
+    "BETWEEN": lambda low, high: Range(low, high + 1),
+}
 
 
 def _test(portal: Portal, object_type: str, one: Mapping[str, object]) -> Test:
@@ -142,7 +250,7 @@ def _test(portal: Portal, object_type: str, one: Mapping[str, object]) -> Test:
     if name.startswith("associations."):
         return _association_test(portal, name, wanted, one)
     definition = _known(portal, object_type, name)
-    key = _key_of(portal, definition)
+    key = _key_of(portal, portal.types[object_type], definition)
     if wanted == "HAS_PROPERTY":
         return lambda record, state: key(record, state) is not None
     if wanted == "NOT_HAS_PROPERTY":
@@ -201,14 +309,15 @@ def _has_token(value: Key, pattern: str) -> bool:
 
 
 def _association_test(portal: Portal, name: str, wanted: str, one: Mapping[str, object]) -> Test:
-    to_type = TYPE_NAMES.get(name.removeprefix("associations."))
-    if to_type is None:
+    other = portal.types.named(name.removeprefix("associations."))
+    if other is None or other.is_custom:
+        # The guide: not for custom objects.
         raise _unknown_property(name)
     raw = one.get("values") if wanted == "IN" else [one.get("value")]
     ids = {str(value) for value in _list(raw or [], "values")}
     if wanted not in ("EQ", "IN"):
         raise bad_request(f"operator {wanted} does not fit {name}", "INVALID_OPERATOR")
-    return lambda record, _: not ids.isdisjoint(portal.linked(record, to_type))
+    return lambda record, _: not ids.isdisjoint(portal.linked(record, other.name))
 
 
 def _sort(portal: Portal, object_type: str, raw: object) -> Sort | None:
@@ -222,11 +331,8 @@ def _sort(portal: Portal, object_type: str, raw: object) -> Sort | None:
     if direction not in ("ASCENDING", "DESCENDING"):
         raise bad_request(f"direction {direction} is not ASCENDING or DESCENDING")
     definition = _known(portal, object_type, str(one.get("propertyName")))
-    return Sort(
-        key=_key_of(portal, definition),
-        descending=direction == "DESCENDING",
-        has_ties=definition.name != "hs_object_id",
-    )
+    key = _key_of(portal, portal.types[object_type], definition)
+    return Sort(definition.name, key, descending=direction == "DESCENDING")
 
 
 def _known(portal: Portal, object_type: str, name: str) -> Property:
@@ -241,12 +347,14 @@ def _unknown_property(name: str) -> HubSpotError:
     return bad_request(message, "PROPERTY_DOESNT_EXIST", about=name)
 
 
-def _key_of(portal: Portal, definition: Property) -> Callable[[Record, State], Key]:
+def _key_of(
+    portal: Portal, kind: ObjectType, definition: Property
+) -> Callable[[Record, State], Key]:
     """How the index orders this property; the everyday ones take no detour over text."""
-    if definition.name == "hs_object_id":
+    if definition.name == RECORD_ID:
         return lambda record, _: int(record.id)
-    if definition.name == "hs_lastmodifieddate":
-        return lambda _, state: _milliseconds(state.modified_at)
+    if definition.name == kind.modified:
+        return lambda _, state: milliseconds(state.modified_at)
     return lambda record, state: _key(definition, portal.value(record, state, definition.name))
 
 
@@ -260,7 +368,7 @@ def _key(definition: Property, text: str | None) -> Key:
             return text
     if definition.type in ("date", "datetime"):
         instant = parsed_instant(text if "T" in text else f"{text}T00:00:00Z")
-        return text if instant is None else _milliseconds(instant)
+        return text if instant is None else milliseconds(instant)
     # Texts are indexed in lower case, enumerations as they are.
     return text.lower() if definition.type == "string" else text
 
@@ -271,15 +379,11 @@ def _operand(definition: Property, one: Mapping[str, object], name: str) -> Key:
         raise bad_request(f"{name} is missing", "MISSING_VALUE", about=definition.name)
     text = str(raw)
     instant = parsed_instant(text) if definition.type in ("date", "datetime") else None
-    key = _key(definition, text) if instant is None else _milliseconds(instant)
+    key = _key(definition, text) if instant is None else milliseconds(instant)
     if definition.type in ("number", "date", "datetime") and isinstance(key, str):
         code = "INVALID_INTEGER" if definition.type == "number" else "INVALID_LONG"
         raise bad_request(f"{text} was not valid", code, about=definition.name)
     return key
-
-
-def _milliseconds(instant: datetime) -> int:
-    return (instant - EPOCH) // MILLISECOND
 
 
 def _values(definition: Property, one: Mapping[str, object]) -> frozenset[Key]:

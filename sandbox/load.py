@@ -199,7 +199,7 @@ def _hubspot_company(account: Account, ids: Ids) -> Fields:
 
 
 def _add_deal(portal: Portal, company: Company, deal: Deal, ids: Ids) -> None:
-    stages = {stage.label: stage.id for stage in portal.pipelines[DEFAULT_PIPELINE].stages}
+    stages = {stage.label: stage.id for stage in portal.pipelines["deals"][DEFAULT_PIPELINE].stages}
     first, *later = deal.visits
     closes_last = _closes_last(company, deal)
     closing = _closing_fields(deal) if closes_last else {}

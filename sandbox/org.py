@@ -308,6 +308,9 @@ class Org(ABC):
             f"{self.crm}: {object_name} {record_id} takes no links to {to_object} {to_ids}"
         )
 
+    def indexed(self, record: Record) -> None:  # noqa: B027 - most vendors' search is the records
+        """React to a change of what search shows of a record; it may be deleted or gone."""
+
     def same_value(self, object_name: str, name: str, old: Value, new: Value) -> bool:  # noqa: ARG002
         """Whether a write of `new` over `old` is redundant, for the journal."""
         return old == new
@@ -479,6 +482,8 @@ class Org(ABC):
         """Remove a record for good; only `erasures` tells that it was there."""
         record = self.get(object_name, record_id)
         del self._records[object_name][record.id]
+        record.indexed = None
+        self.indexed(record)
         self.erasures.append(Erasure(self.stamp(self.now()), object_name, record.id))
 
     def merge(
@@ -507,6 +512,8 @@ class Org(ABC):
             latest = max(modified, state.modified_at)
             state = replace(state, modified_at=latest, modified_by=by)
         record.state = state
+        if state.is_deleted:
+            self.indexed(record)
         self._show(record)
 
     def snapshot(self) -> dict[str, list[dict[str, object]]]:
@@ -535,6 +542,7 @@ class Org(ABC):
 
         def apply() -> None:
             record.indexed = state
+            self.indexed(record)
 
         if self.index_lag:
             due = _Pending(self.now() + self.index_lag, next(self._order), apply)
