@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from sandbox import salesforce_data, salesforce_setup, salesforce_write
+from sandbox import salesforce_admin, salesforce_data, salesforce_setup, salesforce_write
 from sandbox.org import Clock, Org
 from sandbox.salesforce_http import (
     ApiError,
@@ -71,6 +71,7 @@ def routes(org: Org) -> list[Route]:
         return oversize(request) or await _data(org, request)
 
     return [
+        *salesforce_admin.routes(org),
         Route("/services/oauth2/token", token, methods=["POST"]),
         Route("/services/oauth2/userinfo", user_info, methods=["GET", "POST"]),
         Route("/id/{org_id}/{user_id}", identity, methods=["GET"]),

@@ -10,11 +10,12 @@ from typing import Final
 
 from starlette.responses import Response
 
+from sandbox.salesforce_columns import attributes, shown
+from sandbox.salesforce_fields import FieldSpec, ObjectSpec
 from sandbox.salesforce_http import ApiError, Call, json_response, not_found
 from sandbox.salesforce_ids import is_id
 from sandbox.salesforce_org import SalesforceOrg
-from sandbox.salesforce_query import Found, Reader, attributes, shown
-from sandbox.salesforce_schema import FieldSpec, ObjectSpec
+from sandbox.salesforce_query import Found, Reader
 from sandbox.salesforce_sessions import Locator
 from sandbox.salesforce_values import stamp_text
 from sandbox.soql import SoqlError, parse
@@ -67,7 +68,7 @@ def _query(call: Call, *, include_deleted: bool, tooling: bool = False) -> Respo
 
 def _refuse_several_full_names(found: Found) -> None:
     # Tooling API, "CustomField": FullName and Metadata only where one row is asked for.
-    if len(found.rows) > 1 and any(column.name == "FullName" for column in found.columns):
+    if len(found.rows) > 1 and any(column.names[-1] == "FullName" for column in found.columns):
         message = (
             "When retrieving results with Metadata or FullName fields, the query qualifications "
             f"must specify no more than one row for retrieval. Result size: {len(found.rows)}"
@@ -80,7 +81,7 @@ def _page_rows(call: Call, found: Found) -> int:
     asked = _BATCH.search(call.headers.get("sforce-query-options", ""))
     wanted = int(asked.group(1)) if asked else LARGEST_PAGE
     rows = min(max(wanted, SMALLEST_PAGE), LARGEST_PAGE)
-    long_texts = sum(1 for column in found.columns if column.is_long_text)
+    long_texts = sum(1 for column in found.columns if column.spec.is_long_text)
     if long_texts >= LONG_TEXTS_THAT_CAP:
         rows = SMALLEST_PAGE
     fitting = max(SMALLEST_PAGE, CELLS_A_PAGE // max(1, len(found.columns)))
@@ -112,7 +113,8 @@ def next_page(call: Call, place: str) -> Response:
 
 def list_objects(call: Call) -> Response:
     """GET sobjects."""
-    listed = [spec.listed() for spec in call.org.schema.values()]
+    org = call.org
+    listed = [spec.listed() for spec in org.schema.values() if org.access.sees_object(spec)]
     return json_response({"encoding": "UTF-8", "maxBatchSize": 200, "sobjects": listed})
 
 
@@ -126,24 +128,26 @@ def describe(call: Call, object_name: str) -> Response:
     """GET sobjects/X/describe: only the fields that the run-time user may read."""
     org, spec = call.org, _spec(call.org, object_name)
     fields = [
-        each.described(updateable=org.may_edit(spec, each), choices=_choices(org, each))
+        each.described(updateable=org.access.may_edit(spec, each), choices=_choices(org, each))
         for each in spec.fields.values()
-        if org.may_read(spec, each)
+        if org.access.may_read(spec, each)
     ]
     return json_response(spec.described(fields))
 
 
 def _choices(org: SalesforceOrg, each: FieldSpec) -> list[str]:
-    if each.name != "StageName":
-        return list(each.choices)
-    return [str(stage["ApiName"]) for stage in org.all("OpportunityStage") if stage["IsActive"]]
+    if each.name == "StageName":
+        return org.stages.active()
+    if each.name == "CurrencyIsoCode":
+        return [str(row["IsoCode"]) for row in org.all("CurrencyType") if row["IsActive"]]
+    return list(each.choices)
 
 
 def read_record(call: Call, object_name: str, record_id: str) -> Response:
     """GET sobjects/X/id, with `fields=` only those."""
     org, spec = call.org, _spec(call.org, object_name)
     record = org.find(spec.name, record_id) if is_id(record_id) else None
-    if record is None:
+    if record is None or not org.access.sees_record(record):
         raise not_found()
     if record.is_deleted:
         raise ApiError(404, "ENTITY_IS_DELETED", "entity is deleted")
@@ -154,7 +158,7 @@ def read_record(call: Call, object_name: str, record_id: str) -> Response:
 
 
 def _wanted_fields(call: Call, spec: ObjectSpec) -> list[FieldSpec]:
-    readable = [each for each in spec.fields.values() if call.org.may_read(spec, each)]
+    readable = [each for each in spec.fields.values() if call.org.access.may_read(spec, each)]
     wanted = call.query.get("fields")
     if not wanted:
         return readable
@@ -170,7 +174,7 @@ def _wanted_fields(call: Call, spec: ObjectSpec) -> list[FieldSpec]:
 
 
 def _spec(org: SalesforceOrg, object_name: str) -> ObjectSpec:
-    spec = org.object_spec(object_name)
+    spec = org.visible_spec(object_name)
     if spec is None:
         raise not_found()
     return spec

@@ -1,21 +1,20 @@
 """The fake Salesforce org: what Salesforce adds to the common model of a tenant.
 
-Ids with prefixes, whole-second stamps, fields derived from the stage, opportunity history,
-field-level security, sessions, query cursors and merges. The admin endpoints and the loaders
-act on it by the common verbs; `configure` lists the settings that are Salesforce's own.
+Ids with prefixes, whole-second stamps, derived fields and history rows, deletions that take
+children along, merges, sessions and query cursors. The admin endpoints and the loaders act on
+it by the common verbs, by any object's native name; `configure` takes Salesforce's settings.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
 from sandbox.org import (
     API,
-    NO_FIELDS,
     PEOPLE,
     Clock,
     Fields,
@@ -23,45 +22,33 @@ from sandbox.org import (
     Org,
     Record,
     StageSpec,
+    State,
     Value,
 )
+from sandbox.salesforce_access import Access
+from sandbox.salesforce_effects import add_up_line_items, follow_up
+from sandbox.salesforce_features import Features
+from sandbox.salesforce_fields import FieldSpec, ObjectSpec
+from sandbox.salesforce_history import History
 from sandbox.salesforce_ids import is_id, long_id, make_id
-from sandbox.salesforce_schema import (
-    FORECASTS,
-    FieldSpec,
-    ObjectSpec,
-    standard_objects,
-    tooling_objects,
-)
+from sandbox.salesforce_indexes import Indexes
+from sandbox.salesforce_relatives import Relatives
+from sandbox.salesforce_rules import defaults, derived, user_defaults
+from sandbox.salesforce_schema import standard_objects, tooling_objects
 from sandbox.salesforce_sessions import Sessions
-from sandbox.salesforce_values import stamp_text, stored
+from sandbox.salesforce_settings import change_setting
+from sandbox.salesforce_stages import STANDARD_STAGES, Stages
+from sandbox.salesforce_values import stored
 
 MERGED_AT_ONCE: Final = 3  # SOAP API guide, merge(): one winner and up to two more
-HISTORY_CAUSES: Final = ("StageName", "Amount", "Probability", "CloseDate")
-STANDARD_STAGES: Final = (
-    StageSpec("Prospecting", is_closed=False, is_won=False, probability=0.1),
-    StageSpec("Qualification", is_closed=False, is_won=False, probability=0.1),
-    StageSpec("Needs Analysis", is_closed=False, is_won=False, probability=0.2),
-    StageSpec("Value Proposition", is_closed=False, is_won=False, probability=0.5),
-    StageSpec("Id. Decision Makers", is_closed=False, is_won=False, probability=0.6),
-    StageSpec("Perception Analysis", is_closed=False, is_won=False, probability=0.7),
-    StageSpec("Proposal/Price Quote", is_closed=False, is_won=False, probability=0.75),
-    StageSpec("Negotiation/Review", is_closed=False, is_won=False, probability=0.9),
-    StageSpec("Closed Won", is_closed=True, is_won=True, probability=1.0),
-    StageSpec("Closed Lost", is_closed=True, is_won=False, probability=0.0),
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """What field-level security gives the run-time user on one field."""
-
-    read: bool = False
-    edit: bool = False
+CASE_STATUSES: Final = ("New", "Working", "Escalated", "Closed")
+LEAD_STATUSES: Final = (
+    "Open - Not Contacted", "Working - Contacted", "Closed - Converted", "Closed - Not Converted",
+)  # fmt: skip
 
 
 class SalesforceOrg(Org):
-    """One Salesforce org in a single currency, with one integration user behind the API."""
+    """One Salesforce org, with one integration user behind the API."""
 
     def __init__(self, *, clock: Clock | None = None, seed: int = 0) -> None:
         super().__init__(crm="salesforce", clock=clock, seed=seed)
@@ -72,12 +59,17 @@ class SalesforceOrg(Org):
         self.page_rows = 2000
         self.assignment_owner: str | None = None
         self.deletion_log_since: datetime | None = None
+        self.indexes = Indexes(self.rows)
+        self.access = Access(self)
+        self.stages = Stages(self)
+        self.history = History(self)
+        self.relatives = Relatives(self)
+        self.features = Features(self)
+        self.older_changes: dict[str, datetime] = {}
+        """LastModifiedDate by id, where only the system touched the record since."""
         self._open: list[tuple[datetime, datetime]] = []
         self._numbers: dict[str, itertools.count[int]] = {}
-        self._revisions: dict[str, int] = {}
-        self._stamp_index: dict[str, tuple[int, list[tuple[datetime, str, Record]]]] = {}
-        self._grants: tuple[tuple[int, ...], dict[tuple[str, str], Grant]] = ((), {})
-        self._history: dict[str, list[str]] = {}
+        self._standing: dict[str, tuple[int, dict[str, Value]]] = {}
         self.org_id = make_id("00D", seed)
         self.sessions = Sessions(self)
         self.admin_id = self.new_id("User")
@@ -112,20 +104,32 @@ class SalesforceOrg(Org):
                 "IsOwnedByProfile": True,
                 "PermissionsCustomizeApplication": True,
                 "PermissionsManageUsers": True,
+                "PermissionsApiEnabled": True,
             },
             record_id=self.profile_permissions_id,
         )
-        self.create("User", _user("Admin"), record_id=self.admin_id)
-        self.create("User", _user("Integration"), record_id=self.api_user_id)
+        self.create("User", user_defaults("Admin"), record_id=self.admin_id)
+        self.create("User", user_defaults("Integration"), record_id=self.api_user_id)
         for spec in self.schema.values():
-            if spec.custom_fields:
-                self._grant_standard_fields(spec)
+            self.grant_fields(spec)
         self.set_stages(STANDARD_STAGES)
+        self._add_statuses("CaseStatus", CASE_STATUSES, "IsClosed", {"Closed"})
+        self._add_statuses("LeadStatus", LEAD_STATUSES, "IsConverted", {"Closed - Converted"})
 
-    def _grant_standard_fields(self, spec: ObjectSpec) -> None:
-        for each in spec.fields.values():
+    def grant_fields(self, spec: ObjectSpec, fields: Iterable[FieldSpec] | None = None) -> None:
+        """Let the integration user's profile read and write an object's fields."""
+        if not spec.custom_fields:
+            return
+        for each in spec.fields.values() if fields is None else fields:
             if each.has_permissions:
                 self.grant(spec, each, self.profile_permissions_id, edit=each.updateable)
+
+    def _add_statuses(
+        self, object_name: str, names: Sequence[str], mark: str, marked: set[str]
+    ) -> None:
+        for place, name in enumerate(names, start=1):
+            row: dict[str, Value] = {"MasterLabel": name, "ApiName": name, "SortOrder": place}
+            self.create(object_name, {**row, "IsDefault": place == 1, mark: name in marked})
 
     # Ids, names, stamps
 
@@ -133,10 +137,32 @@ class SalesforceOrg(Org):
         """The object of this name; case does not matter, as in SOQL and in URLs."""
         return (self._tooling if tooling else self.schema).get(name.lower())
 
+    def visible_spec(self, name: str, *, tooling: bool = False) -> ObjectSpec | None:
+        """The object as the integration user meets it: unknown where it has no Read permission."""
+        spec = self.object_spec(name, tooling=tooling)
+        return spec if spec is not None and self.access.sees_object(spec) else None
+
+    def known_spec(self, object_name: str) -> ObjectSpec:
+        """The object of this name.
+
+        Raises:
+            ValueError: there is none.
+        """
+        spec = self.object_spec(object_name) or self.object_spec(object_name, tooling=True)
+        if spec is None:
+            known = ", ".join(sorted(each.name for each in self.schema.values()))
+            raise ValueError(f"the org has no object {object_name!r}; it has {known}")
+        return spec
+
     def new_id(self, object_name: str) -> str:
         """A fresh 18-character id; see `Org.new_id`."""
-        numbers = self._numbers.setdefault(object_name, itertools.count(1))
-        return make_id(self._spec(object_name).prefix, next(numbers))
+        # Objects that share a prefix, such as the field histories, share its numbers too.
+        prefix = self.known_spec(object_name).prefix
+        return make_id(prefix, next(self._numbers.setdefault(prefix, itertools.count(1))))
+
+    def next_number(self, kind: str) -> int:
+        """The next number of a counter of its own, for ids and numbers of what has no prefix."""
+        return next(self._numbers.setdefault(f"#{kind}", itertools.count(1)))
 
     def canonical_id(self, object_name: str, record_id: str) -> str:
         """The 18-character form; a CustomField may also be named, as `Account.KPI__c`."""
@@ -154,14 +180,35 @@ class SalesforceOrg(Org):
             return self.api_user_id
         return long_id(actor) if is_id(actor) else self.admin_id
 
-    def _spec(self, object_name: str) -> ObjectSpec:
-        spec = self.object_spec(object_name) or self.object_spec(object_name, tooling=True)
-        if spec is None:
-            known = ", ".join(sorted(each.name for each in self.schema.values()))
-            raise ValueError(f"the org has no object {object_name!r}; it has {known}")
-        return spec
+    def name_of(self, record_id: Value) -> Value:
+        """The Name of a record of any object, for histories."""
+        if not isinstance(record_id, str):
+            return None
+        return next(
+            (
+                self._records[name][record_id]["Name"]
+                for name in self._records
+                if record_id in self._records[name]
+            ),
+            record_id,
+        )
 
-    # Writing: what Salesforce derives
+    # Writing
+
+    def standing_defaults(self, spec: ObjectSpec) -> Mapping[str, Value]:
+        """The values that every new record of an object starts with."""
+        kept = self._standing.get(spec.name)
+        if kept is None or kept[0] != len(spec.fields):
+            values: dict[str, Value] = {
+                each.name: False
+                for each in spec.fields.values()
+                if each.type == "boolean" and each.name != "IsDeleted" and each.compute is None
+            }
+            if spec.get("OwnerId") is not None:
+                values["OwnerId"] = self.admin_id
+            kept = (len(spec.fields), values)
+            self._standing[spec.name] = kept
+        return kept[1]
 
     def prepared(self, object_name: str, values: Fields, record: Record | None) -> Fields:
         """Checked, typed values with defaults and derived fields; see `Org.prepared`.
@@ -169,15 +216,11 @@ class SalesforceOrg(Org):
         Raises:
             ValueError: for a field the object does not have, or a value it does not take.
         """
-        spec = self._spec(object_name)
+        spec = self.known_spec(object_name)
         typed = self._typed(spec, values)
         if record is None:
-            typed = {**self._defaults(spec, typed), **typed}
-        if spec.name == "Opportunity":
-            return self._with_stage(typed, record)
-        if spec.name == "User":
-            return _with_name(typed, record)
-        return typed
+            typed = {**defaults(self, spec, typed), **typed}
+        return derived(self, spec, typed, record)
 
     def _typed(self, spec: ObjectSpec, values: Fields) -> dict[str, Value]:
         typed: dict[str, Value] = {}
@@ -185,102 +228,33 @@ class SalesforceOrg(Org):
             found = spec.get(name)
             if found is None:
                 raise ValueError(f"{spec.name} has no field {name!r}; add_field creates one")
-            if found.name in COMPUTED_MARKS:
+            if found.name in COMPUTED_MARKS or found.compute is not None or found.is_compound:
                 raise ValueError(f"{spec.name}.{found.name} is kept by the org itself")
             typed[found.name] = stored(found, value)
         return typed
 
-    def _defaults(self, spec: ObjectSpec, given: Fields) -> dict[str, Value]:
-        values: dict[str, Value] = {
-            each.name: False
-            for each in spec.fields.values()
-            if each.type == "boolean" and each.name != "IsDeleted"
-        }
-        if spec.get("OwnerId") is not None:
-            values["OwnerId"] = self.admin_id
-        if spec.name == "Account" and "Name" not in given:
-            values["Name"] = "Account"
-        if spec.name == "Opportunity":
-            values |= self._opportunity_defaults()
-        if spec.name == "User":
-            values |= _user(f"User {self.next_number('username')}")
-            values |= {"ProfileId": self.profile_id}
-        if spec.name == "PermissionSet":
-            values["IsCustom"] = not given.get("IsOwnedByProfile", False)
-        return values
-
-    def _opportunity_defaults(self) -> dict[str, Value]:
-        stages = sorted(self.all("OpportunityStage"), key=_sort_order)
-        return {
-            "Name": "Opportunity",
-            "StageName": str(stages[0]["ApiName"]) if stages else None,
-            "CloseDate": self.now().date().isoformat(),
-        }
-
-    def _with_stage(self, typed: dict[str, Value], record: Record | None) -> dict[str, Value]:
-        """Fields that follow from the stage and the amount (Object Reference, "Opportunity")."""
-        before = record.fields if record else NO_FIELDS
-        out = dict(typed)
-        if "StageName" in typed and (record is None or typed["StageName"] != record["StageName"]):
-            follows = self._stage_fields(typed["StageName"])
-            out = {**follows, **out} | {name: follows[name] for name in ("IsClosed", "IsWon")}
-        amount, probability = (
-            out.get(name, before.get(name)) for name in ("Amount", "Probability")
-        )
-        if isinstance(amount, float) and isinstance(probability, float):
-            out["ExpectedRevenue"] = round(amount * probability / 100, 2)
-        else:
-            out["ExpectedRevenue"] = None
-        return out
-
-    def _stage_fields(self, stage_name: Value) -> dict[str, Value]:
-        stage = self.stage(stage_name)
-        if stage is None:
-            # StageName is an unrestricted picklist: a value of no known stage is kept, open.
-            return {"IsClosed": False, "IsWon": False, "ForecastCategory": "Pipeline"}
-        return {
-            "IsClosed": stage["IsClosed"],
-            "IsWon": stage["IsWon"],
-            "Probability": stage["DefaultProbability"],
-            "ForecastCategory": stage["ForecastCategory"],
-            "ForecastCategoryName": stage["ForecastCategoryName"],
-        }
-
-    def stage(self, name: Value) -> Record | None:
-        """The opportunity stage of this API name."""
-        return next((s for s in self.all("OpportunityStage") if s["ApiName"] == name), None)
-
     def changed(self, record: Record, before: Fields, at: datetime, by: str) -> None:
-        """Write the history row of an opportunity; see `Org.changed`.
+        """Write history rows and what else follows from a write; see `Org.changed`."""
+        self.older_changes.pop(record.id, None)
+        follow_up(self, record, before, at)
+        self.history.write(record, before, at, by)
+        self.features.changed(record, before, at, by)
 
-        A row is added at creation and at each change of stage, amount, probability or close
-        date; the row before it is then stamped anew (Object Reference, "OpportunityHistory").
-        """
-        if record.object_name != "Opportunity":
-            return
-        if before and all(before.get(name) == record[name] for name in HISTORY_CAUSES):
-            return
-        if before:
-            self._put_stage_change_date(record, before, at)
-        self._supersede_history(record.id, at)
-        row = {name: record[name] for name in (*HISTORY_CAUSES, "ExpectedRevenue")}
-        row |= {"ForecastCategory": record["ForecastCategory"], "OpportunityId": record.id}
-        created = self.create("OpportunityHistory", row, at=at, by=by)
-        self._history.setdefault(record.id, []).append(created)
+    def touch(self, object_name: str, record_id: str, *, at: datetime | None = None) -> None:
+        """Move SystemModstamp alone, as the system's own work does (Help 000387261)."""
+        record = self.get(object_name, record_id)
+        self.older_changes.setdefault(record.id, record.state.modified_at)
+        stamped = self.stamp(at or self.now())
+        self.put(record, record.state, modified=stamped, by=record.state.modified_by)
 
-    def _put_stage_change_date(self, record: Record, before: Fields, at: datetime) -> None:
-        if before.get("StageName") != record["StageName"]:
-            fields = {**record.fields, "LastStageChangeDate": stamp_text(at)}
-            self.put(record, replace(record.state, fields=fields))
+    def put_silently(self, object_name: str, record_id: str, values: Fields) -> None:
+        """Change stored values without any stamp, as the recalculation of a roll-up does."""
+        record = self.get(object_name, record_id)
+        typed = self._typed(self.known_spec(object_name), values)
+        fields = {k: v for k, v in {**record.fields, **typed}.items() if v is not None}
+        self.put(record, replace(record.state, fields=fields))
 
-    def _supersede_history(self, opportunity_id: str, at: datetime) -> None:
-        for row in self.history_of(opportunity_id)[-1:]:
-            self.put(row, row.state, modified=at)
-
-    def history_of(self, opportunity_id: str) -> list[Record]:
-        """The history rows of one opportunity, oldest first."""
-        rows = self.rows("OpportunityHistory")
-        return [rows[each] for each in self._history.get(opportunity_id, ()) if each in rows]
+    # Deleting
 
     def delete(
         self,
@@ -292,16 +266,21 @@ class SalesforceOrg(Org):
         at: datetime | None = None,
         commit_after: timedelta | None = None,
     ) -> None:
-        """Put a record into the bin, an opportunity's history with it; see `Org.delete`."""
-        if not self._spec(object_name).get("IsDeleted"):
-            self.erase(object_name, record_id)  # setup objects and grants know no recycle bin
+        """Put a record into the bin with its children, or remove it where there is none."""
+        spec = self.known_spec(object_name)
+        if not spec.get("IsDeleted") or spec.deletion != "bin":
+            self.erase(object_name, record_id)
+            if spec.deletion == "traceless":
+                self.erasures.pop()
             return
-        if object_name == "Opportunity":
-            for row in self.history_of(self.canonical_id(object_name, record_id)):
-                super().delete(row.object_name, row.id, by=by, at=at, commit_after=commit_after)
+        record = self.get(object_name, record_id)
+        if merged_into is None:
+            self.relatives.delete_with(record, by=by, at=at, commit_after=commit_after)
         super().delete(
             object_name, record_id, merged_into=merged_into, by=by, at=at, commit_after=commit_after
         )
+        if spec.name == "OpportunityLineItem" and commit_after is None:
+            add_up_line_items(self, record["OpportunityId"], self.stamp(at or self.now()))
 
     def undelete(
         self,
@@ -312,70 +291,72 @@ class SalesforceOrg(Org):
         at: datetime | None = None,
         commit_after: timedelta | None = None,
     ) -> None:
-        """Take a record out of the bin, an opportunity's history with it; see `Org.undelete`."""
-        if object_name == "Opportunity":
-            for row in self.history_of(self.canonical_id(object_name, record_id)):
-                super().undelete(row.object_name, row.id, by=by, at=at, commit_after=commit_after)
+        """Take a record out of the bin, and what went there with it; see `Org.undelete`."""
+        record = self.get(object_name, record_id)
+        self.relatives.undelete_with(record, by=by, at=at, commit_after=commit_after)
         super().undelete(object_name, record_id, by=by, at=at, commit_after=commit_after)
 
+    def bin_directly(
+        self, record: Record, *, by: str, at: datetime | None, commit_after: timedelta | None
+    ) -> None:
+        """Put a record into the bin because its parent goes there."""
+        super().delete(record.object_name, record.id, by=by, at=at, commit_after=commit_after)
+
+    def unbin_directly(
+        self, record: Record, *, by: str, at: datetime | None, commit_after: timedelta | None
+    ) -> None:
+        """Take a record out of the bin because its parent comes back."""
+        super().undelete(record.object_name, record.id, by=by, at=at, commit_after=commit_after)
+
     def erase(self, object_name: str, record_id: str) -> None:
-        """Remove a record for good; `deleted/` then shows when it went into the bin."""
+        """Remove a record and its children for good; `deleted/` shows when it went to the bin."""
         record = self.get(object_name, record_id)
-        if object_name == "Opportunity":
-            for row in self.history_of(record.id):
-                self.erase(row.object_name, row.id)
-            self._history.pop(record.id, None)
+        self.relatives.erase_with(record)
+        self.history.forget(record)
         if object_name == "CustomField":
             self._remove_field(str(record["FullName"]))
         super().erase(object_name, record.id)
         if record.state.deleted_at is not None:
             self.erasures[-1] = replace(self.erasures[-1], at=record.state.deleted_at)
-        self._note_change(object_name)
+        self.indexes.note(object_name, record.id)
 
     def merge(
         self, object_name: str, winner_id: str, loser_ids: Iterable[str], *, by: str = PEOPLE
     ) -> str:
-        """Merge accounts: losers go into the bin, their children move to the winner.
+        """Merge records: losers go into the bin, their children move to the winner.
 
         The children keep their stamps: who trusts stamps does not see that they moved.
 
         Raises:
             ValueError: for an object that has no merge, or more rows than one merge takes.
         """
+        spec = self.known_spec(object_name)
         losers = [self.canonical_id(object_name, each) for each in loser_ids]
-        if object_name != "Account":
+        if not spec.mergeable:
             raise ValueError(f"Salesforce does not merge records of {object_name}")
         if len(losers) >= MERGED_AT_ONCE:
             raise ValueError(f"Salesforce merges at most {MERGED_AT_ONCE} records at once")
         winner = super().merge(object_name, winner_id, losers, by=by)
-        for child, name in (("Opportunity", "AccountId"), ("Account", "ParentId")):
-            for record in self.all(child, include_deleted=True):
-                if record[name] in losers:
-                    self.put(record, replace(record.state, fields={**record.fields, name: winner}))
+        self.relatives.move(spec.name, set(losers), winner)
         return winner
 
     # Stages and fields
 
     def set_stages(self, stages: Sequence[StageSpec]) -> None:
         """Replace the opportunity stages, in order; see `Org.set_stages`."""
-        for record in list(self.all("OpportunityStage")):
-            self.erase("OpportunityStage", record.id)
-        for place, stage in enumerate(stages, start=1):
-            category = "Closed" if stage.is_won else "Omitted" if stage.is_closed else "Pipeline"
-            self.create(
-                "OpportunityStage",
-                {
-                    "MasterLabel": stage.name,
-                    "ApiName": stage.name,
-                    "IsActive": True,
-                    "SortOrder": place,
-                    "IsClosed": stage.is_closed,
-                    "IsWon": stage.is_won,
-                    "ForecastCategory": category,
-                    "ForecastCategoryName": FORECASTS[category],
-                    "DefaultProbability": stage.probability * 100,
-                },
-            )
+        self.stages.replace(stages)
+
+    def add_object(self, spec: ObjectSpec) -> None:
+        """Add an object that the integration user may read and write.
+
+        Raises:
+            ValueError: there is one of this name.
+        """
+        if self.object_spec(spec.name) is not None:
+            raise ValueError(f"the org has an object {spec.name} already")
+        self.schema[spec.name.lower()] = spec
+        self.features.furnish(spec)
+        self.grant_fields(spec)
 
     def add_field(
         self,
@@ -391,13 +372,6 @@ class SalesforceOrg(Org):
         Raises:
             ValueError: for a name without `__c`, or an object that takes no custom fields.
         """
-        spec = self._spec(object_name)
-        if not name.endswith("__c"):
-            raise ValueError(f"a custom field's name ends in __c: {name}__c, not {name}")
-        if not spec.custom_fields:
-            raise ValueError(f"{spec.name} takes no custom fields")
-        if spec.get(name) is not None:
-            return
         kind, length, precision, scale = _CUSTOM_TYPES[type]
         each = FieldSpec(
             name,
@@ -411,8 +385,23 @@ class SalesforceOrg(Org):
             choices=tuple(choices),
             default=False if kind == "boolean" else None,
         )
+        self.add_custom(object_name, each)
+
+    def add_custom(self, object_name: str, each: FieldSpec) -> None:
+        """Add a custom field of any kind; one of this name that exists already stays.
+
+        Raises:
+            ValueError: for a name without `__c`, or an object that takes no custom fields.
+        """
+        spec = self.known_spec(object_name)
+        if not each.name.endswith("__c"):
+            raise ValueError(f"a custom field's name ends in __c: {each.name}__c, not {each.name}")
+        if not spec.custom_fields:
+            raise ValueError(f"{spec.name} takes no custom fields")
+        if spec.get(each.name) is not None:
+            return
         self.install_field(spec, each)
-        self.grant(spec, each, self.profile_permissions_id, edit=True)
+        self.grant(spec, each, self.profile_permissions_id, edit=each.updateable)
 
     def install_field(self, spec: ObjectSpec, each: FieldSpec) -> str:
         """Add a custom field that nobody may see yet; returns the id of its Tooling record."""
@@ -427,95 +416,23 @@ class SalesforceOrg(Org):
 
     def _remove_field(self, full_name: str) -> None:
         object_name, _, name = full_name.partition(".")
-        self._spec(object_name).fields.pop(name.lower(), None)
+        self.known_spec(object_name).fields.pop(name.lower(), None)
         for row in list(self.all("FieldPermissions")):
             if row["Field"] == full_name:
                 self.erase("FieldPermissions", row.id)
 
-    def next_number(self, kind: str) -> int:
-        """The next number of a counter of its own, for ids of what is no record."""
-        return next(self._numbers.setdefault(kind, itertools.count(1)))
-
-    # Field-level security (Help, "Field-Level Security"; Object Reference, "FieldPermissions")
+    # Rights
 
     def grant(self, spec: ObjectSpec, each: FieldSpec, parent_id: str, *, edit: bool) -> None:
-        """Give a permission set reading, and with `edit` writing, of a field."""
-        self.create(
-            "FieldPermissions",
-            {
-                "ParentId": parent_id,
-                "SobjectType": spec.name,
-                "Field": f"{spec.name}.{each.name}",
-                "PermissionsRead": True,
-                "PermissionsEdit": edit,
-            },
-        )
-
-    def may_read(self, spec: ObjectSpec, each: FieldSpec) -> bool:
-        """Whether describe lists the field for the run-time user, and queries may name it."""
-        return not self._is_guarded(spec, each) or self._granted(spec, each).read
-
-    def may_edit(self, spec: ObjectSpec, each: FieldSpec) -> bool:
-        """Whether the run-time user may write the field."""
-        if not (each.updateable and spec.updateable):
-            return False
-        return not self._is_guarded(spec, each) or self._granted(spec, each).edit
-
-    def has_permission(self, name: str) -> bool:
-        """Whether the run-time user has a system permission, e.g. PermissionsManageUsers."""
-        ids = self._permission_sets()
-        return any(r[name] is True for r in self.all("PermissionSet") if r.id in ids)
-
-    def _is_guarded(self, spec: ObjectSpec, each: FieldSpec) -> bool:
-        return each.custom or (each.has_permissions and (spec.custom_fields or spec.name == "User"))
-
-    def _granted(self, spec: ObjectSpec, each: FieldSpec) -> Grant:
-        names = ("FieldPermissions", "PermissionSet", "PermissionSetAssignment")
-        revision = tuple(self._revisions.get(name, 0) for name in names)
-        if self._grants[0] != revision:
-            self._grants = (revision, self._read_grants())
-        return self._grants[1].get((spec.name, each.name), Grant())
-
-    def _read_grants(self) -> dict[tuple[str, str], Grant]:
-        mine = self._permission_sets()
-        grants: dict[tuple[str, str], Grant] = {}
-        for row in self.all("FieldPermissions"):
-            if row["ParentId"] not in mine:
-                continue
-            object_name, _, name = str(row["Field"]).partition(".")
-            have = grants.get((object_name, name), Grant())
-            grants[object_name, name] = Grant(
-                read=have.read or row["PermissionsRead"] is True,
-                edit=have.edit or row["PermissionsEdit"] is True,
-            )
-        return grants
-
-    def _permission_sets(self) -> set[Value]:
-        assigned = {
-            row["PermissionSetId"]
-            for row in self.all("PermissionSetAssignment")
-            if row["AssigneeId"] == self.api_user_id
-        }
-        return assigned | {self.profile_permissions_id}
+        """See `Access.grant`."""
+        self.access.grant(spec, each, parent_id, edit=edit)
 
     # Settings
 
     def configure(self, settings: Mapping[str, object]) -> None:
-        """Change settings of the org; see `Org.configure`.
-
-        Known ones: `daily_calls_max`, `daily_calls_used` (numbers), `page_rows` (rows a page
-        at most, below what a client may ask), `rotate_tokens` (a login ends other sessions),
-        `revoke_tokens`, `expire_locators`, `purge_deletion_log` (true: now), `hide_fields`,
-        `show_fields` (lists such as ["Opportunity.Amount"]), `assignment_owner` (user id that
-        the active account assignment rule gives, or null), `may_customize` (whether the
-        integration user may create fields), `org_id`.
-        """
+        """Change settings of the org, listed in docs/sandbox-salesforce.md; see `Org.configure`."""
         for name, value in settings.items():
-            setter = _SETTINGS.get(name)
-            if setter is None:
-                known = ", ".join(sorted(_SETTINGS))
-                raise ValueError(f"salesforce has no setting {name!r}; it has {known}")
-            setter(self, value)
+            change_setting(self, name, value)
 
     def rename_org(self, org_id: str) -> None:
         """Become another org with the same records, as a sandbox refresh makes it."""
@@ -528,43 +445,36 @@ class SalesforceOrg(Org):
         self.deletion_log_since = self.stamp(self.now())
         self.erasures.clear()
 
-    def set_field_access(self, names: object, *, visible: bool) -> None:
-        """Hide fields from the integration user, or show them again."""
-        if not isinstance(names, list):
-            raise ValueError('expected a list such as ["Opportunity.Amount"]')  # noqa: TRY004
-        for name in names:
-            object_name, _, field_name = str(name).partition(".")
-            spec = self._spec(object_name)
-            found = spec.get(field_name)
-            if found is None or not self._is_guarded(spec, found):
-                raise ValueError(f"{name} has no field-level security")
-            grants = {"PermissionsRead": visible, "PermissionsEdit": visible and found.updateable}
-            for row in list(self.all("FieldPermissions")):
-                if row["Field"] == f"{spec.name}.{found.name}":
-                    self.edit("FieldPermissions", row.id, grants)
-
     # What queries read
 
     def rows(self, object_name: str) -> Mapping[str, Record]:
         """All visible records of an object by id, deleted ones included."""
         return self._records.get(object_name, {})
 
-    def by_stamp(self, object_name: str) -> list[tuple[datetime, str, Record]]:
-        """All visible records sorted by (SystemModstamp, Id); kept until a record changes."""
-        revision = self._revisions.get(object_name, 0)
-        kept = self._stamp_index.get(object_name)
-        if kept is None or kept[0] != revision:
-            rows = [(r.state.modified_at, r.id, r) for r in self.rows(object_name).values()]
-            rows.sort(key=lambda row: (row[0], row[1]))
-            kept = (revision, rows)
-            self._stamp_index[object_name] = kept
-        return kept[1]
+    def children(self, object_name: str, field: str, parent_id: Value) -> Sequence[Record]:
+        """The records whose reference field holds this id, deleted ones included."""
+        return self.indexes.referring(object_name, field).get(str(parent_id), ())
+
+    def put_many(self, object_name: str, records: Iterable[Record]) -> None:
+        """Take over many new records at once, without history rows (for generated data)."""
+        table = self._records.setdefault(object_name, {})
+        for record in records:
+            record.indexed = record.state
+            table[record.id] = record
+            self.indexes.note(object_name, record.id)
 
     def oldest_open_transaction(self) -> datetime | None:
         """When the oldest transaction that is not yet committed began, if one is open."""
         now = self.now()
         self._open = [(begun, ends) for begun, ends in self._open if ends > now]
         return min((begun for begun, _ in self._open), default=None)
+
+    def put(
+        self, record: Record, state: State, *, modified: datetime | None = None, by: str = PEOPLE
+    ) -> None:
+        """See `Org.put`; the orders and look-ups learn of the change."""
+        super().put(record, state, modified=modified, by=by)
+        self.indexes.note(record.object_name, record.id)
 
     def _commit(self, apply: Callable[[], None], commit_after: timedelta | None) -> None:
         if commit_after is not None:
@@ -574,10 +484,7 @@ class SalesforceOrg(Org):
 
     def _show(self, record: Record) -> None:
         super()._show(record)
-        self._note_change(record.object_name)
-
-    def _note_change(self, object_name: str) -> None:
-        self._revisions[object_name] = self._revisions.get(object_name, 0) + 1
+        self.indexes.note(record.object_name, record.id)
 
 
 COMPUTED_MARKS: Final = frozenset(
@@ -597,88 +504,4 @@ _CUSTOM_TYPES: Final[Mapping[FieldType, tuple[str, int, int, int]]] = {
     FieldType.DATETIME: ("datetime", 0, 0, 0),
     FieldType.BOOLEAN: ("boolean", 0, 0, 0),
     FieldType.CHOICE: ("picklist", 255, 0, 0),
-}
-
-
-def _user(last_name: str) -> dict[str, Value]:
-    short = last_name.lower().replace(" ", "")
-    return {
-        "LastName": last_name,
-        "Username": f"{short}@sandbox.example",
-        "Email": f"{short}@sandbox.example",
-        "Alias": short[:8],
-        "IsActive": True,
-        "UserType": "Standard",
-        "TimeZoneSidKey": "UTC",
-        "LocaleSidKey": "en_US",
-    }
-
-
-def _with_name(typed: dict[str, Value], record: Record | None) -> dict[str, Value]:
-    """A user's Name is made of first and last name; a Name given whole is taken apart."""
-    out = dict(typed)
-    if isinstance(name := out.pop("Name", None), str):
-        first, _, last = name.rpartition(" ")
-        out |= {"FirstName": first or None, "LastName": last}
-    before = record.fields if record else NO_FIELDS
-    parts = (out.get(part, before.get(part)) for part in ("FirstName", "LastName"))
-    out["Name"] = " ".join(str(part) for part in parts if part)
-    return out
-
-
-def _sort_order(stage: Record) -> int:
-    order = stage["SortOrder"]
-    return order if isinstance(order, int) else 0
-
-
-def _whole(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError(f"{value!r} is not a whole number")  # noqa: TRY004 - a bad setting
-    return value
-
-
-def _set_org_id(org: SalesforceOrg, value: object) -> None:
-    if not is_id(str(value)):
-        raise ValueError(f"{value!r} is no org id of 15 or 18 characters")
-    org.rename_org(long_id(str(value)))
-
-
-def _set_may_customize(org: SalesforceOrg, value: object) -> None:
-    granted = {"PermissionsCustomizeApplication": bool(value)}
-    org.edit("PermissionSet", org.profile_permissions_id, granted)
-
-
-def _set_daily_calls_max(org: SalesforceOrg, value: object) -> None:
-    org.api_calls_max = _whole(value)
-
-
-def _set_daily_calls_used(org: SalesforceOrg, value: object) -> None:
-    org.api_calls = _whole(value)
-
-
-def _set_page_rows(org: SalesforceOrg, value: object) -> None:
-    org.page_rows = _whole(value)
-
-
-def _set_rotate_tokens(org: SalesforceOrg, value: object) -> None:
-    org.sessions.rotates = bool(value)
-
-
-def _set_assignment_owner(org: SalesforceOrg, value: object) -> None:
-    org.assignment_owner = None if value is None else long_id(str(value))
-
-
-_SETTINGS: Final[Mapping[str, Callable[[SalesforceOrg, object], None]]] = {
-    "daily_calls_max": _set_daily_calls_max,
-    "daily_calls_used": _set_daily_calls_used,
-    "page_rows": _set_page_rows,
-    "rotate_tokens": _set_rotate_tokens,
-    "revoke_tokens": lambda org, _: org.sessions.revoke(),
-    "expire_locators": lambda org, _: org.sessions.close_locators(),
-    "purge_deletion_log": lambda org, _: org.purge_deletion_log(),
-    "hide_fields": lambda org, value: org.set_field_access(value, visible=False),
-    "show_fields": lambda org, value: org.set_field_access(value, visible=True),
-    "assignment_owner": _set_assignment_owner,
-    "may_customize": _set_may_customize,
-    "org_id": _set_org_id,
 }

@@ -1,286 +1,37 @@
-"""The objects and fields of the fake Salesforce org, and what describe says of them.
+"""The objects of the fake Salesforce org: service, people and setup, and all of them together.
 
-Page: Object Reference, "Standard Objects" (field names, types, lengths, who may write them) and
-REST API Developer Guide, "sObject Describe".
+Page: Object Reference, "Standard Objects" (field names, types, lengths, who may write them).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Final
+from dataclasses import replace
 
-TEXT_TYPES: Final = frozenset(
-    {"string", "textarea", "picklist", "multipicklist", "email", "phone", "url", "combobox"}
+from sandbox.salesforce_fields import (
+    FieldSpec,
+    ObjectSpec,
+    built,
+    choice,
+    create_only,
+    day,
+    flag,
+    history_object,
+    long_text,
+    moment,
+    number,
+    read_only,
+    ref,
+    setup_object,
+    system,
+    text,
 )
-NUMBER_TYPES: Final = frozenset({"int", "double", "currency", "percent"})
-
-_SOAP_TYPES: Final = {
-    "id": "tns:ID", "reference": "tns:ID", "boolean": "xsd:boolean", "int": "xsd:int",
-    "double": "xsd:double", "currency": "xsd:double", "percent": "xsd:double",
-    "date": "xsd:date", "datetime": "xsd:dateTime",
-}  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class FieldSpec:
-    """One field of one object, in the words of describe."""
-
-    name: str
-    type: str
-    label: str
-    length: int = 0
-    precision: int = 0
-    scale: int = 0
-    nillable: bool = True
-    createable: bool = True
-    updateable: bool = True
-    filterable: bool = True
-    custom: bool = False
-    calculated: bool = False
-    defaulted: bool = False
-    reference_to: tuple[str, ...] = ()
-    relationship: str | None = None
-    choices: tuple[str, ...] = ()
-    default: bool | None = None
-
-    @property
-    def is_text(self) -> bool:
-        """Whether values are text that compares without regard to case."""
-        return self.type in TEXT_TYPES
-
-    @property
-    def is_long_text(self) -> bool:
-        """Whether this is a long text area, which queries cannot filter."""
-        return self.type == "textarea" and not self.filterable
-
-    @property
-    def is_number(self) -> bool:
-        """Whether values are JSON numbers."""
-        return self.type in NUMBER_TYPES
-
-    @property
-    def is_id(self) -> bool:
-        """Whether values are record ids."""
-        return self.type in {"id", "reference"}
-
-    @property
-    def is_defaulted(self) -> bool:
-        """Whether the org gives a value where a new record brings none; checkboxes always."""
-        return self.defaulted or self.type == "boolean"
-
-    @property
-    def has_permissions(self) -> bool:
-        """Whether field-level security applies: not to system and required fields."""
-        return self.name not in _SYSTEM_NAMES and (self.nillable or self.type == "boolean")
-
-    def described(self, *, updateable: bool, choices: Sequence[str]) -> dict[str, object]:
-        """The entry of `fields` in a describe answer.
-
-        Args:
-            updateable: Whether this user may write the field.
-            choices: The active picklist values.
-        """
-        return {
-            "name": self.name,
-            "label": self.label,
-            "type": self.type,
-            "soapType": _SOAP_TYPES.get(self.type, "xsd:string"),
-            "length": self.length,
-            "byteLength": self.length * 3,
-            "precision": self.precision,
-            "scale": self.scale,
-            "digits": 8 if self.type == "int" else 0,
-            "nillable": self.nillable,
-            "createable": self.createable and (updateable or not self.updateable),
-            "updateable": updateable,
-            "calculated": self.calculated,
-            "calculatedFormula": None,
-            "custom": self.custom,
-            "defaultedOnCreate": self.is_defaulted,
-            "defaultValue": self.default,
-            "filterable": self.filterable,
-            "sortable": self.filterable,
-            "groupable": self.filterable and not self.is_number,
-            "externalId": False,
-            "idLookup": self.type == "id",
-            "unique": False,
-            "caseSensitive": False,
-            "nameField": self.name == "Name",
-            "compoundFieldName": None,
-            "referenceTo": list(self.reference_to),
-            "relationshipName": self.relationship,
-            "restrictedPicklist": False,
-            "picklistValues": [
-                {"active": True, "defaultValue": False, "label": choice, "value": choice}
-                for choice in choices
-            ],
-            "permissionable": self.has_permissions,
-        }
-
-
-@dataclass(slots=True)
-class ObjectSpec:
-    """One object: its prefix, what may be done with it, and its fields by lower-case name."""
-
-    name: str
-    label: str
-    prefix: str
-    createable: bool = True
-    updateable: bool = True
-    deletable: bool = True
-    replicateable: bool = True
-    """Whether deleted/ and updated/ serve it."""
-    custom_fields: bool = False
-    """Whether Tooling may add fields to it."""
-    fields: dict[str, FieldSpec] = field(default_factory=dict)
-
-    def add(self, spec: FieldSpec) -> None:
-        """Add or replace a field."""
-        self.fields[spec.name.lower()] = spec
-
-    def get(self, name: str) -> FieldSpec | None:
-        """The field of this name; case does not matter, as in SOQL."""
-        return self.fields.get(name.lower())
-
-    def relation(self, name: str) -> FieldSpec | None:
-        """The reference field behind a relationship name such as `Owner`."""
-        wanted = name.lower()
-        for spec in self.fields.values():
-            if spec.relationship is not None and spec.relationship.lower() == wanted:
-                return spec
-        return None
-
-    def described(self, fields: Sequence[Mapping[str, object]]) -> dict[str, object]:
-        """The describe answer with the fields given."""
-        return {**self.listed(), "fields": list(fields), "childRelationships": [], "urls": {}}
-
-    def listed(self) -> dict[str, object]:
-        """The entry of `sobjects` in the list of all objects."""
-        return {
-            "name": self.name,
-            "label": self.label,
-            "labelPlural": self.label,
-            "keyPrefix": self.prefix,
-            "custom": False,
-            "createable": self.createable,
-            "updateable": self.updateable,
-            "deletable": self.deletable,
-            "undeletable": self.deletable,
-            "queryable": True,
-            "retrieveable": True,
-            "replicateable": self.replicateable,
-            "searchable": True,
-            "layoutable": True,
-            "triggerable": True,
-            "mergeable": self.name == "Account",
-            "feedEnabled": False,
-            "deprecatedAndHidden": False,
-        }
-
-
-# Field builders: what the Object Reference's "Properties" lines say, in short.
-
-
-def _text(name: str, length: int, kind: str = "string", *, required: bool = False) -> FieldSpec:
-    return FieldSpec(name, kind, _label(name), length=length, nillable=not required)
-
-
-def _long_text(name: str) -> FieldSpec:
-    # SOQL Reference, "WHERE": long text areas cannot be filtered.
-    return FieldSpec(name, "textarea", _label(name), length=32_000, filterable=False)
-
-
-def _choice(name: str, *choices: str, required: bool = False) -> FieldSpec:
-    return FieldSpec(
-        name, "picklist", _label(name), length=255, nillable=not required, choices=choices
-    )
-
-
-def _number(name: str, kind: str, precision: int, scale: int) -> FieldSpec:
-    return FieldSpec(name, kind, _label(name), precision=precision, scale=scale)
-
-
-def _flag(name: str) -> FieldSpec:
-    return FieldSpec(name, "boolean", _label(name), nillable=False, defaulted=True, default=False)
-
-
-def _ref(name: str, to: str, *, required: bool = False) -> FieldSpec:
-    return FieldSpec(
-        name,
-        "reference",
-        _label(name),
-        length=18,
-        nillable=not required,
-        defaulted=name == "OwnerId",
-        reference_to=(to,),
-        relationship=name.removesuffix("Id"),
-    )
-
-
-def _moment(name: str) -> FieldSpec:
-    return FieldSpec(name, "datetime", _label(name))
-
-
-def _read_only(spec: FieldSpec, *, nillable: bool | None = None) -> FieldSpec:
-    kept = spec.nillable if nillable is None else nillable
-    return replace(spec, createable=False, updateable=False, nillable=kept)
-
-
-def _create_only(spec: FieldSpec) -> FieldSpec:
-    return replace(spec, updateable=False)
-
-
-def _label(name: str) -> str:
-    spaced = "".join(f" {letter}" if letter.isupper() else letter for letter in name)
-    return spaced.strip().removesuffix(" Id") + (" ID" if name.endswith("Id") else "")
-
-
-_SYSTEM_NAMES: Final = frozenset(
-    {
-        "Id", "IsDeleted", "MasterRecordId", "CreatedDate", "CreatedById", "LastModifiedDate",
-        "LastModifiedById", "SystemModstamp", "Name", "OwnerId",
-    }
-)  # fmt: skip
-
-
-def _system(*left_out: str) -> list[FieldSpec]:
-    fields = [
-        FieldSpec("Id", "id", "Record ID", length=18, nillable=False, defaulted=True),
-        _flag("IsDeleted"),
-        _moment("CreatedDate"),
-        _ref("CreatedById", "User"),
-        _moment("LastModifiedDate"),
-        _ref("LastModifiedById", "User"),
-        _moment("SystemModstamp"),
-    ]
-    return [_read_only(spec, nillable=False) for spec in fields if spec.name not in left_out]
-
-
-def _object(spec: ObjectSpec, *fields: FieldSpec, system: Iterable[FieldSpec]) -> ObjectSpec:
-    for each in (*system, *fields):
-        spec.add(each)
-    return spec
-
-
-INDUSTRIES: Final = (
-    "Agriculture", "Banking", "Construction", "Consulting", "Education", "Electronics",
-    "Energy", "Engineering", "Entertainment", "Finance", "Government", "Healthcare",
-    "Hospitality", "Insurance", "Manufacturing", "Media", "Retail", "Technology",
-    "Telecommunications", "Transportation", "Utilities", "Other",
-)  # fmt: skip
-LEAD_SOURCES: Final = ("Web", "Phone Inquiry", "Partner Referral", "Purchased List", "Other")
-FORECASTS: Final = {
-    "Omitted": "Omitted", "Pipeline": "Pipeline", "BestCase": "Best Case",
-    "MostLikely": "Most Likely", "Forecast": "Commit", "Closed": "Closed",
-}  # fmt: skip
-"""ForecastCategory to ForecastCategoryName (Object Reference, "OpportunityStage")."""
+from sandbox.salesforce_sales_objects import FORECASTS, LAST_ACTIVITY, sales_objects
 
 
 def standard_objects() -> dict[str, ObjectSpec]:
     """A fresh set of the standard objects, by lower-case name."""
     objects = (
-        _account(), _opportunity(), _opportunity_history(), _opportunity_stage(), _user(),
-        _user_role(), _profile(), _organization(), _record_type(), _permission_set(),
-        _field_permissions(), _permission_set_assignment(),
+        *sales_objects(), *service_objects(), _user(), _user_role(), _profile(), _organization(),
+        _record_type(), _business_process(), _group(), _queue_object(), _opportunity_stage(),
+        _lead_status(), _permission_set(), _field_permissions(), _permission_set_assignment(),
     )  # fmt: skip
     return {spec.name.lower(): spec for spec in objects}
 
@@ -288,235 +39,268 @@ def standard_objects() -> dict[str, ObjectSpec]:
 def tooling_objects() -> dict[str, ObjectSpec]:
     """A fresh set of the Tooling API's objects, by lower-case name."""
     fields = (
-        _text("DeveloperName", 40),
-        _text("FullName", 255),
-        _text("TableEnumOrId", 80),
-        _text("NamespacePrefix", 15),
-        _text("ManageableState", 40),
+        text("DeveloperName", 40),
+        text("FullName", 255),
+        text("TableEnumOrId", 80),
+        text("NamespacePrefix", 15),
+        text("ManageableState", 40),
     )
-    spec = _object(
-        _setup_object("CustomField", "Custom Field", "00N"),
-        *(_read_only(each) for each in fields),
-        system=_system("IsDeleted", "SystemModstamp"),
+    spec = built(
+        setup_object("CustomField", "Custom Field", "00N"),
+        *(read_only(each) for each in fields),
+        system=system("IsDeleted", "SystemModstamp"),
     )
     return {spec.name.lower(): spec}
 
 
-def _account() -> ObjectSpec:
-    return _object(
-        ObjectSpec("Account", "Account", "001", custom_fields=True),
-        _text("Name", 255, required=True),
-        _choice("Type", "Prospect", "Customer - Direct", "Customer - Channel", "Other"),
-        _ref("ParentId", "Account"),
-        _ref("RecordTypeId", "RecordType"),
-        _text("BillingStreet", 255, "textarea"),
-        _text("BillingCity", 40),
-        _text("BillingState", 80),
-        _text("BillingPostalCode", 20),
-        _text("BillingCountry", 80),
-        _text("ShippingCity", 40),
-        _text("ShippingState", 80),
-        _text("ShippingCountry", 80),
-        _text("Phone", 40, "phone"),
-        _text("AccountNumber", 40),
-        _text("Website", 255, "url"),
-        _choice("Industry", *INDUSTRIES),
-        _number("AnnualRevenue", "currency", 18, 0),
-        _number("NumberOfEmployees", "int", 8, 0),
-        _choice("Ownership", "Public", "Private", "Subsidiary", "Other"),
-        _choice("Rating", "Hot", "Warm", "Cold"),
-        _text("TickerSymbol", 20),
-        _text("Site", 80),
-        _choice("AccountSource", *LEAD_SOURCES),
-        _long_text("Description"),
-        _ref("OwnerId", "User", required=True),
-        _read_only(_ref("MasterRecordId", "Account")),
-        _read_only(FieldSpec("LastActivityDate", "date", "Last Activity")),
-        system=_system(),
+def name_object() -> ObjectSpec:
+    """What a polymorphic lookup such as Case.Owner shows of whatever it points at."""
+    # Object Reference, "Name": the only fields reachable through such a relationship.
+    fields = (
+        text("Name", 255), text("FirstName", 40), text("LastName", 80), text("Title", 80),
+        text("Email", 80, "email"), text("Phone", 40, "phone"), text("Username", 80),
+        text("Alias", 8), flag("IsActive"), ref("ProfileId", "Profile"),
+        ref("UserRoleId", "UserRole"),
+        replace(choice("Type"), label="Type of what is pointed at"),
+    )  # fmt: skip
+    return built(
+        setup_object("Name", "Name", ""),
+        *(read_only(each) for each in fields),
+        system=[each for each in system() if each.name == "Id"],
     )
 
 
-def _opportunity() -> ObjectSpec:
-    return _object(
-        ObjectSpec("Opportunity", "Opportunity", "006", custom_fields=True),
-        _text("Name", 120, required=True),
-        _ref("AccountId", "Account"),
-        _ref("RecordTypeId", "RecordType"),
-        _ref("CampaignId", "Campaign"),
-        _choice("StageName", required=True),
-        _number("Amount", "currency", 18, 2),
-        _number("Probability", "percent", 3, 0),
-        _read_only(_number("ExpectedRevenue", "currency", 18, 2)),
-        _number("TotalOpportunityQuantity", "double", 18, 2),
-        FieldSpec("CloseDate", "date", "Close Date", nillable=False),
-        _choice("Type", "Existing Business", "New Business"),
-        _choice("LeadSource", *LEAD_SOURCES),
-        _text("NextStep", 255),
-        _long_text("Description"),
-        _read_only(_flag("IsClosed")),
-        _read_only(_flag("IsWon")),
-        _read_only(_choice("ForecastCategory", *FORECASTS)),
-        _choice("ForecastCategoryName", *FORECASTS.values()),
-        _read_only(_flag("HasOpportunityLineItem")),
-        _ref("OwnerId", "User", required=True),
-        _read_only(FieldSpec("LastActivityDate", "date", "Last Activity")),
-        _read_only(_moment("LastStageChangeDate")),
-        system=_system(),
+# Service
+
+
+def service_objects() -> list[ObjectSpec]:
+    """Cases, their history and their statuses."""
+    return [_case(), history_object("CaseHistory", "Case History", "017", "Case"), _case_status()]
+
+
+def _case() -> ObjectSpec:
+    return built(
+        ObjectSpec("Case", "Case", "500", custom_fields=True, has_currency=True, mergeable=True),
+        read_only(text("CaseNumber", 30, required=True)),
+        ref("ContactId", "Contact"),
+        ref("AccountId", "Account"),
+        ref("ParentId", "Case"),
+        ref("RecordTypeId", "RecordType"),
+        text("SuppliedName", 80),
+        text("SuppliedEmail", 80, "email"),
+        choice("Type", "Problem", "Question", "Feature Request"),
+        replace(choice("Status"), defaulted=True),
+        choice("Reason"),
+        choice("Origin", "Phone", "Email", "Web"),
+        text("Subject", 255),
+        choice("Priority", "High", "Medium", "Low"),
+        long_text("Description"),
+        read_only(flag("IsClosed")),
+        read_only(moment("ClosedDate")),
+        flag("IsEscalated"),
+        read_only(flag("IsClosedOnCreate")),
+        ref("OwnerId", "Group", "User", required=True),
+        read_only(ref("MasterRecordId", "Case", relationship="MasterRecord")),
+        system=system(),
     )
 
 
-def _opportunity_history() -> ObjectSpec:
-    # Read-only by nature: no field can be written, and it has no LastModifiedDate.
-    rows = (
-        _ref("OpportunityId", "Opportunity"),
-        _choice("StageName"),
-        _number("Amount", "currency", 18, 2),
-        _number("ExpectedRevenue", "currency", 18, 2),
-        FieldSpec("CloseDate", "date", "Close Date"),
-        _number("Probability", "percent", 3, 0),
-        _choice("ForecastCategory", *FORECASTS),
+def _case_status() -> ObjectSpec:
+    fields = (
+        text("MasterLabel", 255),
+        text("ApiName", 255),
+        number("SortOrder", "int", 9, 0),
+        flag("IsDefault"),
+        flag("IsClosed"),
     )
-    return _object(
-        ObjectSpec(
-            "OpportunityHistory",
-            "Opportunity History",
-            "008",
-            createable=False,
-            updateable=False,
-            deletable=False,
-            replicateable=False,
-        ),
-        *(_read_only(spec) for spec in rows),
-        system=_system("LastModifiedDate", "LastModifiedById"),
+    return built(
+        setup_object("CaseStatus", "Case Status Value", "01J"),
+        *(read_only(spec) for spec in fields),
+        system=system("IsDeleted"),
     )
+
+
+# People and setup
 
 
 def _opportunity_stage() -> ObjectSpec:
     fields = (
-        _text("MasterLabel", 255),
-        _text("ApiName", 255),
-        _flag("IsActive"),
-        _number("SortOrder", "int", 9, 0),
-        _flag("IsClosed"),
-        _flag("IsWon"),
-        _choice("ForecastCategory", *FORECASTS),
-        _choice("ForecastCategoryName", *FORECASTS.values()),
-        _number("DefaultProbability", "percent", 3, 0),
-        _text("Description", 255),
+        text("MasterLabel", 255),
+        text("ApiName", 255),
+        flag("IsActive"),
+        number("SortOrder", "int", 9, 0),
+        flag("IsClosed"),
+        flag("IsWon"),
+        choice("ForecastCategory", *FORECASTS),
+        choice("ForecastCategoryName", *FORECASTS.values()),
+        number("DefaultProbability", "percent", 3, 0),
+        text("Description", 255),
     )
-    return _object(
-        _setup_object("OpportunityStage", "Opportunity Stage", "01J"),
-        *(_read_only(spec) for spec in fields),
-        system=_system("IsDeleted"),
+    return built(
+        setup_object("OpportunityStage", "Opportunity Stage", "01J"),
+        *(read_only(spec) for spec in fields),
+        system=system("IsDeleted"),
+    )
+
+
+def _lead_status() -> ObjectSpec:
+    fields = (
+        text("MasterLabel", 255),
+        text("ApiName", 255),
+        number("SortOrder", "int", 9, 0),
+        flag("IsDefault"),
+        flag("IsConverted"),
+    )
+    return built(
+        setup_object("LeadStatus", "Lead Status Value", "01J"),
+        *(read_only(spec) for spec in fields),
+        system=system("IsDeleted"),
     )
 
 
 def _user() -> ObjectSpec:
     # A user is never deleted, only deactivated: the object has no IsDeleted.
-    return _object(
+    return built(
         ObjectSpec("User", "User", "005", deletable=False, replicateable=False, custom_fields=True),
-        _text("Username", 80, required=True),
-        _text("FirstName", 40),
-        _text("LastName", 80, required=True),
-        _read_only(_text("Name", 121, required=True)),
-        _text("CompanyName", 80),
-        _text("Division", 80),
-        _text("Department", 80),
-        _text("Title", 80),
-        _text("Email", 128, "email", required=True),
-        _text("Alias", 8, required=True),
-        _flag("IsActive"),
-        _ref("UserRoleId", "UserRole"),
-        _ref("ProfileId", "Profile", required=True),
-        _ref("ManagerId", "User"),
-        _choice("UserType", "Standard"),
-        _choice("TimeZoneSidKey", required=True),
-        _choice("LocaleSidKey", required=True),
-        system=_system("IsDeleted"),
+        text("Username", 80, required=True),
+        replace(text("FirstName", 40), compound="Name"),
+        replace(text("LastName", 80, required=True), compound="Name"),
+        replace(read_only(text("Name", 121, required=True)), compound="Name"),
+        text("CompanyName", 80),
+        text("Division", 80),
+        text("Department", 80),
+        text("Title", 80),
+        text("Email", 128, "email", required=True),
+        text("Alias", 8, required=True),
+        flag("IsActive"),
+        ref("UserRoleId", "UserRole"),
+        ref("ProfileId", "Profile", required=True),
+        ref("ManagerId", "User"),
+        choice("UserType", "Standard"),
+        choice("TimeZoneSidKey", required=True),
+        choice("LocaleSidKey", required=True),
+        system=system("IsDeleted"),
     )
 
 
 def _user_role() -> ObjectSpec:
-    return _object(
-        _setup_object("UserRole", "Role", "00E"),
-        _text("Name", 80, required=True),
-        _text("DeveloperName", 80),
-        _ref("ParentRoleId", "UserRole"),
-        system=_system("IsDeleted", "CreatedDate", "CreatedById"),
+    return built(
+        setup_object("UserRole", "Role", "00E"),
+        text("Name", 80, required=True),
+        text("DeveloperName", 80),
+        ref("ParentRoleId", "UserRole"),
+        system=system("IsDeleted", "CreatedDate", "CreatedById"),
     )
 
 
 def _profile() -> ObjectSpec:
-    return _object(
-        _setup_object("Profile", "Profile", "00e"),
-        _text("Name", 255, required=True),
-        system=_system("IsDeleted"),
+    return built(
+        setup_object("Profile", "Profile", "00e"),
+        text("Name", 255, required=True),
+        system=system("IsDeleted"),
     )
 
 
 def _organization() -> ObjectSpec:
     fields = (
-        _text("Name", 80, required=True),
-        _choice("TimeZoneSidKey"),
-        _choice("DefaultLocaleSidKey"),
-        _choice("LanguageLocaleKey"),
-        _number("FiscalYearStartMonth", "int", 9, 0),
-        _flag("UsesStartDateAsFiscalYearName"),
-        _choice("OrganizationType"),
-        _text("InstanceName", 5),
-        _flag("IsSandbox"),
+        text("Name", 80, required=True),
+        choice("TimeZoneSidKey"),
+        choice("DefaultLocaleSidKey"),
+        choice("LanguageLocaleKey"),
+        number("FiscalYearStartMonth", "int", 9, 0),
+        flag("UsesStartDateAsFiscalYearName"),
+        choice("OrganizationType"),
+        text("InstanceName", 5),
+        flag("IsSandbox"),
     )
-    return _object(
-        _setup_object("Organization", "Organization", "00D"),
-        *(_read_only(spec) for spec in fields),
-        system=_system("IsDeleted"),
+    return built(
+        setup_object("Organization", "Organization", "00D"),
+        *(read_only(spec) for spec in fields),
+        system=system("IsDeleted"),
     )
 
 
 def _record_type() -> ObjectSpec:
-    return _object(
-        _setup_object("RecordType", "Record Type", "012"),
-        _text("Name", 80, required=True),
-        _text("DeveloperName", 80, required=True),
-        _text("NamespacePrefix", 15),
-        _text("Description", 255),
-        _choice("SobjectType", required=True),
-        _flag("IsActive"),
-        system=_system("IsDeleted"),
+    return built(
+        setup_object("RecordType", "Record Type", "012"),
+        text("Name", 80, required=True),
+        text("DeveloperName", 80, required=True),
+        text("NamespacePrefix", 15),
+        text("Description", 255),
+        ref("BusinessProcessId", "BusinessProcess"),
+        choice("SobjectType", required=True),
+        flag("IsActive"),
+        system=system("IsDeleted"),
     )
 
 
+def _business_process() -> ObjectSpec:
+    # The sales process behind a record type; which stages it has is no field of it.
+    return built(
+        setup_object("BusinessProcess", "Business Process", "019"),
+        text("Name", 80, required=True),
+        text("Description", 255),
+        choice("TableEnumOrId", required=True),
+        flag("IsActive"),
+        system=system("IsDeleted"),
+    )
+
+
+def _group() -> ObjectSpec:
+    # Queues are groups of Type Queue (Object Reference, "Group").
+    return built(
+        ObjectSpec("Group", "Group", "00G", replicateable=False, deletion="traceless"),
+        text("Name", 40, required=True),
+        text("DeveloperName", 80),
+        create_only(choice("Type", "Regular", "Queue", "Role", "Organization")),
+        text("Email", 255, "email"),
+        flag("DoesSendEmailToMembers"),
+        system=system("IsDeleted"),
+    )
+
+
+def _queue_object() -> ObjectSpec:
+    return built(
+        ObjectSpec("QueueSobject", "Queue Sobject", "03g", updateable=False, replicateable=False,
+                   deletion="traceless"),
+        create_only(ref("QueueId", "Group", required=True)),
+        create_only(choice("SobjectType", required=True)),
+        system=[s for s in system() if s.name in {"Id", "CreatedById", "SystemModstamp"}],
+    )  # fmt: skip
+
+
 def _permission_set() -> ObjectSpec:
-    return _object(
+    return built(
         ObjectSpec("PermissionSet", "Permission Set", "0PS", replicateable=False),
-        _text("Name", 80, required=True),
-        _text("Label", 80, required=True),
-        _text("Description", 255),
-        _create_only(_ref("ProfileId", "Profile")),
-        _read_only(_flag("IsOwnedByProfile")),
-        _read_only(_flag("IsCustom")),
-        _flag("PermissionsCustomizeApplication"),
-        _flag("PermissionsManageUsers"),
-        system=_system("IsDeleted"),
+        text("Name", 80, required=True),
+        text("Label", 80, required=True),
+        text("Description", 255),
+        create_only(ref("ProfileId", "Profile")),
+        read_only(flag("IsOwnedByProfile")),
+        read_only(flag("IsCustom")),
+        flag("PermissionsCustomizeApplication"),
+        flag("PermissionsManageUsers"),
+        flag("PermissionsApiEnabled"),
+        flag("PermissionsViewAllData"),
+        flag("PermissionsModifyAllData"),
+        system=system("IsDeleted"),
     )
 
 
 def _field_permissions() -> ObjectSpec:
-    return _object(
+    return built(
         ObjectSpec("FieldPermissions", "Field Permissions", "01k", replicateable=False),
-        _create_only(
-            replace(_ref("ParentId", "PermissionSet", required=True), relationship="Parent")
-        ),
-        _create_only(_choice("SobjectType", required=True)),
-        _create_only(_choice("Field", required=True)),
-        _flag("PermissionsRead"),
-        _flag("PermissionsEdit"),
-        system=[s for s in _system() if s.name in {"Id", "SystemModstamp"}],
+        create_only(ref("ParentId", "PermissionSet", required=True, relationship="Parent")),
+        create_only(choice("SobjectType", required=True)),
+        create_only(choice("Field", required=True)),
+        flag("PermissionsRead"),
+        flag("PermissionsEdit"),
+        system=[s for s in system() if s.name in {"Id", "SystemModstamp"}],
     )
 
 
 def _permission_set_assignment() -> ObjectSpec:
-    return _object(
+    return built(
         ObjectSpec(
             "PermissionSetAssignment",
             "Permission Set Assignment",
@@ -524,14 +308,75 @@ def _permission_set_assignment() -> ObjectSpec:
             updateable=False,
             replicateable=False,
         ),
-        _create_only(_ref("PermissionSetId", "PermissionSet", required=True)),
-        _create_only(_ref("AssigneeId", "User", required=True)),
-        system=[s for s in _system() if s.name in {"Id", "SystemModstamp"}],
+        create_only(ref("PermissionSetId", "PermissionSet", required=True)),
+        create_only(ref("AssigneeId", "User", required=True)),
+        system=[s for s in system() if s.name in {"Id", "SystemModstamp"}],
     )
 
 
-def _setup_object(name: str, label: str, prefix: str) -> ObjectSpec:
-    return ObjectSpec(
-        name, label, prefix, createable=False, updateable=False, deletable=False,
-        replicateable=False,
+# What exists only where the org has switched it on
+
+
+def currency_objects(*, dated: bool) -> list[ObjectSpec]:
+    """The currencies of a multi-currency org, with `dated` also rates that change over time."""
+    # Object Reference, "CurrencyType" and "DatedConversionRate".
+    kinds = built(
+        ObjectSpec("CurrencyType", "Currency Type", "01L", deletable=False, replicateable=False),
+        create_only(choice("IsoCode", required=True)),
+        number("ConversionRate", "double", 18, 6),
+        number("DecimalPlaces", "int", 1, 0),
+        flag("IsActive"),
+        read_only(flag("IsCorporate")),
+        system=system("IsDeleted"),
+    )
+    rates = built(
+        ObjectSpec("DatedConversionRate", "Dated Conversion Rate", "04w", replicateable=False,
+                   deletion="traceless"),
+        create_only(choice("IsoCode", required=True)),
+        create_only(day("StartDate")),
+        read_only(day("NextStartDate")),
+        number("ConversionRate", "double", 18, 6),
+        system=system("IsDeleted"),
     )  # fmt: skip
+    return [kinds, rates] if dated else [kinds]
+
+
+def currency_field() -> FieldSpec:
+    """The record's own currency, in a multi-currency org."""
+    return replace(
+        choice("CurrencyIsoCode"), label="Currency ISO Code", length=3, nillable=False,
+        defaulted=True,
+    )  # fmt: skip
+
+
+def person_fields() -> dict[str, list[FieldSpec]]:
+    """The fields that person accounts bring, by object."""
+    # Object Reference, "Account" and "Contact": Person Account fields; RecordType.IsPersonType.
+    account = [
+        replace(text("Salutation", 40, "picklist"), compound="Name"),
+        replace(text("FirstName", 40), compound="Name"),
+        replace(text("LastName", 80), compound="Name"),
+        read_only(flag("IsPersonAccount")),
+        read_only(ref("PersonContactId", "Contact")),
+        text("PersonEmail", 80, "email"),
+        text("PersonMobilePhone", 40, "phone"),
+        text("PersonTitle", 80),
+        choice("PersonLeadSource"),
+        flag("PersonHasOptedOutOfEmail"),
+    ]
+    return {
+        "Account": account,
+        "Contact": [read_only(flag("IsPersonAccount"))],
+        "RecordType": [read_only(flag("IsPersonType"))],
+    }
+
+
+def custom_object(name: str, label: str, prefix: str) -> ObjectSpec:
+    """A custom object with its standing fields; others are added as custom fields."""
+    return built(
+        ObjectSpec(name, label, prefix, custom=True, custom_fields=True, has_currency=True),
+        text("Name", 80),
+        ref("OwnerId", "Group", "User", required=True),
+        LAST_ACTIVITY,
+        system=system(),
+    )

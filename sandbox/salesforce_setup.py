@@ -11,6 +11,7 @@ from typing import Final
 from starlette.responses import Response
 
 from sandbox.org import Fields, Record
+from sandbox.salesforce_fields import FieldSpec, ObjectSpec
 from sandbox.salesforce_http import (
     ApiError,
     Call,
@@ -20,7 +21,6 @@ from sandbox.salesforce_http import (
     not_found,
 )
 from sandbox.salesforce_org import SalesforceOrg
-from sandbox.salesforce_schema import FieldSpec, ObjectSpec
 
 MAX_PRECISION: Final = 18  # Metadata API, "CustomField": digits including the scale
 MAX_TEXT: Final = 255
@@ -48,7 +48,7 @@ _METADATA_KEYS: Final = frozenset(
 
 def create_field(call: Call) -> Response:
     """POST tooling/sobjects/CustomField."""
-    if not call.org.has_permission("PermissionsCustomizeApplication"):
+    if not call.org.access.has_permission("PermissionsCustomizeApplication"):
         message = "insufficient access rights on entity: CustomField"
         raise ApiError(403, "INSUFFICIENT_ACCESS", message)
     body = call.json_object()
@@ -216,7 +216,7 @@ def check_setup(org: SalesforceOrg, spec: ObjectSpec, values: Fields) -> Refusal
     }.get(spec.name)
     if check is None:
         return None
-    if not org.has_permission("PermissionsManageUsers"):
+    if not org.access.has_permission("PermissionsManageUsers"):
         return _refusal("INSUFFICIENT_ACCESS_OR_READONLY", "insufficient access rights on object")
     return check(org, values)
 

@@ -10,8 +10,8 @@ from decimal import Decimal, InvalidOperation
 from typing import Final
 
 from sandbox.org import Value
+from sandbox.salesforce_fields import FieldSpec
 from sandbox.salesforce_ids import is_id, long_id
-from sandbox.salesforce_schema import FieldSpec
 
 _DATE: Final = re.compile(r"\d{4}-\d\d-\d\d\Z")
 _MOMENT: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:Z|[+-]\d\d:?\d\d)\Z")
@@ -77,6 +77,8 @@ def stored(spec: FieldSpec, value: object) -> Value:
         # Empty text is kept as null (SOAP API guide, "string").
         _refuse_null_checkbox(spec)
         return None
+    if spec.type == "anyType" and isinstance(value, str | int | float | bool):
+        return value
     if spec.type == "boolean":
         return _boolean(spec, value)
     if spec.is_number:

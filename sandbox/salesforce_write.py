@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from sandbox.faults import RecordFault
 from sandbox.org import API, Record, Value
+from sandbox.salesforce_fields import FieldSpec, ObjectSpec
 from sandbox.salesforce_http import (
     ApiError,
     Call,
@@ -24,7 +25,6 @@ from sandbox.salesforce_http import (
 )
 from sandbox.salesforce_ids import is_id, long_id
 from sandbox.salesforce_org import SalesforceOrg
-from sandbox.salesforce_schema import FieldSpec, ObjectSpec
 from sandbox.salesforce_setup import check_setup
 from sandbox.salesforce_values import RefusedValueError, UnreadableValueError, stored
 
@@ -95,7 +95,7 @@ def _typed_record(org: SalesforceOrg, record: object) -> tuple[ObjectSpec, Json]
     if not isinstance(record, dict) or not isinstance(kind, str):
         message = "each record must be an object with attributes that name its type"
         raise ApiError(400, "JSON_PARSER_ERROR", message)
-    spec = org.object_spec(kind)
+    spec = org.visible_spec(kind)
     if spec is None:
         raise ApiError(400, "INVALID_TYPE", f"sObject type '{kind}' is not supported.")
     return spec, record
@@ -161,7 +161,7 @@ def delete_record(call: Call, object_name: str, record_id: str) -> Response:
 
 
 def _spec(org: SalesforceOrg, object_name: str) -> ObjectSpec:
-    spec = org.object_spec(object_name)
+    spec = org.visible_spec(object_name)
     if spec is None:
         raise not_found()
     return spec
@@ -218,7 +218,7 @@ def _live_record(org: SalesforceOrg, spec: ObjectSpec, record_id: str) -> Record
     if not is_id(record_id):
         return Refusal("MALFORMED_ID", f"malformed id {record_id}", ("Id",))
     record = org.find(spec.name, record_id)
-    if record is None:
+    if record is None or not org.access.sees_record(record):
         return Refusal("INVALID_CROSS_REFERENCE_KEY", "invalid cross reference id")
     if record.is_deleted:
         return Refusal("ENTITY_IS_DELETED", "entity is deleted")
@@ -251,7 +251,7 @@ def _writable_fields(
         if name == "attributes" or name.lower() == "id":
             continue
         each = spec.get(name)
-        if each is None or not org.may_read(spec, each):
+        if each is None or not org.access.may_read(spec, each):
             # The same words for what is unknown and what is hidden: security does not tell.
             message = f"No such column '{name}' on sobject of type {spec.name}"
             return Refusal("INVALID_FIELD", message)
@@ -270,7 +270,7 @@ def _writable_fields(
 def _may_write(org: SalesforceOrg, spec: ObjectSpec, each: FieldSpec, *, is_new: bool) -> bool:
     if is_new and each.createable and not each.updateable:
         return True  # settable once, at creation
-    return org.may_edit(spec, each)
+    return org.access.may_edit(spec, each)
 
 
 def _put_value(
@@ -291,8 +291,8 @@ def _put_value(
 
 
 def _points_at(org: SalesforceOrg, each: FieldSpec, record_id: str) -> bool:
-    record = org.find(each.reference_to[0], record_id)
-    return record is not None and not record.is_deleted
+    found = (org.find(name, record_id) for name in each.reference_to)
+    return any(record is not None and not record.is_deleted for record in found)
 
 
 def _faulty(fault: RecordFault, record_id: str) -> Refusal:

@@ -1,0 +1,259 @@
+"""The admin endpoints that only Salesforce has; documented in docs/sandbox-salesforce.md."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Final
+
+from starlette.routing import Route
+
+from sandbox.admin import Json, list_of, mapping_of, post, text_of
+from sandbox.org import Org, StageSpec, Value
+from sandbox.salesforce_convert import convert_lead
+from sandbox.salesforce_fields import NUMBER_TYPES, TEXT_TYPES, Compute, FieldSpec, ObjectSpec
+from sandbox.salesforce_formulas import age_formula, path_formula, roll_up
+from sandbox.salesforce_generate import generate
+from sandbox.salesforce_org import SalesforceOrg
+from sandbox.salesforce_schema import custom_object
+
+FIELD_TYPES: Final = TEXT_TYPES | NUMBER_TYPES | {"boolean", "date", "datetime", "reference"}
+CUSTOM_PREFIX: Final = "a{:02d}"
+"""Custom objects get key prefixes from a00 on (Object Reference, "ID Field Type")."""
+DEFAULT_DIGITS: Final = (18, 2)
+
+
+def routes(org: SalesforceOrg) -> list[Route]:
+    """What people and the vendor do in an org, and what a rehearsal asks for."""
+    return [post(org, name, _for(org, verb)) for name, verb in VERBS.items()]
+
+
+def _for(
+    org: SalesforceOrg, verb: Callable[[SalesforceOrg, Json], Json]
+) -> Callable[[Org, Json], Json]:
+    return lambda _, body: verb(org, body)
+
+
+def refuse_unknown(body: Json, *known: str) -> None:
+    """Refuse misspelt keys.
+
+    Raises:
+        ValueError: there is a key that the verb does not know.
+    """
+    unknown = sorted(set(body) - set(known))
+    if unknown:
+        raise ValueError(f"unknown key {', '.join(unknown)}; there is {', '.join(known)}")
+
+
+# Schema
+
+
+def add_object(org: SalesforceOrg, body: Json) -> Json:
+    """``name`` (``…__c``), ``label``, ``fields``: a list as `field` takes them."""
+    refuse_unknown(body, "name", "label", "fields")
+    name = text_of(body, "name")
+    if not name.endswith("__c"):
+        raise ValueError(f"a custom object's name ends in __c: {name}__c, not {name}")
+    prefix = CUSTOM_PREFIX.format(org.next_number("object") - 1)
+    org.add_object(custom_object(name, str(body.get("label", name)), prefix))
+    for each in list_of(body, "fields"):
+        field(org, {"object": name, **mapping_of(each)})
+    return {"prefix": prefix}
+
+
+def field(org: SalesforceOrg, body: Json) -> Json:
+    """``object``, ``name``, ``type`` in describe's words, and what describe says of it.
+
+    ``label``, ``length``, ``precision``, ``scale``, ``choices``, ``to`` (a reference's object or
+    list of them), ``long`` (a text area that cannot be filtered), ``external_id``, ``unique``,
+    ``required``, ``formula``: ``{"path": "Account.Region__c"}``, ``{"days_since": "CloseDate"}``
+    or ``{"roll_up": {"object", "link", "function", "of"}}``.
+    """
+    refuse_unknown(
+        body, "object", "name", "type", "label", "length", "precision", "scale", "choices", "to",
+        "long", "external_id", "unique", "required", "formula",
+    )  # fmt: skip
+    spec = org.known_spec(text_of(body, "object"))
+    name, kind = text_of(body, "name"), text_of(body, "type")
+    if kind not in FIELD_TYPES:
+        raise ValueError(f"no field type {kind!r}; there is {', '.join(sorted(FIELD_TYPES))}")
+    compute = _formula(org, spec, mapping_of(body["formula"])) if "formula" in body else None
+    targets = body.get("to", [])
+    to = tuple(str(t) for t in targets) if isinstance(targets, list) else (str(targets),)
+    is_number = kind in NUMBER_TYPES
+    each = FieldSpec(
+        name,
+        kind,
+        str(body.get("label", name)),
+        length=_whole(body.get("length", 255 if kind in TEXT_TYPES else 0)),
+        precision=_whole(body.get("precision", DEFAULT_DIGITS[0] if is_number else 0)),
+        scale=_whole(body.get("scale", DEFAULT_DIGITS[1] if is_number and kind != "int" else 0)),
+        nillable=kind != "boolean" and not body.get("required", False),
+        createable=compute is None,
+        updateable=compute is None,
+        filterable=not body.get("long", False),
+        custom=True,
+        calculated=compute is not None,
+        external_id=bool(body.get("external_id", False)),
+        unique=bool(body.get("unique", False)),
+        reference_to=tuple(org.known_spec(each).name for each in to),
+        relationship=f"{name.removesuffix('__c')}__r" if to else None,
+        choices=tuple(str(choice) for choice in list_of(body, "choices")),
+        default=False if kind == "boolean" else None,
+        compute=compute,
+    )
+    org.add_custom(spec.name, each)
+    return {}
+
+
+def _formula(org: SalesforceOrg, spec: ObjectSpec, formula: Mapping[str, object]) -> Compute:
+    refuse_unknown(formula, "path", "days_since", "roll_up")
+    if "path" in formula:
+        return path_formula(org, spec, str(formula["path"]))
+    if "days_since" in formula:
+        return age_formula(org, spec, str(formula["days_since"]))
+    of = mapping_of(formula["roll_up"])
+    refuse_unknown(of, "object", "link", "function", "of")
+    added_up = str(of["of"]) if "of" in of else None
+    return roll_up(
+        org,
+        child=text_of(of, "object"),
+        link=text_of(of, "link"),
+        function=text_of(of, "function"),
+        of=added_up,
+    )
+
+
+def drop_field(org: SalesforceOrg, body: Json) -> Json:
+    """``object``, ``name``: delete a custom field; its values are gone."""
+    refuse_unknown(body, "object", "name")
+    spec = org.known_spec(text_of(body, "object"))
+    org.erase("CustomField", f"{spec.name}.{text_of(body, 'name')}")
+    return {}
+
+
+def record_type(org: SalesforceOrg, body: Json) -> Json:
+    """``object``, ``name``, ``developer_name``, ``stages`` (names), ``is_person``; answers ``id``.
+
+    With ``stages`` a sales process is made whose stages are these; they must be in the org.
+    """
+    refuse_unknown(body, "object", "name", "developer_name", "stages", "is_person")
+    spec, name = org.known_spec(text_of(body, "object")), text_of(body, "name")
+    values: dict[str, Value] = {"Name": name, "SobjectType": spec.name, "IsActive": True}
+    values["DeveloperName"] = str(body.get("developer_name", name.replace(" ", "_")))
+    if body.get("is_person"):
+        values["IsPersonType"] = True
+    stages = [str(stage) for stage in list_of(body, "stages")]
+    unknown = [stage for stage in stages if org.stages.find(stage) is None]
+    if unknown:
+        raise ValueError(f"the org has no stage {', '.join(unknown)}; add_stage adds one")
+    if stages:
+        process: dict[str, Value] = {"Name": name, "TableEnumOrId": spec.name}
+        values["BusinessProcessId"] = org.create("BusinessProcess", {**process, "IsActive": True})
+    made = org.create("RecordType", values)
+    if stages:
+        org.stages.of_record_type[made] = tuple(stages)
+    return {"id": made}
+
+
+def add_stage(org: SalesforceOrg, body: Json) -> Json:
+    """``name``, ``is_closed``, ``is_won``, ``probability`` (0..1): one more stage, at the end."""
+    refuse_unknown(body, "name", "is_closed", "is_won", "probability")
+    org.stages.add(
+        StageSpec(
+            text_of(body, "name"),
+            bool(body.get("is_closed", False)),
+            bool(body.get("is_won", False)),
+            float(str(body.get("probability", 0))),
+        )
+    )
+    return {}
+
+
+# Records
+
+
+def convert(org: SalesforceOrg, body: Json) -> Json:
+    """``lead``, and ``account``, ``contact`` (ids), ``opportunity`` (a name) as wanted."""
+    refuse_unknown(body, "lead", "account", "contact", "opportunity")
+    return convert_lead(
+        org,
+        text_of(body, "lead"),
+        account_id=_optional(body, "account"),
+        contact_id=_optional(body, "contact"),
+        opportunity_name=_optional(body, "opportunity"),
+    )
+
+
+def touch(org: SalesforceOrg, body: Json) -> Json:
+    """``object``, ``id`` or ``ids``: SystemModstamp moves and nothing else does."""
+    refuse_unknown(body, "object", "id", "ids")
+    for record_id in _ids(body):
+        org.touch(text_of(body, "object"), record_id)
+    return {}
+
+
+def put_silently(org: SalesforceOrg, body: Json) -> Json:
+    """``object``, ``id`` or ``ids``, ``fields``: values change and no stamp moves."""
+    refuse_unknown(body, "object", "id", "ids", "fields")
+    for record_id in _ids(body):
+        values = {k: _value(v) for k, v in mapping_of(body.get("fields", {})).items()}
+        org.put_silently(text_of(body, "object"), record_id, values)
+    return {}
+
+
+def make_many(org: SalesforceOrg, body: Json) -> Json:
+    """``object``, ``count``, ``fields``, ``vary`` (field → values in turn), ``days``.
+
+    The stamps lie evenly in the ``days`` (365) before now; 0 gives all of them one stamp. ``#``
+    in a text becomes the record's number. No history rows are written. Answers ``first``, an id.
+    """
+    refuse_unknown(body, "object", "count", "fields", "vary", "days")
+    until = org.now() - timedelta(minutes=1)
+    days = float(str(body.get("days", 365)))
+    first = generate(
+        org,
+        text_of(body, "object"),
+        count=_whole(body.get("count", 0)),
+        fields={k: _value(v) for k, v in mapping_of(body.get("fields", {})).items()},
+        vary={
+            name: [_value(each) for each in list_of({name: values}, name)]
+            for name, values in mapping_of(body.get("vary", {})).items()
+        },
+        since=until - timedelta(days=days),
+        until=until,
+    )
+    return {"first": first}
+
+
+VERBS: Final[Mapping[str, Callable[[SalesforceOrg, Json], Json]]] = {
+    "add_object": add_object,
+    "field": field,
+    "drop_field": drop_field,
+    "record_type": record_type,
+    "add_stage": add_stage,
+    "convert_lead": convert,
+    "touch": touch,
+    "put_silently": put_silently,
+    "generate": make_many,
+}
+
+
+def _ids(body: Json) -> list[str]:
+    return [str(i) for i in list_of(body, "ids")] if "ids" in body else [text_of(body, "id")]
+
+
+def _optional(body: Json, name: str) -> str | None:
+    return text_of(body, name) if name in body else None
+
+
+def _whole(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"{value!r} is not a whole number")  # noqa: TRY004 - a bad request
+    return value
+
+
+def _value(value: object) -> Value:
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    raise ValueError(f"{value!r} is no plain JSON value")

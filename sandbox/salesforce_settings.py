@@ -1,0 +1,170 @@
+"""The settings of the fake Salesforce org, each by its name; see docs/sandbox-salesforce.md."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Final
+
+from sandbox.salesforce_ids import is_id, long_id
+
+if TYPE_CHECKING:
+    from sandbox.salesforce_org import SalesforceOrg
+
+
+def change_setting(org: SalesforceOrg, name: str, value: object) -> None:
+    """Change one setting.
+
+    Raises:
+        ValueError: for a setting the org does not have, or a value it cannot take.
+    """
+    setter = _SETTINGS.get(name)
+    if setter is None:
+        known = ", ".join(sorted(_SETTINGS))
+        raise ValueError(f"salesforce has no setting {name!r}; it has {known}")
+    setter(org, value)
+
+
+def whole(value: object) -> int:
+    """A whole number.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"{value!r} is not a whole number")  # noqa: TRY004 - a bad setting
+    return value
+
+
+def entries(value: object) -> dict[str, object]:
+    """A JSON object.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not isinstance(value, dict):
+        raise ValueError(f"{value!r} is no JSON object")  # noqa: TRY004 - a bad setting
+    return {str(key): each for key, each in value.items()}
+
+
+def names(value: object) -> list[str]:
+    """A list of names.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not isinstance(value, list):
+        raise ValueError(f"{value!r} is no list")  # noqa: TRY004 - a bad setting
+    return [str(each) for each in value]
+
+
+def _set_org_id(org: SalesforceOrg, value: object) -> None:
+    if not is_id(str(value)):
+        raise ValueError(f"{value!r} is no org id of 15 or 18 characters")
+    org.rename_org(long_id(str(value)))
+
+
+def _set_permission(permission: str) -> Callable[[SalesforceOrg, object], None]:
+    def setter(org: SalesforceOrg, value: object) -> None:
+        org.edit("PermissionSet", org.profile_permissions_id, {permission: bool(value)})
+
+    return setter
+
+
+def _set_daily_calls_max(org: SalesforceOrg, value: object) -> None:
+    org.api_calls_max = whole(value)
+
+
+def _set_daily_calls_used(org: SalesforceOrg, value: object) -> None:
+    org.api_calls = whole(value)
+
+
+def _set_page_rows(org: SalesforceOrg, value: object) -> None:
+    org.page_rows = whole(value)
+
+
+def _set_rotate_tokens(org: SalesforceOrg, value: object) -> None:
+    org.sessions.rotates = bool(value)
+
+
+def _set_assignment_owner(org: SalesforceOrg, value: object) -> None:
+    org.assignment_owner = None if value is None else long_id(str(value))
+
+
+def _set_currencies(org: SalesforceOrg, value: object) -> None:
+    given = {"corporate": "USD"} if value is True else entries(value)
+    unknown = set(given) - {"corporate", "rates", "dated"}
+    if unknown:
+        raise ValueError(f"multi_currency has no {sorted(unknown)}: corporate, rates, dated")
+    rates = {code: float(str(rate)) for code, rate in entries(given.get("rates", {})).items()}
+    dated = bool(given.get("dated", False))
+    org.features.use_currencies(str(given.get("corporate", "USD")), rates, dated=dated)
+
+
+def _set_person_accounts(org: SalesforceOrg, value: object) -> None:
+    if value is not True:
+        raise ValueError("person accounts cannot be switched off again")
+    org.features.use_person_accounts()
+
+
+def _set_tracked(org: SalesforceOrg, value: object) -> None:
+    for object_name, fields in entries(value).items():
+        org.history.track(object_name, names(fields))
+
+
+def _set_cascades_stamp(org: SalesforceOrg, value: object) -> None:
+    org.relatives.cascades_stamp = bool(value)
+
+
+def _set_hidden_records(org: SalesforceOrg, value: object) -> None:
+    org.access.hidden_records = {long_id(each) for each in names(value)}
+
+
+def _revoke_tokens(org: SalesforceOrg, _: object) -> None:
+    org.sessions.revoke()
+
+
+def _expire_locators(org: SalesforceOrg, _: object) -> None:
+    org.sessions.close_locators()
+
+
+def _purge_deletion_log(org: SalesforceOrg, _: object) -> None:
+    org.purge_deletion_log()
+
+
+def _hide_fields(org: SalesforceOrg, value: object) -> None:
+    org.access.show_fields(value, visible=False)
+
+
+def _show_fields(org: SalesforceOrg, value: object) -> None:
+    org.access.show_fields(value, visible=True)
+
+
+def _hide_objects(org: SalesforceOrg, value: object) -> None:
+    org.access.show_objects(value, visible=False)
+
+
+def _show_objects(org: SalesforceOrg, value: object) -> None:
+    org.access.show_objects(value, visible=True)
+
+
+_SETTINGS: Final[Mapping[str, Callable[[SalesforceOrg, object], None]]] = {
+    "daily_calls_max": _set_daily_calls_max,
+    "daily_calls_used": _set_daily_calls_used,
+    "page_rows": _set_page_rows,
+    "rotate_tokens": _set_rotate_tokens,
+    "revoke_tokens": _revoke_tokens,
+    "expire_locators": _expire_locators,
+    "purge_deletion_log": _purge_deletion_log,
+    "hide_fields": _hide_fields,
+    "show_fields": _show_fields,
+    "hide_objects": _hide_objects,
+    "show_objects": _show_objects,
+    "hidden_records": _set_hidden_records,
+    "assignment_owner": _set_assignment_owner,
+    "may_customize": _set_permission("PermissionsCustomizeApplication"),
+    "org_id": _set_org_id,
+    "multi_currency": _set_currencies,
+    "person_accounts": _set_person_accounts,
+    "track_fields": _set_tracked,
+    "cascades_stamp": _set_cascades_stamp,
+}
