@@ -154,10 +154,11 @@ class Endpoint:
     def _authorise(self, portal: Portal, request: Request) -> None:
         named = [request.path_params.get(part) for part in ("type", "from_type", "to_type")]
         kinds = [portal.types.named(str(name)) for name in named if name is not None]
-        for kind in kinds or [None]:
+        for kind in kinds:
             if kind is not None and kind.hub in portal.settings.absent_hubs:
                 raise absent_hub(kind.hub)
-            _ask_for_scope(portal, self.scopes, kind)
+        # Associations are read with the scope of the records they start from.
+        _ask_for_scope(portal, self.scopes, kinds[0] if kinds else None)
         if self.hub in portal.settings.absent_hubs:
             raise absent_hub(self.hub)
 
