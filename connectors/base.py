@@ -548,6 +548,31 @@ class Discovers(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebRequest:
+    """A request that claims to come from a CRM."""
+
+    method: str
+    url: str
+    """As the sender wrote it, with scheme, host, path and query."""
+    headers: Mapping[str, str]
+    """Names in lower case."""
+    body: bytes
+
+
+@runtime_checkable
+class Doorbell(Protocol):
+    """A connector whose CRM can tell of changes as they happen: an earlier trigger, no source."""
+
+    def rung(self, request: WebRequest, now: datetime) -> frozenset[str]:
+        """The streams that a genuine notification concerns.
+
+        Raises:
+            RequestRefused: it is not genuine, too old, or no secret is configured to tell.
+        """
+        ...
+
+
 @runtime_checkable
 class WriteTarget(Protocol):
     """What write-back needs beside `push`; a connector that cannot be written lacks it."""

@@ -46,6 +46,8 @@ class Checkpoint:
     """A digest of what the stored rows were mapped with: fields, filters, zone."""
     unreadable: str | None = None
     """Mapped fields that the CRM did not show when the last pull ended, comma between."""
+    rung_at: datetime | None = None
+    """When the CRM last said that something changed."""
 
 
 MOST_STRIKES: Final = 3
@@ -79,6 +81,15 @@ def save(conn: Connection, checkpoint: Checkpoint) -> None:
     upsert(conn, CHECKPOINTS, [asdict(checkpoint)], replacing=_CHANGEABLE)
 
 
+def ring(conn: Connection, connection: str, stream: str) -> None:
+    """Note that a stream has changed, by the CRM's own word; it is pulled before its time."""
+    row = {
+        **asdict(Checkpoint(connection=connection, stream=stream)),
+        "rung_at": database_now(conn),
+    }
+    upsert(conn, CHECKPOINTS, [row], replacing=("rung_at",))
+
+
 def every(conn: Connection) -> list[Checkpoint]:
     """All checkpoints, by connection and stream."""
     query = select(CHECKPOINTS).order_by(CHECKPOINTS.c.connection, CHECKPOINTS.c.stream)
@@ -91,7 +102,10 @@ def reset(conn: Connection, connection: str, stream: str) -> None:
 
 
 _CHANGEABLE: Final = tuple(
-    field.name for field in fields(Checkpoint) if field.name not in {"connection", "stream"}
+    field.name
+    for field in fields(Checkpoint)
+    # Whoever pulls must not silence a bell that rings meanwhile.
+    if field.name not in {"connection", "stream", "rung_at"}
 )
 
 

@@ -404,6 +404,8 @@ CHECKPOINTS: Final = Table(
     # What the stored rows were mapped with, and fields that could not be read then.
     Column("definition", Text),
     Column("unreadable", Text),
+    # When the CRM last said that something changed.
+    Column("rung_at", UtcDateTime),
 )
 
 LEASES: Final = Table(
@@ -663,6 +665,19 @@ SINK_POSITIONS: Final = Table(
     Column("synced_at", UtcDateTime, nullable=False),
 )
 """How far the metrics table has been copied to each other place."""
+
+ALERTS: Final = Table(
+    "alerts",
+    METADATA,
+    Column("rule", Text, primary_key=True),
+    Column("subject", Text, primary_key=True),
+    Column("words", Text, nullable=False),
+    # Names of channels, comma between.
+    Column("channels", Text, nullable=False),
+    Column("since", UtcDateTime, nullable=False),
+    Column("told_at", UtcDateTime, nullable=False),
+)
+"""Troubles that people were told of and that are not over."""
 
 HEARTBEATS: Final = Table(
     "heartbeats",

@@ -12,8 +12,10 @@ from typing import Final
 import structlog
 
 from store.errors import StoreError
+from worker.alerting import LOOK_EVERY, look_calmly
 from worker.health import Pulse
 from worker.observe import log_result
+from worker.pace import Every
 from worker.passes import perform
 from worker.runtime import Runtime
 from worker.schedule import due
@@ -34,8 +36,11 @@ def run_forever(runtime: Runtime) -> None:
     engine = runtime.engine
     with _stopping_on_signals(runtime), Pulse(engine, ROLE):
         runtime.progress.say("kpisync runs; Ctrl-C or SIGTERM ends it after the step under way")
+        watch = Every(LOOK_EVERY)
         while not runtime.is_stopping:
             _round(runtime)
+            if watch.is_due():
+                look_calmly(runtime)
     runtime.progress.say("kpisync has stopped")
 
 

@@ -7,7 +7,13 @@ Celery.
 from worker.computing import compute
 from worker.passes import drain, full_pass, perform
 from worker.planning import SetupResults, plan_writeback, setup_writeback
-from worker.pulling import check_connection, pull_connection, pull_stream, stream_names
+from worker.pulling import (
+    check_connection,
+    fetch_again,
+    pull_connection,
+    pull_stream,
+    stream_names,
+)
 from worker.pushing import apply_plan, push_writeback
 from worker.results import Kind, PassResult, RunResult, State, exit_code
 
@@ -22,6 +28,7 @@ __all__ = [
     "compute",
     "drain",
     "exit_code",
+    "fetch_again",
     "full_pass",
     "perform",
     "plan_writeback",

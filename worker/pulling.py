@@ -30,7 +30,7 @@ from store.checkpoints import Checkpoint
 from store.engine import database_now, operating, reading, writing
 from store.errors import RecordRefused
 from worker import crashpoints, settings
-from worker.reconciling import Reconciliation, is_too_much, refusal
+from worker.reconciling import FETCHED_AT_ONCE, Reconciliation, is_too_much, refusal
 from worker.results import Kind, RunResult, State
 from worker.running import Running, Subject, record_run
 from worker.runtime import Runtime
@@ -39,6 +39,7 @@ NEVER_FORGOTTEN: Final = frozenset({Owner.STREAM, Stage.STREAM})
 """A seller who left and a stage that was archived still stand on old deals: what is known of
 them stays, though the CRM lists them no more."""
 
+_FETCH_PATIENCE: Final = timedelta(minutes=1)
 _SINCE_MARGIN: Final = timedelta(hours=1)
 _EXPIRED_CURSORS_IN_A_ROW: Final = 3
 
@@ -129,6 +130,41 @@ def pull_connection(
             )
         )
     return results
+
+
+def fetch_again(
+    runtime: Runtime, connection: str, stream: str, refs: Sequence[RecordRef]
+) -> RunResult:
+    """Read single records again, such as those in the dead letters.
+
+    Where the CRM cannot be asked for records by id, everything is read again.
+
+    Raises:
+        StoreUnavailable: The database is away; what was committed stays.
+    """
+    if not isinstance(runtime.connector(connection), ListsIds):
+        return pull_stream(runtime, connection, stream, full=True)
+    subject = Subject(kind=Kind.PULL, connection=connection, stream=stream)
+    return record_run(
+        runtime,
+        subject,
+        lambda running: _fetched(running, refs),
+        lease_names=(f"pull:{connection}.{stream}",),
+        patience=_FETCH_PATIENCE,
+        settle=_settle,
+    )
+
+
+def _fetched(running: Running, refs: Sequence[RecordRef]) -> State:
+    runtime, connection = running.runtime, cast("str", running.subject.connection)
+    connector = runtime.connector(connection)
+    stream = _stream(connector, connection, cast("str", running.subject.stream))
+    recognise_org(runtime, connection)
+    if isinstance(connector, ListsIds):
+        pull = _Pull(running, stream, PullOptions())
+        for start in range(0, len(refs), FETCHED_AT_ONCE):
+            pull.take_again(connector, refs[start : start + FETCHED_AT_ONCE])
+    return State.OK
 
 
 def stream_names(runtime: Runtime, connection: str) -> list[str]:
@@ -297,6 +333,15 @@ class _Pull:
             self._checkpoint = replace(self._checkpoint, last_full=database_now(conn))
             checkpoints.save(conn, self._checkpoint)
         return State.OK
+
+    def take_again(self, connector: ListsIds, refs: Sequence[RecordRef]) -> None:
+        """Read records by id; those the CRM does not have any more leave the dead letters."""
+        page = replace(connector.fetch(self._stream, refs), resume_at=None, complete_until=None)
+        self._commit(page)
+        there = {record.ref for record in page.records} | {one.ref for one in page.rejected}
+        with writing(self._engine) as conn:
+            self._running.guard(conn)
+            self._clear_mapped(conn, [ref for ref in refs if ref not in there])
 
     # ------------------------------------------------------------ where it begins
 

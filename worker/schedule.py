@@ -21,6 +21,7 @@ from worker.pulling import stream_names
 from worker.results import Kind, State
 from worker.runtime import Runtime
 
+_USUAL_INDEX_LAG: Final = timedelta(seconds=10)
 LONGEST_RETRY: Final = timedelta(minutes=15)
 """What failed is tried again after this at the latest, however rare its schedule."""
 
@@ -131,11 +132,21 @@ class _Look:
         if checkpoint.last_attempt is None or checkpoint.state == State.RUNNING:
             # Never pulled, or its process ended before it did.
             return True
+        if self._is_rung(checkpoint):
+            return True
         every = self._runtime.config.connections[checkpoint.connection].every
         firing = next_firing(every, checkpoint.last_attempt, self._zone)
         if checkpoint.state == State.FAILED:
             firing = min(firing, checkpoint.last_attempt + LONGEST_RETRY)
         return firing <= self._now
+
+    def _is_rung(self, checkpoint: Checkpoint) -> bool:
+        """The CRM told of a change; what it told of must have reached its search index."""
+        rung, attempted = checkpoint.rung_at, checkpoint.last_attempt
+        if rung is None or attempted is None or rung <= attempted:
+            return False
+        settled = self._runtime.config.advanced.index_lag or _USUAL_INDEX_LAG
+        return self._now >= max(rung, attempted) + settled
 
     def _is_refresh_due(self, checkpoint: Checkpoint) -> bool:
         """Whether everything should be read again; a full pull under way goes on instead."""

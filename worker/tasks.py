@@ -11,8 +11,10 @@ from celery import signals
 from kombu.exceptions import OperationalError
 
 from store.errors import StoreError
+from worker.alerting import LOOK_EVERY, look
 from worker.app import COMPUTE, MAIN_QUEUE, PULL, PUSH, SWEEP, app, config, queue_of
 from worker.observe import log_result
+from worker.pace import Every
 from worker.passes import perform
 from worker.results import Kind
 from worker.runtime import Runtime, open_runtime
@@ -61,6 +63,11 @@ def push_writeback(writeback: str) -> None:
 def _ring() -> None:
     for step in due(_runtime()):
         send(step)
+    if _watch.is_due():
+        look(_runtime())
+
+
+_watch: Final = Every(LOOK_EVERY)
 
 
 def send(step: Step) -> None:

@@ -215,6 +215,7 @@ def main() -> None:
         discovery,
         inspection,
         kpis,
+        letters,
         services,
         steps,
         writebacks,

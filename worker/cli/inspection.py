@@ -1,30 +1,32 @@
-"""status, runs, deadletters, state, dump: what happened and what is stored."""
+"""status, runs, state, schedule, dump: what happened and what is stored."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, fields
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import islice
 from typing import Annotated
 
 import typer
 from sqlalchemy import Connection
 
+from config.scalars import read_duration
 from metrics import values as published
 from store import checkpoints, deadletters, outbox, records, runs
 from store.canonical import RECORD_TYPES, CanonicalRecord, Scalar
-from store.engine import reading, writing
+from store.engine import database_now, operating, reading, writing
 from worker import status as operations
 from worker.cli.app import CommandError, app, session_of
 from worker.cli.exits import ExitCode
+from worker.firings import upcoming
 from worker.runtime import Runtime
 
 runs_app = typer.Typer(help="The history of what ran.", no_args_is_help=True)
-letters_app = typer.Typer(help="Records and writes that were rejected.", no_args_is_help=True)
 state_app = typer.Typer(help="Where each stream stands.", no_args_is_help=True)
 dump_app = typer.Typer(help="Everything out, sorted, for programs.", no_args_is_help=True)
 app.add_typer(runs_app, name="runs")
-app.add_typer(letters_app, name="deadletters")
 app.add_typer(dump_app, name="dump")
 app.add_typer(state_app, name="state")
 
@@ -133,33 +135,6 @@ def show_run(context: typer.Context, run: str) -> None:
         return
     for name, value in run_row(found).items():
         printer.text(f"{name:>14}  {value if value is not None else '-'}")
-
-
-@letters_app.command("list")
-def list_letters(context: typer.Context) -> None:
-    """Every rejected record and write with its reason."""
-    session = session_of(context)
-    with session.runtime() as runtime, reading(runtime.engine) as conn:
-        letters = deadletters.every(conn)
-    printer = session.printer
-    if printer.is_json:
-        printer.document([asdict(letter) for letter in letters])
-        return
-    printer.table(
-        ("id", "direction", "record", "field", "reason", "value", "tries"),
-        (
-            (
-                letter.id,
-                letter.direction,
-                f"{letter.stream} {letter.ref}",
-                letter.field,
-                letter.reason,
-                letter.raw,
-                letter.attempts,
-            )
-            for letter in letters
-        ),
-    )
 
 
 Ndjson = Annotated[bool, typer.Option("--ndjson", help="One JSON object a line (the default).")]
@@ -282,6 +257,73 @@ def show_state(context: typer.Context) -> None:
     )
 
 
+@state_app.command("set")
+def set_state(
+    context: typer.Context,
+    connection: str,
+    rest: Annotated[
+        str | None, typer.Option(help="Leave the connection alone for so long: 2h, 1d.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="End a pause now.")] = False,
+) -> None:
+    """Let a connection rest, or end its pause."""
+    session = session_of(context)
+    if (rest is None) == (not resume):
+        raise typer.BadParameter("say --rest DURATION or --resume")
+    span = None if rest is None else _span(rest)
+    with session.runtime() as runtime:
+        _refuse_unknown(runtime, connection)
+        with operating(runtime.engine) as conn:
+            if span is None:
+                checkpoints.resume(conn, connection)
+            else:
+                until = database_now(conn) + span
+                checkpoints.pause(conn, connection, until, "a person asked for it")
+    session.printer.say(f"{connection}: " + ("resumed" if span is None else f"rests for {rest}"))
+
+
+def _span(text: str) -> timedelta:
+    try:
+        return read_duration(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text} is no duration such as 30m, 2h, 1d") from error
+
+
+def _refuse_unknown(runtime: Runtime, connection: str) -> None:
+    if connection not in runtime.config.connections:
+        known = ", ".join(runtime.config.connections)
+        raise CommandError(
+            ExitCode.USAGE, f'there is no connection "{connection}" (configured: {known})'
+        )
+
+
+@app.command()
+def schedule(
+    context: typer.Context,
+    following: Annotated[int, typer.Option("--next", min=1, max=1000, help="How many.")] = 10,
+) -> None:
+    """When the configured schedules fire next, in the company's zone and in UTC."""
+    session = session_of(context)
+    config = session.load()
+    firings = list(islice(upcoming(config, datetime.now(UTC)), following))
+    printer = session.printer
+    if printer.is_json:
+        printer.document([{"at": one.at, "what": one.what} for one in firings])
+        return
+    zone = config.company.timezone
+    printer.table(
+        (str(zone), "UTC", "what"),
+        (
+            (
+                one.at.astimezone(zone).strftime("%a %Y-%m-%d %H:%M:%S"),
+                one.at,
+                one.what,
+            )
+            for one in firings
+        ),
+    )
+
+
 @state_app.command("reset")
 def reset_state(
     context: typer.Context,
@@ -296,11 +338,7 @@ def reset_state(
     if org and stream:
         raise typer.BadParameter("--org concerns a whole connection: name it without a stream")
     with session.runtime() as runtime:
-        if connection not in runtime.config.connections:
-            known = ", ".join(runtime.config.connections)
-            raise CommandError(
-                ExitCode.USAGE, f'there is no connection "{connection}" (configured: {known})'
-            )
+        _refuse_unknown(runtime, connection)
         with writing(runtime.engine) as conn:
             reset = [
                 one.stream

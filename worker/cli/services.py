@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -13,6 +14,9 @@ from store import schema as store_schema
 from store.engine import open_store
 from worker.cli.app import CommandError, app, session_of
 from worker.cli.exits import ExitCode
+
+LOOPBACK = "127.0.0.1"
+WEB_PORT = 8080
 
 db_app = typer.Typer(help="The database schema.", no_args_is_help=True)
 debug_app = typer.Typer(help="For tests and rehearsal.", no_args_is_help=True)
@@ -95,6 +99,41 @@ def _become_celery(
     from worker.app import run_beat, run_worker  # noqa: PLC0415 - Celery is slow to import
 
     sys.exit(run_beat() if role == "beat" else run_worker(concurrency=concurrency, queues=queues))
+
+
+@app.command()
+def web(
+    context: typer.Context,
+    host: Annotated[str, typer.Option(help="Loopback unless KPISYNC_WEB_TOKEN is set.")] = LOOPBACK,
+    port: Annotated[int, typer.Option(min=0, max=65535)] = WEB_PORT,
+) -> None:
+    """Health, metrics and webhooks over HTTP, until SIGTERM."""
+    from worker.web import NotProtectedError, serve  # noqa: PLC0415 - the web stack is slow to import
+
+    with session_of(context).runtime(is_service=True) as runtime:
+        try:
+            serve(runtime, host, port)
+        except NotProtectedError as error:
+            raise CommandError(ExitCode.USAGE, str(error)) from None
+
+
+@app.command()
+def doctor(context: typer.Context) -> None:
+    """This machine: database, schema, clock, disk, Redis and its policies, heartbeats."""
+    from worker.doctor import examine  # noqa: PLC0415
+
+    session = session_of(context)
+    findings = list(examine(session.load()))
+    printer = session.printer
+    if printer.is_json:
+        printer.document([asdict(finding) for finding in findings])
+    else:
+        printer.table(
+            ("", "what", "seen"),
+            (("ok" if one.is_fine else "!!", one.what, one.words) for one in findings),
+        )
+    is_fine = all(finding.is_fine for finding in findings)
+    raise typer.Exit(ExitCode.FINE if is_fine else ExitCode.FAILED)
 
 
 @app.command()

@@ -286,6 +286,7 @@ def _create_operational_tables() -> None:
         *_texts("error"),
         *_smalls("strikes", nullable=False, default="0"),
         *_texts("definition", "unreadable"),
+        *_instants("rung_at"),
         sa.PrimaryKeyConstraint("connection", "stream"),
     )
     op.create_table(
@@ -337,6 +338,12 @@ def _create_operational_tables() -> None:
         "dead_letters",
         ["direction", "connection", "stream", "ref", "field"],
         unique=True,
+    )
+    op.create_table(
+        "alerts",
+        *_texts("rule", "subject", "words", "channels", nullable=False),
+        *_instants("since", "told_at", nullable=False),
+        sa.PrimaryKeyConstraint("rule", "subject"),
     )
     op.create_table(
         "heartbeats",
