@@ -10,12 +10,15 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from connectors.base import (
+    CallLedger,
     ConnectionSettings,
     Cursor,
+    DailyCalls,
     FieldSource,
     Page,
     Stream,
     StreamSettings,
+    TokenVault,
     Tuning,
 )
 from connectors.hubspot.connector import HubSpotConnector, connect
@@ -108,20 +111,28 @@ def portal(
     api_version: str | None = None,
     waits: Waits | None = None,
     base_url: str | None = None,
+    auth: Mapping[str, str] | None = None,
+    daily_calls: DailyCalls | None = None,
+    ledger: CallLedger | None = None,
+    tokens: TokenVault | None = None,
+    limits_storage: str | None = None,
 ) -> Iterator[HubSpotConnector]:
     """A connector named "web" with rate limits of its own; `fields` are those of deals."""
     settings = ConnectionSettings(
         name="web",
         type="hubspot",
-        auth={"flow": "token", "token": token},
+        auth=auth or {"flow": "token", "token": token},
         company=Company(ZoneInfo(zone), currency),
         streams=streams
         or {"accounts": StreamSettings(), "deals": StreamSettings(fields=fields or {})},
         base_url=base_url or crm.url,
         api_version=api_version,
         tuning=tuning,
-        limits_storage=f"memory://{next(_limits)}",
+        limits_storage=limits_storage or f"memory://{next(_limits)}",
         on_wait=waits,
+        daily_calls=daily_calls,
+        ledger=ledger,
+        tokens=tokens,
     )
     connector = connect(settings)
     try:
