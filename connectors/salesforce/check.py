@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from connectors.base import CheckReport, ConnectionSettings, Problem, Stream
@@ -20,10 +20,13 @@ from connectors.errors import (
 from connectors.fieldmap import missing_fields
 from connectors.salesforce.client import SalesforceClient
 from connectors.salesforce.faults import UnknownName
+from connectors.salesforce.login_faults import LoginRefused
 from connectors.salesforce.mapping import map_request, stream_settings, streams_of
+from connectors.salesforce.rights import Rights
 from connectors.salesforce.schema import MISSING_REMEDY, OrgSchema
 
 _LOW_QUOTA: Final = 0.1
+_WITH_MONEY: Final = frozenset({"deals", "deal_lines", "campaigns", "accounts", "contracts"})
 _OF_THE_WHOLE_CONNECTION: Final = (
     AuthenticationFailed,
     CrmUnavailable,
@@ -42,7 +45,7 @@ def check(client: SalesforceClient, settings: ConnectionSettings) -> CheckReport
         org_id = client.org_id()
     except ConnectorError as error:
         return CheckReport(org_id=None, problems=[_problem(_login_place(place, error), error)])
-    problems: list[Problem] = []
+    problems = [_legacy_problem(place, warning) for warning in client.login_warnings]
     try:
         streams = streams_of(settings)
     except MisconfiguredConnection as error:
@@ -52,6 +55,9 @@ def check(client: SalesforceClient, settings: ConnectionSettings) -> CheckReport
     try:
         for stream in streams:
             problems.extend(_stream_problems(client, settings, stream, schema))
+        problems.extend(_currency_problems(client, settings, streams, schema))
+        objects = list(dict.fromkeys(stream.object for stream in streams))
+        problems.extend(Rights(client, schema).problems(f"{place}.auth", objects))
         problems.extend(_quota_problems(client, place))
     except _OF_THE_WHOLE_CONNECTION as error:
         problems.append(_problem(place, error))
@@ -86,6 +92,70 @@ def _stream_problems(
         yield _problem(place, error)
 
 
+def _currency_problems(
+    client: SalesforceClient,
+    settings: ConnectionSettings,
+    streams: Sequence[Stream],
+    schema: OrgSchema,
+) -> Iterator[Problem]:
+    """An org with several currencies needs rates: unlike currencies are never added up."""
+    place = f"connections.{settings.name}.streams"
+    with_money = [stream for stream in streams if stream.name in _WITH_MONEY]
+    if not any(_has_currency(schema, stream.object) for stream in with_money):
+        return
+    try:
+        rows = client.query_all(
+            "SELECT IsoCode, IsCorporate FROM CurrencyType WHERE IsActive = true",
+            deleted_too=False,
+        )
+    except (UnknownName, PermissionMissing, RequestRefused):
+        yield Problem(
+            place=place,
+            message="The org keeps amounts in several currencies, and its rates (CurrencyType)"
+            " cannot be read.",
+            remedy="Give the connected user read access to them (View Setup and Configuration), or"
+            " set company.fx.file.",
+            is_error=settings.gives_rates,
+        )
+        return
+    codes = sorted(str(row.get("IsoCode")) for row in rows)
+    company = settings.company.currency
+    if settings.gives_rates and company not in codes:
+        yield Problem(
+            place="company.currency",
+            message=f"The company's currency {company} is none of the org's ({', '.join(codes)}),"
+            " so its rates say nothing about it.",
+            remedy=f"Activate {company} in Setup > Manage Currencies, or set company.fx.file.",
+        )
+    elif not settings.gives_rates and set(codes) - {company}:
+        others = ", ".join(code for code in codes if code != company)
+        yield Problem(
+            place=place,
+            message=f"The org keeps amounts in several currencies ({others} beside {company}):"
+            " without rates, amounts in other currencies than the company's are left out and"
+            " counted as such.",
+            remedy=f"Set company.fx: {{from: {settings.name}}}, or company.fx.file, unless another"
+            " connection gives the rates.",
+            is_error=False,
+        )
+
+
+def _has_currency(schema: OrgSchema, object_name: str) -> bool:
+    try:
+        return schema.shape(object_name).has("CurrencyIsoCode")
+    except MisconfiguredConnection:
+        return False
+
+
+def _legacy_problem(place: str, warning: str) -> Problem:
+    return Problem(
+        place=f"{place}.auth.flow",
+        message=warning,
+        remedy="See docs/salesforce.md for an app with the client credentials or JWT flow.",
+        is_error=False,
+    )
+
+
 def _stale_problem(place: str, object_name: str, source: str) -> Problem:
     return Problem(
         place=place,
@@ -100,7 +170,9 @@ def _stale_problem(place: str, object_name: str, source: str) -> Problem:
 
 def _quota_problems(client: SalesforceClient, place: str) -> Iterator[Problem]:
     try:
-        calls = client.get("limits").get("DailyApiRequests", {})
+        limits = client.get("limits")
+        client.budget.note_limits(limits)
+        calls = limits.get("DailyApiRequests", {})
         most, left = int(calls["Max"]), int(calls["Remaining"])
     except (RequestRefused, PermissionMissing, KeyError, TypeError, ValueError, AttributeError):
         return
@@ -120,10 +192,13 @@ def _login_place(place: str, error: ConnectorError) -> str:
 
 
 def _problem(place: str, error: ConnectorError, remedy: str | None = None) -> Problem:
-    return Problem(place=place, message=error.message, remedy=remedy or _remedy(error))
+    message = error.told if isinstance(error, LoginRefused) else error.message
+    return Problem(place=place, message=message, remedy=remedy or _remedy(error))
 
 
 def _remedy(error: ConnectorError) -> str:
+    if isinstance(error, LoginRefused):
+        return error.remedy
     if isinstance(error, AuthenticationFailed):
         return (
             "Compare auth.client_id and auth.client_secret (or auth.access_token) with the"

@@ -132,6 +132,18 @@ _USUAL: Final[Mapping[str, str]] = {
     "password": "Check auth.username, auth.password and auth.security_token.",
 }
 
+_ANY_FLOW: Final = "Compare the credentials in auth with the app in Setup."
+
+
+class LoginRefused(AuthenticationFailed):
+    """A refused login, with what a person has to do about it."""
+
+    def __init__(self, connection: str, told: str, remedy: str) -> None:
+        super().__init__(connection, f"{told} {remedy}")
+        self.args = (connection, told, remedy)
+        self.told = told
+        self.remedy = remedy
+
 
 def explain(
     connection: str, flow: str, refusal: Refusal, headers: Mapping[str, str]
@@ -146,7 +158,7 @@ def explain(
     )
     if flow == "jwt" and (clock := _clock_words(said, clock_skew(headers), words)):
         words = clock
-    return AuthenticationFailed(connection, f"{told} {words or _USUAL.get(flow, '')}".strip())
+    return LoginRefused(connection, told, words or _USUAL.get(flow, _ANY_FLOW))
 
 
 def clock_skew(headers: Mapping[str, str]) -> float:
