@@ -11,12 +11,14 @@ from typing import Final
 
 import structlog
 
+from store.engine import open_store
 from store.errors import StoreError
 from worker.alerting import LOOK_EVERY, look_calmly
 from worker.health import Pulse
 from worker.observe import log_result
 from worker.pace import Every
 from worker.passes import perform
+from worker.reloading import LiveRuntime
 from worker.runtime import Runtime
 from worker.schedule import due
 
@@ -25,7 +27,7 @@ LOOK_EVERY_SECONDS: Final = 1.0
 _AWAY_SECONDS: Final = 5.0
 
 
-def run_forever(runtime: Runtime) -> None:
+def run_forever(live: LiveRuntime) -> None:
     """Do what is due until SIGTERM or Ctrl-C; the step under way ends at its next good place.
 
     Raises:
@@ -33,14 +35,18 @@ def run_forever(runtime: Runtime) -> None:
         SchemaTooOld: The database waits for `kpisync db upgrade`.
         StoreUnavailable: The database is away when the loop starts.
     """
-    engine = runtime.engine
-    with _stopping_on_signals(runtime), Pulse(engine, ROLE):
-        runtime.progress.say("kpisync runs; Ctrl-C or SIGTERM ends it after the step under way")
+    first = live.current
+    # The pulse has connections of its own: the runtime may be exchanged while it beats.
+    _ = first.engine
+    engine = open_store(first.config.database)
+    with _stopping_on_signals(live), Pulse(engine, ROLE):
+        first.progress.say("kpisync runs; Ctrl-C or SIGTERM ends it after the step under way")
         watch = Every(LOOK_EVERY)
-        while not runtime.is_stopping:
+        while not (runtime := live.current).is_stopping:
             _round(runtime)
             if watch.is_due():
                 look_calmly(runtime)
+    engine.dispose()
     runtime.progress.say("kpisync has stopped")
 
 
@@ -64,13 +70,13 @@ def _round(runtime: Runtime) -> None:
 
 
 @contextmanager
-def _stopping_on_signals(runtime: Runtime) -> Iterator[None]:
+def _stopping_on_signals(live: LiveRuntime) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
-        runtime.stop()
+        live.stop()
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:

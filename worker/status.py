@@ -9,9 +9,10 @@ from decimal import Decimal
 
 from sqlalchemy import Connection, func, select
 
-from store import calls, checkpoints, deadletters, heartbeats, leases, outbox, runs
+from store import calls, checkpoints, deadletters, heartbeats, leases, notes, outbox, runs
 from store.engine import database_now, reading
 from store.tables import DIRTY_KEYS
+from worker.reloading import CONFIGURATION_NOTE
 from worker.runtime import Runtime
 from worker.schedule import interval_of
 
@@ -142,6 +143,7 @@ def gather(runtime: Runtime) -> Status:
                 letter.direction == deadletters.PUSH for letter in deadletters.every(conn)
             ),
             sentences=[
+                *_configuration_sentences(conn),
                 *_stream_sentences(conn, runtime),
                 *_quarantine_sentences(conn),
                 *_push_sentences(last_pushes),
@@ -205,6 +207,15 @@ def _state(
     if last is None or now - last > max(LATE_AFTER_INTERVALS * every, timedelta(minutes=5)):
         return "late"
     return "ok"
+
+
+def _configuration_sentences(conn: Connection) -> Iterator[str]:
+    fault = notes.get(conn, *CONFIGURATION_NOTE)
+    if fault is not None:
+        yield (
+            "the configuration file is faulty; the last good one stays in force until it is "
+            f"mended:\n{fault}"
+        )
 
 
 def _quarantine(

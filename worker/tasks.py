@@ -12,10 +12,11 @@ from kombu.exceptions import OperationalError
 
 from store.errors import StoreError
 from worker.alerting import LOOK_EVERY, look
-from worker.app import COMPUTE, MAIN_QUEUE, PULL, PUSH, SWEEP, app, config, queue_of
+from worker.app import COMPUTE, MAIN_QUEUE, PULL, PUSH, SWEEP, app, config, config_path, queue_of
 from worker.observe import log_result
 from worker.pace import Every
 from worker.passes import perform
+from worker.reloading import LiveRuntime
 from worker.results import Kind
 from worker.runtime import Runtime, open_runtime
 from worker.schedule import Step, due
@@ -28,14 +29,18 @@ _EXPIRES_SECONDS: Final = 30
 
 
 @functools.cache
-def _runtime() -> Runtime:
+def _live() -> LiveRuntime:
     """This child's own connections, opened after the fork."""
-    return open_runtime(config)
+    return LiveRuntime(config_path(), open_runtime(config))
+
+
+def _runtime() -> Runtime:
+    return _live().current
 
 
 def _close(**_: object) -> None:
-    if _runtime.cache_info().currsize:
-        _runtime().close()
+    if _live.cache_info().currsize:
+        _live().close()
 
 
 def sweep() -> None:
@@ -55,7 +60,7 @@ def compute() -> None:
 
 def push_writeback(writeback: str) -> None:
     """Run a write-back, if it is still due."""
-    section = config.writebacks.get(writeback)
+    section = _runtime().config.writebacks.get(writeback)
     if section is not None:
         _if_due(Step(Kind.PUSH, section.connection, writeback=writeback))
 
@@ -73,7 +78,9 @@ _watch: Final = Every(LOOK_EVERY)
 def send(step: Step) -> None:
     """Ring for one step."""
     names, task = _message(step)
-    queue = MAIN_QUEUE if step.connection is None else queue_of(step.connection)
+    # A connection that was configured since the workers started has no queue of its own yet.
+    is_known = step.connection in config.connections
+    queue = queue_of(step.connection) if step.connection and is_known else MAIN_QUEUE
     try:
         app.send_task(task, args=names, queue=queue, expires=_EXPIRES_SECONDS)
     except OperationalError as error:

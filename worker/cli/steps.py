@@ -12,6 +12,7 @@ from worker import loop, pipeline
 from worker.cli.app import CommandError, app, session_of
 from worker.cli.exits import ExitCode
 from worker.cli.output import Printer
+from worker.reloading import LiveRuntime
 from worker.results import Kind, RunResult, State, exit_code
 from worker.runtime import Runtime
 
@@ -162,7 +163,11 @@ def run(
     session = session_of(context)
     with session.runtime(is_service=not once) as runtime:
         if not once:
-            loop.run_forever(runtime)
+            live = LiveRuntime(session.config_path, runtime, runtime.progress)
+            try:
+                loop.run_forever(live)
+            finally:
+                live.close()
             return
         outcome = pipeline.full_pass(runtime)
     report(session.printer, outcome.results)

@@ -20,9 +20,10 @@ import os, sys
 from pathlib import Path
 from config.loader import load
 from worker.loop import run_forever
+from worker.reloading import LiveRuntime
 from worker.runtime import open_runtime
 with open_runtime(load(Path(sys.argv[1]), dict(os.environ))) as runtime:
-    run_forever(runtime)
+    run_forever(LiveRuntime(Path(sys.argv[1]), runtime))
 """
 
 

@@ -1,0 +1,147 @@
+"""Whoever should know is told once, reminded, and told when it is over."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from store import alerts, checkpoints
+from store.engine import operating
+from tests.pipeline.worker.site import Site
+from worker.alerting import look
+
+
+@dataclass
+class Channel:
+    """An address that takes JSON notices, as many chat tools do."""
+
+    port: int
+    notices: list[dict[str, str]] = field(default_factory=list)
+    status: int = 200
+
+    @property
+    def url(self) -> str:
+        return f"json://127.0.0.1:{self.port}/hook"
+
+    @property
+    def titles(self) -> list[str]:
+        return [notice["title"] for notice in self.notices]
+
+
+@pytest.fixture
+def channel() -> Iterator[Channel]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            if found.status == 200:
+                found.notices.append(json.loads(body))
+            self.send_response(found.status)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    found = Channel(server.server_port)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield found
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def told(site: Site) -> int:
+    with site.runtime() as runtime:
+        return look(runtime)
+
+
+def watched(site: Site, channel: Channel, rules: str = "", more: str = "") -> Site:
+    rules_line = f"rules: [{rules}], " if rules else ""
+    return site.but(more=f'alerts: {{channels: {{ops: "{channel.url}"}}, {rules_line}{more}}}\n')
+
+
+def make_stale(site: Site, by: timedelta) -> None:
+    with site.runtime() as runtime, operating(runtime.engine) as conn:
+        found = checkpoints.load(conn, "salesforce", "accounts")
+        assert found.last_success is not None
+        checkpoints.save(conn, replace(found, last_success=found.last_success - by))
+
+
+def test_a_stale_stream_is_told_once_and_its_recovery_too(
+    empty_site: Site, channel: Channel
+) -> None:
+    site = watched(empty_site, channel, "{when: stale, stream: accounts, after: 2h, to: [ops]}")
+    site.pull("salesforce", "accounts")
+    assert told(site) == 0
+    make_stale(site, timedelta(hours=3))
+
+    assert (told(site), told(site)) == (1, 0)
+    site.pull("salesforce", "accounts")
+    assert (told(site), told(site)) == (1, 0)
+
+    assert channel.titles == [
+        "kpisync: salesforce.accounts (stale)",
+        "kpisync: over: salesforce.accounts (stale)",
+    ]
+    assert "nothing was read for 3 h" in channel.notices[0]["message"]
+
+
+def test_a_trouble_that_lasts_is_reminded_of(empty_site: Site, channel: Channel) -> None:
+    rule = "{when: stale, after: 2h, remind_every: 1d, to: [ops]}"
+    site = watched(empty_site, channel, rule)
+    site.pull("salesforce", "accounts")
+    make_stale(site, timedelta(hours=3))
+    told(site)
+    with site.runtime() as runtime, operating(runtime.engine) as conn:
+        (before,) = alerts.every(conn)
+        alerts.forget(conn, before.rule, before.subject)
+        alerts.tell(conn, before.rule, before.subject, before.words, before.channels)
+        conn.execute(
+            alerts.ALERTS.update().values(told_at=before.told_at - timedelta(days=1, minutes=1))
+        )
+
+    assert told(site) == 1
+    assert channel.titles[-1].startswith("kpisync: still: ")
+
+
+def test_a_notice_that_nobody_took_is_tried_again(empty_site: Site, channel: Channel) -> None:
+    site = watched(empty_site, channel, "{when: stale, after: 2h, to: [ops]}")
+    site.pull("salesforce", "accounts")
+    make_stale(site, timedelta(hours=3))
+    channel.status = 500
+    assert told(site) == 0
+
+    channel.status = 200
+    assert told(site) == 1
+
+
+def test_without_rules_every_channel_is_told_of_a_failed_stream(
+    empty_site: Site, channel: Channel
+) -> None:
+    site = watched(empty_site, channel)
+    site.pull("salesforce", "accounts")
+    site.sandbox.salesforce.hide_field("Account", "Name")
+    site.pull("salesforce", "accounts")
+    with site.runtime() as runtime, operating(runtime.engine) as conn:
+        found = checkpoints.load(conn, "salesforce", "accounts")
+        checkpoints.save(conn, replace(found, state="failed"))
+
+    assert told(site) == 1
+    assert channel.titles == ["kpisync: salesforce.accounts (failed)"]
+
+
+def test_quiet_hours_hold_a_notice_back_until_they_end(empty_site: Site, channel: Channel) -> None:
+    rule = "{when: stale, after: 2h, to: [ops]}"
+    site = watched(empty_site, channel, rule)
+    site.pull("salesforce", "accounts")
+    make_stale(site, timedelta(hours=3))
+
+    assert told(watched(empty_site, channel, rule, 'quiet: "00:00-23:59"')) == 0
+    assert told(site) == 1
