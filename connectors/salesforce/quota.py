@@ -52,7 +52,7 @@ def spending_on(purpose: Purpose) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class _Usage:
-    """What Salesforce said of one of its own limits, and when (monotonic seconds)."""
+    """What Salesforce said of one of its own limits, and when (seconds of the epoch)."""
 
     used: int
     limit: int
@@ -113,7 +113,7 @@ class CallBudget:
     def _remember(self, name: str, used: int, limit: int) -> None:
         if limit <= 0:
             return
-        self._usages[name] = _Usage(used, limit, time.monotonic())
+        self._usages[name] = _Usage(used, limit, time.time())
         if name == "api-usage":
             self._ledger.note_org(used, limit)
 
@@ -121,8 +121,9 @@ class CallBudget:
         if usage.used < usage.limit * ORG_SHARE[purpose]:
             return
         # Nobody says when other tools' calls leave the window: after a pause one call looks.
-        left = QUOTA_PAUSE.total_seconds() - (time.monotonic() - usage.at)
-        if left > 0:
+        pause = QUOTA_PAUSE.total_seconds()
+        left = pause - (time.time() - usage.at)
+        if 0 < left <= pause:
             whose = "this app's" if name.startswith("per-app") else "the org's"
             raise QuotaExhausted(
                 self._connection,
