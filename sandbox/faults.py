@@ -17,7 +17,7 @@ class Kind(StrEnum):
     """What a matching request gets to see."""
 
     STATUS = "status"
-    """A status with the body and headers given."""
+    """A status with the body and headers given; without a body, as the vendor answers it."""
     HTML = "html"
     """An HTML page with the status given (200: a proxy's login page; 502: a gateway)."""
     EMPTY = "empty"

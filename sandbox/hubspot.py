@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from starlette.routing import Route
 
-from sandbox import hubspot_admin
+from sandbox import hubspot_admin, hubspot_oauth
 from sandbox import hubspot_associations as associations
 from sandbox import hubspot_marketing as marketing
 from sandbox import hubspot_objects as objects
@@ -163,4 +163,4 @@ def routes(org: Org) -> list[Route]:
     if not isinstance(org, Portal):
         raise TypeError(f"a HubSpot portal is needed, not {type(org).__name__}")
     api = [route for endpoint in ENDPOINTS for route in endpoint.routes(org)]
-    return [*api, *hubspot_admin.routes(org)]
+    return [*api, *hubspot_oauth.routes(org), *hubspot_admin.routes(org)]

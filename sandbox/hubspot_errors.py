@@ -7,14 +7,18 @@ the list of validation errors stands a second time, as JSON, inside ``message``.
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from random import Random
 from typing import TypeAlias
+
+from sandbox.org import UsualAnswer
 
 JsonObject: TypeAlias = dict[str, object]
 
 SCOPES_PAGE = "https://developers.hubspot.com/scopes"
-PLACEHOLDER_CORRELATION_ID = "00000000-0000-0000-0000-000000000000"
 
 
 @dataclass
@@ -128,6 +132,11 @@ def absent_hub(hub: str) -> HubSpotError:
     )
 
 
+def correlation_id(random: Random) -> str:
+    """What HubSpot's support asks for."""
+    return str(uuid.UUID(int=random.getrandbits(128), version=4))
+
+
 def no_credentials() -> HubSpotError:
     """401 for a call without a token, or with one nobody issued."""
     return HubSpotError(
@@ -137,11 +146,46 @@ def no_credentials() -> HubSpotError:
     )
 
 
-def expired_credentials() -> HubSpotError:
-    """401 for a token of a wrong shape, which is reported as expired in 1970."""
+def expired_credentials(expired_at: datetime, now: datetime) -> HubSpotError:
+    """401 for a token whose time is over."""
+    hours = (now - expired_at) // timedelta(hours=1)
     return HubSpotError(
         401,
-        "The OAuth token used to make this call expired 496176 hour(s) ago.",
+        f"The OAuth token used to make this call expired {hours} hour(s) ago.",
         "EXPIRED_AUTHENTICATION",
-        context={"expire time": ["1970-01-01T00:00:00Z"]},
+        context={"expire time": [expired_at.strftime("%Y-%m-%dT%H:%M:%SZ")]},
     )
+
+
+# "Error handling": what comes with the statuses that are nobody's mistake. 5xx come from the
+# servers in front, in HTML.
+LOCKED, MIGRATING, TOO_MANY = 423, 477, 429
+MESSAGES: Mapping[int, tuple[str, str]] = {
+    LOCKED: ("Resource is locked by another write; try again in two seconds.", "LOCKED"),
+    MIGRATING: ("The account is being moved between data centres.", "MIGRATION_IN_PROGRESS"),
+    TOO_MANY: ("You have reached your ten_secondly_rolling limit.", "RATE_LIMITS"),
+    500: ("internal error", "INTERNAL_ERROR"),
+}
+RETRY_AFTER: Mapping[int, str] = {MIGRATING: "3600"}
+FRONT_SERVERS: Mapping[int, str] = {
+    502: "Bad Gateway",
+    503: "Service Unavailable",
+    504: "Gateway Timeout",
+    521: "Web server is down",
+    523: "Origin is unreachable",
+    524: "A timeout occurred",
+}
+
+
+def usual_answer(status: int, correlated: str) -> UsualAnswer | None:
+    """What HubSpot sends with an error status that no request is to blame for."""
+    if status in FRONT_SERVERS:
+        title = f"{status} {FRONT_SERVERS[status]}"
+        page = f"<html><head><title>{title}</title></head><body><h1>{title}</h1></body></html>"
+        return UsualAnswer(page, "text/html")
+    if status not in MESSAGES:
+        return None
+    message, category = MESSAGES[status]
+    body = HubSpotError(status, message, category).body(correlated)
+    headers = {"Retry-After": RETRY_AFTER[status]} if status in RETRY_AFTER else {}
+    return UsualAnswer(json.dumps(body), headers=headers)

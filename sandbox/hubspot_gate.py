@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -19,10 +18,13 @@ from sandbox.hubspot_errors import (
     JsonObject,
     absent_hub,
     bad_request,
+    correlation_id,
     expired_credentials,
     missing_scopes,
     no_credentials,
 )
+from sandbox.hubspot_index import EPOCH
+from sandbox.hubspot_limits import App
 from sandbox.hubspot_portal import Portal
 from sandbox.hubspot_types import ObjectType
 
@@ -138,15 +140,18 @@ class Endpoint:
             except HubSpotError as error:
                 response = _refusal(portal, error)
             if not self.is_search:
-                response.headers.update(portal.limits.headers())
+                app = getattr(request.state, "app", App.STATIC)
+                response.headers.update(portal.limits.headers(app))
             return response
 
         return endpoint
 
     async def _answered(self, portal: Portal, request: Request) -> Response:
-        _authenticate(portal, request)
+        app = _authenticate(portal, request)
+        request.state.app = app
         zone = ZoneInfo(portal.settings.time_zone)
-        portal.limits.count(is_search=self.is_search, today=portal.now().astimezone(zone).date())
+        today = portal.now().astimezone(zone).date()
+        portal.limits.count(app, is_search=self.is_search, today=today)
         self._authorise(portal, request)
         body = await _json_body(request)
         return self.handler(Call(portal, request, body))
@@ -177,21 +182,26 @@ def answer(content: object, status: int = 200) -> Response:
 
 
 def _refusal(portal: Portal, error: HubSpotError) -> Response:
-    correlation_id = str(uuid.UUID(int=portal.random.getrandbits(128), version=4))
-    headers = {**error.headers, "X-HubSpot-Correlation-Id": correlation_id}
-    refused = answer(error.body(correlation_id), error.status)
+    correlated = correlation_id(portal.random)
+    headers = {**error.headers, "X-HubSpot-Correlation-Id": correlated}
+    refused = answer(error.body(correlated), error.status)
     refused.headers.update(headers)
     return refused
 
 
-def _authenticate(portal: Portal, request: Request) -> None:
+def _authenticate(portal: Portal, request: Request) -> App:
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme != "Bearer" or not token:
         raise no_credentials()
     if token in portal.settings.tokens:
-        return
+        return App.STATIC
+    expires_at = portal.grants.expires_at(token)
+    if expires_at is not None and expires_at > portal.now():
+        return App.OAUTH
+    if token.startswith("pat-") or (expires_at is None and portal.grants.knows(token)):
+        raise no_credentials()
     # A token of a wrong shape is reported as expired in 1970, not as unknown.
-    raise no_credentials() if token.startswith("pat-") else expired_credentials()
+    raise expired_credentials(expires_at or EPOCH, portal.now())
 
 
 async def _json_body(request: Request) -> Mapping[str, object]:

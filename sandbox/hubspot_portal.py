@@ -26,7 +26,8 @@ from sandbox.hubspot_derived import (
     closing_time,
     visit_times,
 )
-from sandbox.hubspot_errors import not_found
+from sandbox.hubspot_errors import correlation_id, not_found, usual_answer
+from sandbox.hubspot_grants import Grants
 from sandbox.hubspot_index import SearchIndex
 from sandbox.hubspot_limits import SETTABLE, Limits
 from sandbox.hubspot_links import PRIMARY, Links, LinkTypes
@@ -63,6 +64,7 @@ from sandbox.org import (
     Record,
     StageSpec,
     State,
+    UsualAnswer,
     Value,
 )
 
@@ -91,6 +93,7 @@ class Portal(Org):
         super().__init__(crm="hubspot", clock=clock, seed=seed)
         self.settings = Settings()
         self.limits = Limits()
+        self.grants = Grants()
         self.types = ObjectTypes(self.settings.portal_id)
         self.links = Links()
         self.link_types = LinkTypes()
@@ -164,6 +167,10 @@ class Portal(Org):
             derived |= visit_times(record, before, "lifecyclestage", at)
         self._put_fields(record, derived)
         self._put_fields(record, self._calculated(kind, record))
+
+    def usual_answer(self, status: int) -> UsualAnswer | None:
+        """See `sandbox.hubspot_errors.usual_answer`."""
+        return usual_answer(status, correlation_id(self.random))
 
     def indexed(self, record: Record) -> None:
         """Keep the search index: archived and erased records leave it at once."""
@@ -247,7 +254,7 @@ class Portal(Org):
         for name, value in settings.items():
             if name in SETTABLE:
                 self.limits.set(name, value)
-            else:
+            elif not self.grants.set(name, value):
                 self.settings.set(name, value)
         self.types.rename_for(self.settings.portal_id)
 

@@ -219,6 +219,15 @@ class RequestEntry:
     status: int
 
 
+@dataclass(frozen=True, slots=True)
+class UsualAnswer:
+    """The answer a vendor gives with an error status."""
+
+    body: str
+    content_type: str = "application/json"
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
 @dataclass(order=True, slots=True)
 class _Pending:
     """A write that is made but not yet visible."""
@@ -307,6 +316,10 @@ class Org(ABC):
         raise ValueError(
             f"{self.crm}: {object_name} {record_id} takes no links to {to_object} {to_ids}"
         )
+
+    def usual_answer(self, status: int) -> UsualAnswer | None:  # noqa: ARG002
+        """What the vendor sends with this status; None: an empty body will do."""
+        return None
 
     def indexed(self, record: Record) -> None:  # noqa: B027 - most vendors' search is the records
         """React to a change of what search shows of a record; it may be deleted or gone."""

@@ -99,7 +99,7 @@ class Gateway:
         self, fault: Fault, scope: Scope, body: bytes, receive: Receive
     ) -> Answer | None:
         if fault.kind in (Kind.STATUS, Kind.HTML, Kind.EMPTY):
-            return _canned(fault)
+            return _canned(self.org, fault)
         if fault.kind == Kind.HANG:
             await self._pause(fault.seconds, receive)
             return None
@@ -284,7 +284,11 @@ def _protocol(connections: dict[Peer, asyncio.Transport]) -> type[H11Protocol]:
     return Protocol
 
 
-def _canned(fault: Fault) -> Answer:
+def _canned(org: Org, fault: Fault) -> Answer:
+    usual = org.usual_answer(fault.status) if fault.kind == Kind.STATUS else None
+    if usual is not None and not fault.body:
+        headers = {**usual.headers, **fault.headers}
+        return Answer.of(fault.status, usual.body, usual.content_type, headers)
     if fault.kind == Kind.EMPTY:
         return Answer.of(fault.status, "", "application/json", fault.headers)
     if fault.kind == Kind.HTML:

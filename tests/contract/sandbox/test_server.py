@@ -102,7 +102,11 @@ def test_requests_are_logged_with_their_status_and_admin_calls_are_not(
             503,
             '{"message": "busy"}',
         ),
-        ({"kind": "status", "status": 477, "headers": {"Retry-After": "9"}}, 477, ""),
+        (
+            {"kind": "status", "status": 418, "body": "", "headers": {"Retry-After": "9"}},
+            418,
+            "",
+        ),
         ({"kind": "html", "status": 200}, 200, None),
         ({"kind": "html"}, 502, None),
         ({"kind": "empty"}, 200, ""),
