@@ -14,6 +14,7 @@ from connectors.base import (
     CheckReport,
     ConnectionSettings,
     Cursor,
+    IdPage,
     LiveRecord,
     NewField,
     Page,
@@ -29,12 +30,13 @@ from connectors.salesforce.create import FieldMaker
 from connectors.salesforce.fields import LiveReader, target_fields
 from connectors.salesforce.ingest import FROM_RECORDS, BulkWriter
 from connectors.salesforce.ingest import MOST_RECORDS as MOST_OF_A_JOB
-from connectors.salesforce.mapping import SPECS, object_of, streams_of
 from connectors.salesforce.pull import StreamPull
 from connectors.salesforce.push import MOST_RECORDS, Writer
 from connectors.salesforce.quota import spending_on
+from connectors.salesforce.reconcile import Reconciliation
 from connectors.salesforce.schema import OrgSchema
-from store.canonical import FieldUpdate
+from connectors.salesforce.streams import default_objects, streams_of
+from store.canonical import FieldUpdate, RecordRef
 
 _WRITABLE: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -67,7 +69,7 @@ class SalesforceConnector:
             push_bulk_from=FROM_RECORDS if has_jobs else None,
             push_bulk_batch=MOST_OF_A_JOB if has_jobs else None,
             sees_deletions=True,
-            stream_objects={name: object_of(settings, name) for name in SPECS},
+            stream_objects=default_objects(settings),
             object_streams=_object_streams(settings),
         )
         self._client = SalesforceClient(settings, self.calls)
@@ -83,15 +85,33 @@ class SalesforceConnector:
         return self._client.org_id()
 
     def streams(self) -> Sequence[Stream]:
-        """Owners, stages, accounts, deals, stage changes: what is configured or implied."""
+        """What is configured, and owners, stages and histories that it implies."""
         return streams_of(self._settings)
 
     def pull(self, stream: Stream, since: Cursor | datetime | None) -> Iterator[Page]:
         """Read a stream; see ``connectors.salesforce.pull``."""
         warnings = self._client.login_warnings
-        for page in StreamPull(self._client, self._settings, stream).pages(since):
+        for page in self._pages(stream, since):
             yield replace(page, warnings=(*warnings, *page.warnings)) if warnings else page
             warnings = ()
+
+    def _pages(self, stream: Stream, since: Cursor | datetime | None) -> Iterator[Page]:
+        return StreamPull(self._client, self._settings, stream, self.calls).pages(since)
+
+    def count(self, stream: Stream, until: datetime) -> int | None:
+        """Live records of a stream created up to an instant; see ``reconcile``."""
+        return self._reconciliation(stream).count(until)
+
+    def ids(self, stream: Stream) -> Iterator[IdPage] | None:
+        """Ids of all live records; None for short lists."""
+        return self._reconciliation(stream).ids()
+
+    def fetch(self, stream: Stream, refs: Sequence[RecordRef]) -> Page:
+        """Records by id."""
+        return self._reconciliation(stream).fetch(refs)
+
+    def _reconciliation(self, stream: Stream) -> Reconciliation:
+        return Reconciliation(self._client, self._settings, stream, self.calls)
 
     def push(self, updates: Sequence[FieldUpdate]) -> Sequence[PushResult]:
         """Write values by sObject Collections, many of them by a job; see `Writer.push`."""

@@ -11,9 +11,20 @@ from typing import Any, Final, Literal, TypeAlias, cast
 from connectors.base import Cursor
 from connectors.errors import MisconfiguredConnection
 
-Mode: TypeAlias = Literal["full", "increment", "done"]
+Mode: TypeAlias = Literal["full", "increment", "done", "absent"]
 
-_MODES: Final = ("full", "increment", "done")
+_MODES: Final = ("full", "increment", "done", "absent")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A Bulk API 2.0 query under way, and how much of its result has been taken."""
+
+    id: str
+    part: str = ""
+    """The locator of the part being taken; empty: the first."""
+    taken: int = 0
+    """Rows of that part that are done with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,11 +44,16 @@ class Place:
     """Its id; rows of one change time are read in the order of their ids."""
     rows: int = 0
     """Rows read so far that no late commit can join any more."""
+    job: Job | None = None
+    """The rows come by a bulk query, in no order."""
     deletions_from: datetime | None = None
     """Up to where the log of deletions has been read."""
+    swept: datetime | None = None
+    """When everything was last read, calculated fields included."""
 
     def to_cursor(self) -> Cursor:
         """The text to keep."""
+        job = self.job
         return Cursor(
             json.dumps(
                 {
@@ -48,6 +64,8 @@ class Place:
                     "id": self.id,
                     "n": self.rows,
                     "d": _text(self.deletions_from),
+                    "s": _text(self.swept),
+                    "job": None if job is None else [job.id, job.part, job.taken],
                     "org": self.org,
                 }
             )
@@ -82,8 +100,19 @@ def _place(kept: Mapping[str, Any]) -> Place:
         at=_instant(kept["t"]),
         id=str(kept["id"]),
         rows=int(kept["n"]),
+        job=_job(kept.get("job")),
         deletions_from=_instant(kept["d"]),
+        swept=_instant(kept.get("s")),
     )
+
+
+def _job(kept: object) -> Job | None:
+    if kept is None:
+        return None
+    if not isinstance(kept, list):
+        raise TypeError("a job is a list")
+    name, part, taken = kept
+    return Job(id=str(name), part=str(part), taken=int(taken))
 
 
 def _text(instant: datetime | None) -> str | None:

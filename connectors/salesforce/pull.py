@@ -7,30 +7,39 @@ when its transaction commits, up to some ten minutes later.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from connectors.base import ConnectionSettings, Cursor, Page, Stream
-from connectors.errors import (
-    MalformedAnswer,
-    MisconfiguredConnection,
-    OrgChanged,
-    PermissionMissing,
-    RequestRefused,
-)
+from connectors.base import CallCounter, ConnectionSettings, Cursor, Page, Stream
+from connectors.errors import MalformedAnswer, OrgChanged, StreamPaused
+from connectors.salesforce.bulk import BulkQueries, BulkRefused
+from connectors.salesforce.bulkread import BulkRead
 from connectors.salesforce.client import SalesforceClient
 from connectors.salesforce.cursor import Place
 from connectors.salesforce.deletions import read_log
 from connectors.salesforce.ids import long_id
-from connectors.salesforce.walk import Chunk, Row, Walk
-from store.canonical import CanonicalRecord, RecordRef, RejectedRecord
+from connectors.salesforce.lists import Lists
+from connectors.salesforce.schema import ObjectAbsent
+from connectors.salesforce.streams import (
+    DEAL_STAGE_CHANGES,
+    SPECS,
+    TRACKED_STAGES,
+    object_of,
+    stream_settings,
+    streams_of,
+)
+from connectors.salesforce.tally import Tally
+from connectors.salesforce.walk import Row, StillTooHeavy, TooManyRows, Walk
+from store.canonical import CanonicalRecord, RecordRef, RejectedRecord, TicketStatusChange
 
 LOOKBACK: Final = timedelta(minutes=15)
 """Longer than Salesforce lets a transaction run, so no late commit is missed."""
-PAGE_SIZE: Final = 2000
 SECOND: Final = timedelta(seconds=1)
+MOST_PAGED_CALLS: Final = 5
+"""Calls (10,000 rows of ordinary width) up to which pages are read: a bulk job costs at least
+three calls, its looks and minutes of waiting, but then little more for a million rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,36 +50,94 @@ class _Deletions:
 
 
 class StreamPull:
-    """One pull of one stream."""
+    """One pull of one stream.
+
+    Args:
+        client: The org.
+        settings: The connection.
+        stream: What to read.
+        calls: Where the least possible calls are counted.
+    """
 
     def __init__(
-        self, client: SalesforceClient, settings: ConnectionSettings, stream: Stream
+        self,
+        client: SalesforceClient,
+        settings: ConnectionSettings,
+        stream: Stream,
+        calls: CallCounter,
     ) -> None:
         self._client = client
+        self._settings = settings
         self._connection = settings.name
+        self._stream = stream.name
         self._lookback = LOOKBACK if settings.tuning.lookback is None else settings.tuning.lookback
-        self._walk = Walk(client, settings, stream.name, settings.tuning.page_size or PAGE_SIZE)
-        # Stamps are whole seconds and windows end before their bound: without the second that
-        # runs right now, what was saved just before the pull would have to wait for the next.
-        self._end = self._walk.map.shape.server_time + SECOND
+        self._tally = Tally(calls)
+        self._jobs = BulkQueries(client, self._tally)
+        self._lists = Lists(client, settings, self._tally)
+        self._api = stream_settings(settings, stream.name).api
+        self._warned: list[str] = []
         self._told: set[str] = set()
         self._seen: set[str] = set()
         self._stages: frozenset[str] | None = None
+        self._closed_statuses: Mapping[str, bool] | None = None
 
     def pages(self, since: Cursor | datetime | None) -> Iterator[Page]:
         """See ``connectors.base.Connector.pull``."""
-        windows = self._windows(since, org=self._client.org_id() or "")
+        org = self._client.org_id() or ""
+        kept = self._kept(since, org=org)
+        if SPECS[self._stream].is_list:
+            yield self._list_page(org)
+            return
+        try:
+            self._walk = self.opened()
+        except ObjectAbsent as absent:
+            yield self._absent_page(absent, kept, org=org)
+            return
+        # Stamps are whole seconds and windows end before their bound: without the second that
+        # runs right now, what was saved just before the pull would have to wait for the next.
+        self._end = self._walk.server_time + SECOND
+        windows = self._windows(kept, since, org=org)
         for window in windows:
             yield from self._window_pages(window, is_last=window is windows[-1])
 
+    def fetch(self, ids: Sequence[str]) -> Page:
+        """Records by id, deleted ones included; one that does not exist is left out.
+
+        Raises:
+            ObjectAbsent: the user does not see the object.
+        """
+        self._walk = self.opened()
+        rows = self._walk.by_id([*dict.fromkeys(ids)])
+        place = Place(mode="full", org="", low=None, high=self._walk.server_time)
+        return replace(self._page(rows, place, total=None), resume_at=None)
+
+    def opened(self) -> Walk:
+        """Look at the stream's object, or at the one that may stand in for it.
+
+        Raises:
+            ObjectAbsent: the user sees neither.
+        """
+        try:
+            return Walk(self._client, self._settings, self._stream, self._tally)
+        except ObjectAbsent as absent:
+            if self._stream != DEAL_STAGE_CHANGES.name:
+                raise
+            tracked = TRACKED_STAGES
+            try:
+                walk = Walk(self._client, self._settings, self._stream, self._tally, tracked)
+            except ObjectAbsent:
+                raise absent from None
+            self._warned.append(
+                f"{absent.message} Stage changes are taken from {tracked.object}, which knows"
+                " them only since the field's history is tracked, and for 18 months."
+            )
+            return walk
+
     # ------------------------------------------------------------ which windows
 
-    def _windows(self, since: Cursor | datetime | None, *, org: str) -> list[Place]:
-        end = self._end
-        if since is None:
-            return [Place(mode="full", org=org, low=None, high=end)]
-        if isinstance(since, datetime):
-            return [Place(mode="increment", org=org, low=since.astimezone(UTC), high=end)]
+    def _kept(self, since: Cursor | datetime | None, *, org: str) -> Place | None:
+        if since is None or isinstance(since, datetime):
+            return None
         kept = Place.from_cursor(self._connection, since)
         if kept.org and org and kept.org != org:
             raise OrgChanged(
@@ -79,6 +146,17 @@ class StreamPull:
                 " Correct the credentials, or after a sandbox refresh reset the connection"
                 f" (kpisync state reset {self._connection} --org).",
             )
+        return kept
+
+    def _windows(
+        self, kept: Place | None, since: Cursor | datetime | None, *, org: str
+    ) -> list[Place]:
+        end = self._end
+        if isinstance(since, datetime):
+            low = since.astimezone(UTC)
+            return [Place(mode="increment", org=org, low=low, high=end, swept=end)]
+        if kept is None or kept.mode == "absent":
+            return [Place(mode="full", org=org, low=None, high=end)]
         # A clock set back must not open a gap: the overlap starts from the earlier of the two.
         following = Place(
             mode="increment",
@@ -86,39 +164,99 @@ class StreamPull:
             low=min(kept.high, end) - self._lookback,
             high=end,
             deletions_from=kept.deletions_from,
+            swept=kept.swept,
         )
-        return [following] if kept.mode == "done" else [kept, following]
+        if kept.mode != "done":
+            return [kept, following]
+        if self._is_sweep_due(kept):
+            # Formulas and parents' fields change without a trace: everything is read again.
+            following = replace(following, low=None, swept=end)
+        return [following]
+
+    def _is_sweep_due(self, kept: Place) -> bool:
+        if not self._walk.map.volatile:
+            return False
+        return kept.swept is None or self._end - kept.swept >= self._settings.tuning.sweep
 
     # ------------------------------------------------------------ the pages of a window
 
     def _window_pages(self, window: Place, *, is_last: bool) -> Iterator[Page]:
         total = self._walk.count() if window.mode == "full" else None
-        settled = self._settled(window)
-        place, walked, answers = window, 0, 0
+        self._warn_of_volatile(window)
+        is_begun = window.at is not None
+        try:
+            if window.job is not None or (not is_begun and self._is_for_bulk(total)):
+                yield from self._bulk_pages(window, total, is_last=is_last)
+                return
+            may_change = self._api is None and not is_begun and total is None
+            most_calls = MOST_PAGED_CALLS if may_change else None
+            try:
+                yield from self._rest_pages(window, total, most_calls, is_last=is_last)
+            except TooManyRows:
+                yield from self._bulk_pages(window, total, is_last=is_last)
+            except StillTooHeavy:
+                if self._api == "rest":
+                    raise
+                yield from self._bulk_pages(window, total, is_last=is_last)
+        except BulkRefused as refused:
+            self._warned.append(
+                f"{self._walk.selection.object} cannot be read by Bulk API 2.0"
+                f" ({refused.message}). It is read in pages instead, which takes more calls."
+            )
+            paged = replace(window, job=None)
+            yield from self._rest_pages(paged, total, None, is_last=is_last)
+
+    def _is_for_bulk(self, total: int | None) -> bool:
+        if self._api is not None:
+            return self._api == "bulk"
+        return total is not None and self._walk.calls_for(total) > MOST_PAGED_CALLS
+
+    def _rest_pages(
+        self, window: Place, total: int | None, most_calls: int | None, *, is_last: bool
+    ) -> Iterator[Page]:
+        settled = _Settled(self._settled_before(window))
+        place, walked, queries_before = window, 0, self._walk.queries
         for chunk in self._walk.chunks(
-            low=window.low, high=window.high, at=window.at, after_id=window.id
+            low=window.low,
+            high=window.high,
+            at=window.at,
+            after_id=window.id,
+            most_calls=most_calls,
         ):
-            answers += 1
             walked += len(chunk.read)
-            place = replace(place, at=chunk.at, id=chunk.id, rows=place.rows + settled(chunk))
+            count = place.rows + settled(chunk.read)
+            place = replace(place, at=chunk.at, id=chunk.id, rows=count)
             if not chunk.is_end:
                 yield self._page(chunk.rows, place, total=total)
                 continue
             if total is not None and (window.at is not None or walked < total):
                 self._ensure_nothing_was_lost(place)
             rows = chunk.rows
-            # A row edited while we read moves behind `high`, perhaps before we came to it.
-            if window.mode == "full" or answers > 1:
+            # A row edited between two queries moves behind `high`, perhaps before we came to it.
+            if self._walk.queries - queries_before > 1 or window.at is not None:
                 for tail in self._walk.chunks(low=window.high, high=None, at=None, after_id=""):
                     if rows and tail.rows:
                         yield self._page(rows, place, total=total)
                     rows = tail.rows or rows
             yield self._last_page(rows, place, total=total, is_last=is_last)
 
+    def _bulk_pages(self, window: Place, total: int | None, *, is_last: bool) -> Iterator[Page]:
+        settled = _Settled(self._settled_before(window))
+        reading = BulkRead(self._jobs, self._walk, self._settings, settled)
+        for step in reading.steps(window):
+            self._warned += reading.losses
+            reading.losses.clear()
+            if not step.is_end:
+                yield self._page(step.rows, step.place, total=total)
+                continue
+            if window.mode == "full":
+                self._ensure_nothing_was_lost(step.place)
+            yield self._last_page(step.rows, step.place, total=total, is_last=is_last)
+
     def _last_page(
         self, rows: Sequence[Row], place: Place, *, total: int | None, is_last: bool
     ) -> Page:
-        self._seen.update(long_id(row["Id"]) for row in rows)
+        self._note_seen(rows, place)
         warnings: list[str] = []
         deletions = _Deletions()
         if place.mode == "increment" and self._walk.map.sees_deletions:
@@ -129,8 +267,14 @@ class StreamPull:
             low=None,
             high=place.high,
             deletions_from=deletions.covered_until,
+            swept=place.high if place.mode == "full" else place.swept,
         )
-        return self._page(
+        beside: Sequence[CanonicalRecord] = ()
+        if self._stream == "owners":
+            queues = self._lists.queues()
+            beside = queues.records
+            warnings += queues.warnings
+        page = self._page(
             [*rows, *deletions.rows],
             done,
             total=total,
@@ -138,6 +282,7 @@ class StreamPull:
             complete_until=place.high - SECOND if is_last else None,
             warnings=warnings,
         )
+        return replace(page, records=[*page.records, *beside]) if beside else page
 
     def _page(
         self,
@@ -151,18 +296,25 @@ class StreamPull:
     ) -> Page:
         records: list[CanonicalRecord] = []
         rejected: list[RejectedRecord] = []
+        gone: list[RecordRef] = []
         for row in rows:
+            if not self._walk.map.is_record(row):
+                gone.append(self._walk.map.ref(row["Id"]))
+                continue
             mapped = self._walk.map.record(row)
             if isinstance(mapped, RejectedRecord):
                 rejected.append(mapped)
+            elif isinstance(mapped, TicketStatusChange):
+                records.append(replace(mapped, is_closed=self._is_closed(mapped.status)))
             else:
                 records.append(mapped)
-        if place.mode == "increment":
-            self._seen.update(long_id(row["Id"]) for row in rows)
-        said = [*self._walk.map.warnings, *self._unknown_stages(rows), *warnings]
+        self._note_seen(rows, place)
+        said = [
+            *self._warned, *self._walk.map.warnings, *self._unknown_stages(rows), *warnings,
+        ]  # fmt: skip
         return Page(
             records=records,
-            deleted=deleted,
+            deleted=[*deleted, *(gone if place.mode != "full" else ())],
             rejected=rejected,
             resume_at=place.to_cursor(),
             complete_until=complete_until,
@@ -171,14 +323,55 @@ class StreamPull:
             unreadable=self._walk.map.unreadable,
         )
 
+    # ------------------------------------------------------------ streams of another kind
+
+    def _list_page(self, org: str) -> Page:
+        if self._stream == "rates":
+            listing = self._lists.rates()
+        else:
+            wanted = {stream.name for stream in streams_of(self._settings)}
+            listing = self._lists.stages(
+                with_deals="deals" in wanted, with_tickets="tickets" in wanted
+            )
+        end = self._client.server_time()
+        return Page(
+            records=listing.records,
+            resume_at=Place(mode="done", org=org, low=None, high=end).to_cursor(),
+            complete_until=end,
+            total=len(listing.records),
+            warnings=tuple(dict.fromkeys(listing.warnings)),
+            brought_all=listing.is_whole,
+        )
+
+    def _absent_page(self, absent: ObjectAbsent, kept: Place | None, *, org: str) -> Page:
+        """The object is not there: legal where it needs a licence, unless we have read it."""
+        spec = SPECS[self._stream]
+        is_legal = spec.may_be_absent and object_of(self._settings, self._stream) == spec.object
+        if kept is not None and kept.mode != "absent":
+            raise StreamPaused(
+                self._connection,
+                f"{absent.message} It could be read before: what is stored of {self._stream}"
+                " stays, and goes on when access is back.",
+            )
+        if not is_legal:
+            raise absent
+        end = self._client.server_time()
+        return Page(
+            records=(),
+            resume_at=Place(mode="absent", org=org, low=None, high=end).to_cursor(),
+            complete_until=end,
+            warnings=[_switched_off(absent, self._stream)],
+            brought_all=False,
+        )
+
     # ------------------------------------------------------------ completeness
 
-    def _settled(self, window: Place) -> _Settled:
-        return _Settled(window.high - max(self._lookback, LOOKBACK))
+    def _settled_before(self, window: Place) -> datetime:
+        return window.high - max(self._lookback, LOOKBACK)
 
     def _ensure_nothing_was_lost(self, place: Place) -> None:
         """A full pull that brought less than the CRM counts must not pass for complete."""
-        before = self._settled(place).before
+        before = self._settled_before(place)
         counted = self._walk.count(before)
         if place.rows < counted:
             raise MalformedAnswer(
@@ -190,8 +383,14 @@ class StreamPull:
 
     # ------------------------------------------------------------ deletions
 
+    def _note_seen(self, rows: Sequence[Row], place: Place) -> None:
+        # Of a bulk query there may be millions; the log of deletions is looked up by id instead.
+        if place.mode == "increment" and place.job is None:
+            self._seen.update(long_id(row["Id"]) for row in rows)
+
     def _deletions(self, place: Place, warnings: list[str]) -> _Deletions:
         """Deletions of the window; what the bin still holds comes as rows, the rest as refs."""
+        self._tally.calls()
         log = read_log(
             self._client,
             self._walk.selection.object,
@@ -209,15 +408,32 @@ class StreamPull:
             covered_until=log.covered_until,
         )
 
-    # ------------------------------------------------------------ warnings
+    # ------------------------------------------------------------ meanings and warnings
+
+    def _is_closed(self, status: str) -> bool:
+        if self._closed_statuses is None:
+            self._closed_statuses = self._lists.closed_statuses()
+        return self._closed_statuses.get(status, False)
+
+    def _warn_of_volatile(self, window: Place) -> None:
+        if window.low is None and self._walk.map.volatile:
+            names = ", ".join(self._walk.map.volatile)
+            self._warned.append(
+                f"{self._stream}: {names} of {self._walk.selection.object} is computed by"
+                " Salesforce or belongs to a parent record: when it changes alone, no record is"
+                f" reported as changed. It is read again every {self._settings.tuning.sweep}"
+                " (advanced.sweep); KPIs may trail it by that."
+            )
 
     def _unknown_stages(self, rows: Sequence[Row]) -> Iterator[str]:
         source = self._walk.map.stage_column
         if source is None:
             return
+        listed = self._walk.map.shape.choices(source)
         for row in rows:
             name = row.get(source)
-            if isinstance(name, str) and name and not self._is_known_stage(name):
+            is_unknown = isinstance(name, str) and name and name not in listed
+            if is_unknown and not self._is_known_stage(str(name)):
                 yield (
                     f'The stage "{name}" is not in the org\'s list of opportunity stages. Its'
                     " deals count as open, won or lost by their own flags (IsClosed, IsWon)."
@@ -226,13 +442,9 @@ class StreamPull:
                 )
 
     def _is_known_stage(self, name: str) -> bool:
+        """Retired stages are known, though no choice any more."""
         if self._stages is None:
-            try:
-                rows = self._client.query_all("SELECT ApiName FROM OpportunityStage")
-            except (MisconfiguredConnection, PermissionMissing, RequestRefused):
-                # The stream of stages itself says what is wrong with reading them.
-                rows = []
-            self._stages = frozenset(str(row.get("ApiName")) for row in rows)
+            self._stages = self._lists.stage_names()
         return name in self._stages or not self._stages
 
     def _not_told_yet(self, warnings: Sequence[str]) -> tuple[str, ...]:
@@ -241,14 +453,21 @@ class StreamPull:
         return tuple(fresh)
 
 
-@dataclass(frozen=True, slots=True)
+def _switched_off(absent: ObjectAbsent, stream: str) -> str:
+    return (
+        f"{absent.message} {stream} is switched off until then. Where the org lacks the licence or"
+        " feature, leave it so."
+    )
+
+
 class _Settled:
     """Counts rows changed so early that no running transaction can add to them."""
 
-    before: datetime
+    def __init__(self, before: datetime) -> None:
+        # Stamps are ISO 8601 in UTC, of one length up to the seconds: they compare as texts.
+        self._before = before.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
-    def __call__(self, chunk: Chunk) -> int:
-        """How many rows of a chunk are settled."""
-        if chunk.at is not None and chunk.at < self.before:
-            return len(chunk.read)
-        return sum(datetime.fromisoformat(stamp) < self.before for stamp in chunk.read)
+    def __call__(self, stamps: Sequence[str]) -> int:
+        """How many of these change times are settled."""
+        before = self._before
+        return sum(stamp[:19] < before for stamp in stamps)

@@ -7,6 +7,7 @@ this user read, so a field that is not here may exist all the same.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
@@ -38,6 +39,10 @@ _TYPES: Final[Mapping[str, str]] = MappingProxyType(
 )
 
 
+class ObjectAbsent(MisconfiguredConnection):
+    """The connected user sees no such object: misspelt, not licensed, or not permitted."""
+
+
 @dataclass(frozen=True, slots=True)
 class ObjectShape:
     """One described object; names are found in any case, as SOQL does."""
@@ -56,6 +61,11 @@ class ObjectShape:
         """This user sees the field."""
         return name.lower() in self.fields
 
+    def choices(self, name: str) -> frozenset[str]:
+        """The active values of a choice field."""
+        listed = (self.field(name) or {}).get("picklistValues") or ()
+        return frozenset(str(each.get("value")) for each in listed)
+
     def relation(self, name: str) -> Mapping[str, Any] | None:
         """The reference field behind a relationship name such as ``Account``."""
         wanted = name.lower()
@@ -71,12 +81,14 @@ class OrgSchema:
     def __init__(self, client: SalesforceClient) -> None:
         self._client = client
         self._shapes: dict[str, ObjectShape] = {}
+        self.described = 0
+        """How many objects were asked for."""
 
     def shape(self, object_name: str) -> ObjectShape:
         """Describe an object, once.
 
         Raises:
-            MisconfiguredConnection: this user sees no such object.
+            ObjectAbsent: this user sees no such object.
         """
         key = object_name.lower()
         if key not in self._shapes:
@@ -97,11 +109,19 @@ class OrgSchema:
             if field is None:
                 return None
             spelling.append(str(field["relationshipName"]))
-            shapes = [self.shape(str(target)) for target in field.get("referenceTo") or ()]
+            shapes = self._parents(field)
         described = next((found for shape in shapes if (found := shape.field(name))), None)
         if described is None:
             return None
         return self._native(object_name, ".".join([*spelling, str(described["name"])]), described)
+
+    def _parents(self, field: Mapping[str, Any]) -> list[ObjectShape]:
+        shapes: list[ObjectShape] = []
+        for target in field.get("referenceTo") or ():
+            # A parent that is not visible has no visible fields.
+            with suppress(ObjectAbsent):
+                shapes.append(self.shape(str(target)))
+        return shapes
 
     def _native(self, object_name: str, path: str, described: Mapping[str, Any]) -> NativeField:
         kind = str(described.get("type"))
@@ -114,10 +134,11 @@ class OrgSchema:
         return NativeField(path, _TYPES.get(kind, "text"), bool(described.get("calculated")))
 
     def _described(self, object_name: str) -> ObjectShape:
+        self.described += 1
         try:
             answer, server_time = self._client.describe(object_name)
         except NotFound as error:
-            raise MisconfiguredConnection(
+            raise ObjectAbsent(
                 self._client.connection,
                 f"The object {object_name} does not exist or the connected user has no access to"
                 " it. Check the spelling of its API name, and give the user read access to the"

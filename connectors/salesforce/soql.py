@@ -13,7 +13,7 @@ from typing import Final
 
 from simple_salesforce.format import format_soql
 
-IDS_AT_ONCE: Final = 200
+MOST_IDS: Final = 400
 """Ids in one ``IN (…)``: 27 bytes each when encoded."""
 
 
@@ -24,7 +24,10 @@ class Selection:
     object: str
     cursor_column: str
     where: str | None
+    """What every row meets."""
     limit: int
+    live_where: str | None = None
+    """What a row meets that counts as a live record."""
 
     def window(
         self,
@@ -52,6 +55,14 @@ class Selection:
         ]
         return self._query(columns, conditions, f"ORDER BY Id LIMIT {self.limit}")
 
+    def unordered(self, columns: Sequence[str], *, low: datetime | None) -> str:
+        """Everything changed from `low` on, in no order: ordering forbids dividing the work.
+
+        There is no upper bound: a row edited while the query runs must not fall out of it.
+        """
+        conditions = [f"{self.cursor_column} >= {instant(low)}" if low else ""]
+        return self._query(columns, conditions, "")
+
     def by_id(self, columns: Sequence[str], ids: Sequence[str]) -> str:
         """The rows of these ids."""
         return self._query(columns, [format_soql("Id IN {}", list(ids))], "")
@@ -60,6 +71,18 @@ class Selection:
         """What to count: everything, or what was changed before `high` (text behind FROM)."""
         where = self._where([f"{self.cursor_column} < {instant(high)}"] if high else [])
         return f"{self.object} WHERE {where}" if where else self.object
+
+    def live_ids(self) -> str:
+        """The ids of all live records."""
+        return f"SELECT Id FROM {self.object}" + (  # noqa: S608  # described names
+            f" WHERE {self.live_where}" if self.live_where else ""
+        )
+
+    def live_count(self, created_before: datetime) -> str:
+        """How many live records were created before an instant."""
+        own = f" AND ({self.live_where})" if self.live_where else ""
+        bound = instant(created_before)
+        return f"SELECT COUNT() FROM {self.object} WHERE CreatedDate < {bound}{own}"  # noqa: S608  # described names
 
     def _query(self, columns: Sequence[str], conditions: Sequence[str], order: str) -> str:
         where = self._where(conditions)

@@ -1,8 +1,10 @@
 """Rows of a window in the order of (change time, id), whatever Salesforce does on the way.
 
 Pages come smaller than asked for, thousands of rows share one change time, running queries are
-forgotten, a span is too heavy for one query, a column disappears between two pages. Out come
-chunks of rows, each with the position after which a later walk goes on.
+forgotten, paging links lead in a circle, a span is too heavy for one query, a column disappears
+between two pages. Out come chunks of rows, each with the position after which a later walk goes
+on. A running query is followed by its links, which costs no more than a call a page; its position
+is only needed when it breaks off.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any, Final
 
 from connectors.base import ConnectionSettings
@@ -21,9 +24,11 @@ from connectors.errors import (
 )
 from connectors.salesforce.client import LONGEST_URI, QueryResult, SalesforceClient
 from connectors.salesforce.faults import QueryTooHeavy, UnknownName
-from connectors.salesforce.mapping import StreamMap, stream_settings
+from connectors.salesforce.mapping import StreamMap
 from connectors.salesforce.schema import OrgSchema
-from connectors.salesforce.soql import IDS_AT_ONCE, Selection, column_groups
+from connectors.salesforce.soql import MOST_IDS, Selection, column_groups
+from connectors.salesforce.streams import StreamSpec
+from connectors.salesforce.tally import LARGEST_PAGE, Tally
 
 _BEGINNING: Final = datetime(1999, 1, 1, tzinfo=UTC)
 """No Salesforce record is older."""
@@ -31,10 +36,30 @@ _NARROWEST: Final = timedelta(minutes=1)
 """A query too heavy for a span as short as this is beyond help."""
 _MOST_RESTARTS: Final = 5
 """Without a single row between them."""
+_MOST_DISTRUST: Final = 3
+"""Answers to one walk that cannot be true."""
+MOST_ROWS: Final = 50_000
+"""Of one query: what Salesforce has to sort for us at once."""
+_ID_BYTES: Final = 27
+"""Of one more id in ``IN (…)``, encoded."""
 _LONGEST_LITERAL: Final = datetime(2000, 1, 1, 0, 0, 0, 1000, tzinfo=UTC)
 _SOME_ID: Final = "0" * 18
+_FEWEST_IDS: Final = 200
+"""That shall fit beside the columns of a further query."""
 
 Row = Mapping[str, Any]
+
+
+class TooManyRows(Exception):
+    """A walk would bring more rows than it was meant for: another way of reading is better."""
+
+
+class StillTooHeavy(CrmUnavailable):
+    """Salesforce gives up on the query however short its span is."""
+
+
+class _Distrusted(MalformedAnswer):
+    """An answer that cannot be true; the query is asked again from the last good row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,34 +78,67 @@ class Walk:
     """Reads rows of one stream's object with the columns that its map asks for."""
 
     def __init__(
-        self, client: SalesforceClient, settings: ConnectionSettings, stream: str, limit: int
+        self,
+        client: SalesforceClient,
+        settings: ConnectionSettings,
+        stream: str,
+        tally: Tally,
+        spec: StreamSpec | None = None,
     ) -> None:
         self._client = client
         self._settings = settings
         self._stream = stream
-        self._limit = limit
+        self._tally = tally
+        self._spec = spec
+        self._limit = settings.tuning.page_size or MOST_ROWS
+        self.queries = 0
+        """How many queries were begun; more than one: the rows are no single picture."""
         self._look()
 
     map: StreamMap
     """How rows become records; newer when a column disappeared on the way."""
     selection: Selection
 
-    def chunks(  # noqa: C901  # the order of these few cases is the algorithm
-        self, *, low: datetime | None, high: datetime | None, at: datetime | None, after_id: str
+    @property
+    def is_wide(self) -> bool:
+        """The columns do not fit into one request line."""
+        return len(self._groups) > 1
+
+    def calls_for(self, rows: int) -> int:
+        """About how many calls a walk over so many rows takes."""
+        pages = -(-rows // LARGEST_PAGE)
+        wider = sum(-(-rows // self._ids_at_once(group)) for group in self._groups[1:])
+        return pages + wider
+
+    def chunks(  # noqa: C901, PLR0912  # the order of these few cases is the algorithm
+        self,
+        *,
+        low: datetime | None,
+        high: datetime | None,
+        at: datetime | None,
+        after_id: str,
+        most_calls: int | None = None,
     ) -> Iterator[Chunk]:
         """All rows of ``low <= change time < high``, behind the position (at, after_id) if any.
 
         The last chunk, perhaps an empty one, has `is_end`.
+
+        Raises:
+            TooManyRows: it would take more than `most_calls`; nothing was read yet.
         """
-        ceiling, after, in_tie, restarts = high, at, at is not None, 0
+        ceiling, after, in_tie, restarts, distrust = high, at, at is not None, 0, 0
         while True:
             asked = self._tie(at, after_id) if in_tie else self._window(low, ceiling, after)
             count, is_end = 0, False
+            self.queries += 1
             try:
                 for result in self._results(asked):
+                    if most_calls is not None and self.calls_for(result.total) > most_calls:
+                        raise TooManyRows
+                    most_calls = None
                     count += len(result.records)
                     if result.records:
-                        at, after_id = self._position(result.records, at, after_id)
+                        at, after_id = self._position(result.records, at, after_id, high)
                         restarts = 0
                     is_end = (
                         not in_tie
@@ -90,9 +148,10 @@ class Walk:
                     )
                     if result.records or is_end:
                         yield self._chunk(result, at, after_id, is_end=is_end)
-            except CursorExpired:
+            except (CursorExpired, _Distrusted) as fault:
                 restarts += 1
-                if restarts > _MOST_RESTARTS:
+                distrust += isinstance(fault, _Distrusted)
+                if restarts > _MOST_RESTARTS or distrust > _MOST_DISTRUST:
                     raise
                 after, in_tie = at, at is not None
                 continue
@@ -100,7 +159,7 @@ class Walk:
                 ceiling = self._nearer(after or low, ceiling, fault, in_tie=in_tie)
                 continue
             except UnknownName as fault:
-                self._look_again(fault)
+                self.look_again(fault)
                 continue
             if is_end:
                 return
@@ -115,14 +174,16 @@ class Walk:
     def by_id(self, ids: Sequence[str]) -> list[Row]:
         """The rows of these ids that exist, deleted ones in the bin included."""
         rows: list[Row] = []
-        for start in range(0, len(ids), IDS_AT_ONCE):
-            some = ids[start : start + IDS_AT_ONCE]
+        step = self._ids_at_once(self._groups[0])
+        for start in range(0, len(ids), step):
+            some = ids[start : start + step]
             for result in self._results(self.selection.by_id(self._groups[0], some)):
                 rows.extend(self._widened(result.records))
         return rows
 
     def count(self, high: datetime | None = None) -> int:
         """How many rows there are in all, or were changed before `high`."""
+        self._tally.calls()
         try:
             return self._client.count(self.selection.count(high=high))
         except UnknownName as fault:
@@ -140,12 +201,17 @@ class Walk:
     def _results(self, soql: str) -> Iterator[QueryResult]:
         result = self._client.query(soql)
         visited: set[str] = set()
+        total, came = result.total, 0
         while True:
+            came += len(result.records)
+            self._tally.rows(len(result.records))
+            if result.next_url is None and came < total:
+                raise self._distrusted(f"it speaks of {total} rows and brought {came}")
             yield result
             if result.next_url is None:
                 return
             if result.next_url in visited:
-                raise self._malformed("the same page is named as the next one again and again")
+                raise self._distrusted("the same page is named as the next one again and again")
             visited.add(result.next_url)
             result = self._client.next_page(result.next_url)
 
@@ -170,8 +236,9 @@ class Walk:
         for group in self._groups[1:]:
             ids = list(widened)
             more: dict[str, Row] = {}
-            for start in range(0, len(ids), IDS_AT_ONCE):
-                some = ids[start : start + IDS_AT_ONCE]
+            step = self._ids_at_once(group)
+            for start in range(0, len(ids), step):
+                some = ids[start : start + step]
                 for result in self._results(self.selection.by_id(group, some)):
                     more.update((row["Id"], row) for row in result.records)
             widened = {
@@ -182,25 +249,33 @@ class Walk:
     # ------------------------------------------------------------ what cannot be trusted
 
     def _position(
-        self, rows: Sequence[Row], at: datetime | None, after_id: str
-    ) -> tuple[datetime, str]:
-        """The position behind rows, which must be later than the one before them."""
+        self, rows: Sequence[Row], at: datetime | None, after_id: str, high: datetime | None
+    ) -> tuple[datetime | None, str]:
+        """The position behind rows, which must be later than the one before them.
+
+        A row that was edited after the query began may show its new change time, behind the
+        window: it says nothing about where we are.
+        """
         column = self.map.cursor_column
         try:
-            stamps = [row[column] for row in rows]
-            first, last = datetime.fromisoformat(stamps[0]), datetime.fromisoformat(stamps[-1])
-            last_id = rows[-1]["Id"]
-            is_sorted = all(map(str.__le__, stamps, stamps[1:]))
+            placed = [(row[column], row["Id"]) for row in rows]
+            if high is not None and datetime.fromisoformat(max(placed)[0]) >= high:
+                placed = [each for each in placed if datetime.fromisoformat(each[0]) < high]
+            if not placed:
+                return at, after_id
+            first = datetime.fromisoformat(placed[0][0])
+            last, last_id = datetime.fromisoformat(placed[-1][0]), placed[-1][1]
+            is_sorted = all(one[0] <= two[0] for one, two in pairwise(placed))
         except (KeyError, TypeError, ValueError):
-            raise self._malformed(f"rows lack their Id or {column}") from None
+            raise self._distrusted(f"rows lack their Id or {column}") from None
         if not is_sorted or (at is not None and first < at):
-            raise self._malformed("rows are not in the order asked for")
+            raise self._distrusted("rows are not in the order asked for")
         if (last, last_id) == (at, after_id) or not isinstance(last_id, str):
-            raise self._malformed("the same rows come again")
+            raise self._distrusted("the same rows come again")
         return last, last_id
 
-    def _malformed(self, what: str) -> MalformedAnswer:
-        return MalformedAnswer(
+    def _distrusted(self, what: str) -> _Distrusted:
+        return _Distrusted(
             self._settings.name,
             f"Salesforce's answer for {self.selection.object} is wrong: {what}.",
         )
@@ -217,7 +292,7 @@ class Walk:
         start = low or _BEGINNING
         span = (high or self._client.server_time()) - start
         if in_tie or span <= _NARROWEST:
-            raise CrmUnavailable(
+            raise StillTooHeavy(
                 self._settings.name,
                 f"{fault.message} Nothing was read past this point; it is tried again at the next"
                 f" pull. A narrower streams.{self._stream}.where or fewer fields would help.",
@@ -227,17 +302,25 @@ class Walk:
     # ------------------------------------------------------------ what the org looks like
 
     def _look(self) -> None:
-        self.map = StreamMap(self._settings, self._stream, OrgSchema(self._client))
+        schema = OrgSchema(self._client)
+        self.map = StreamMap(self._settings, self._stream, schema, self._spec)
+        self._tally.calls(schema.described)
+        self.server_time = self.map.shape.server_time
         self.selection = Selection(
             object=self.map.shape.name,
             cursor_column=self.map.cursor_column,
-            where=stream_settings(self._settings, self._stream).where,
+            where=self.map.where,
             limit=self._limit,
+            live_where=self.map.live_where,
         )
         self._groups = self._column_groups()
 
-    def _look_again(self, fault: UnknownName) -> None:
-        """A name was refused: did a column disappear meanwhile?"""
+    def look_again(self, fault: UnknownName) -> None:
+        """A name was refused: did a column disappear meanwhile?
+
+        Raises:
+            MisconfiguredConnection: no, so the filter or the mapping is wrong.
+        """
         before = self.map.columns
         self._look()
         if self.map.columns == before:
@@ -261,7 +344,7 @@ class Walk:
             return self._client.uri_bytes(text)
 
         def further(columns: Sequence[str]) -> int:
-            return self._client.uri_bytes(self.selection.by_id(columns, [_SOME_ID] * IDS_AT_ONCE))
+            return self._client.uri_bytes(self.selection.by_id(columns, [_SOME_ID] * _FEWEST_IDS))
 
         if further(marks) > LONGEST_URI:
             raise MisconfiguredConnection(
@@ -270,3 +353,8 @@ class Walk:
                 " example by a formula field or a list view's field.",
             )
         return column_groups(rest, marks, first=first, further=further, longest=LONGEST_URI)
+
+    def _ids_at_once(self, columns: Sequence[str]) -> int:
+        """How many ids fit beside these columns into a request line."""
+        taken = self._client.uri_bytes(self.selection.by_id(columns, [_SOME_ID]))
+        return max(1, min(MOST_IDS, (LONGEST_URI - taken) // _ID_BYTES))

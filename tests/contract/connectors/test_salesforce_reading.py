@@ -554,10 +554,8 @@ def test_parent_fields_are_read_by_their_path(org: SalesforceOrg) -> None:
     }
 
 
-def test_streams_that_cannot_be_read_yet_are_refused_by_name(quiet_org: SalesforceOrg) -> None:
-    connector = connect(quiet_org.settings(streams={"tickets": StreamSettings(object="Case")}))
+def test_surveys_without_an_object_are_refused_by_their_place(quiet_org: SalesforceOrg) -> None:
+    connector = connect(quiet_org.settings(streams={"survey_responses": StreamSettings()}))
 
-    with pytest.raises(MisconfiguredConnection, match="tickets"):
+    with pytest.raises(MisconfiguredConnection, match=r"survey_responses\.object.*score"):
         connector.streams()
-
-    assert "tickets" in connector.check().problems[0].message
