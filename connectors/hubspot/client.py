@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from connectors.base import CallCounter, ConnectionSettings, Purpose
 from connectors.errors import PermissionMissing
 from connectors.hubspot import faults
-from connectors.hubspot.paths import ACCOUNT_DETAILS, STATIC_TOKEN_INFO
+from connectors.hubspot.paths import ACCOUNT_DETAILS, SCHEMAS, STATIC_TOKEN_INFO
 from connectors.hubspot.session import Answer, Json, Session, Unparsable, is_object
 
 __all__ = ["Account", "Answer", "HubSpotClient", "Json", "Unparsable"]
@@ -122,7 +122,13 @@ class HubSpotClient:
     def schemas(self) -> Answer:
         """The portal's custom objects with their properties."""
         api = self._schemas_api
-        return self._session.read(lambda: api.get_all(archived=_flag(value=False), **self._raw))
+        try:
+            return self._session.read(lambda: api.get_all(archived=_flag(value=False), **self._raw))
+        except faults.Refused as refusal:
+            if refusal.status != faults.NOT_FOUND:
+                raise
+            # The library has the newer of the two undated addresses.
+            return self.resource(SCHEMAS)
 
     def properties(self, object_name: str) -> Answer:
         """The properties of an object that the token may see."""

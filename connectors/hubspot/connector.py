@@ -26,9 +26,9 @@ from connectors.hubspot.client import WRITE_LIMIT, HubSpotClient
 from connectors.hubspot.create import create
 from connectors.hubspot.fields import (
     DEALS,
-    OBJECT_STREAMS,
     STREAM_OBJECTS,
     Property,
+    object_streams,
     properties_of,
 )
 from connectors.hubspot.pull import ObjectPull, pull_owners, pull_stages
@@ -51,7 +51,7 @@ class HubSpotConnector:
             push_batch=min(settings.tuning.push_batch or WRITE_LIMIT, WRITE_LIMIT),
             sees_deletions=True,
             stream_objects=STREAM_OBJECTS,
-            object_streams=OBJECT_STREAMS,
+            object_streams=object_streams(settings.streams),
         )
         self._client = HubSpotClient(settings, self.calls)
         self._described: dict[str, Mapping[str, Property]] = {}
@@ -84,7 +84,12 @@ class HubSpotConnector:
     def push(self, updates: Sequence[FieldUpdate]) -> Sequence[PushResult]:
         """Write values by batch update; see ``connectors.hubspot.push``."""
         with self._client.working_for(Purpose.WRITE):
-            return push(self._client, updates, batch=self.capabilities.push_batch)
+            return push(
+                self._client,
+                updates,
+                batch=self.capabilities.push_batch,
+                described=self._described,
+            )
 
     def fields(self, object_name: str) -> Mapping[str, TargetField]:
         """The properties of an object that the token sees."""

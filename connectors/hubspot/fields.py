@@ -8,12 +8,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from types import MappingProxyType
 from typing import Final
 
-from connectors.base import FieldSource, FieldType, NewField, TargetField
+from connectors.base import FieldSource, FieldType, NewField, StreamSettings, TargetField
 from connectors.fieldmap import NativeField
 from connectors.hubspot.client import Json
 from connectors.values import ReadOptions, Unreadable, reader
@@ -27,7 +27,13 @@ STREAM_OBJECTS: Final[Mapping[str, str]] = MappingProxyType(
 )
 """In the order in which to pull them."""
 
-OBJECT_STREAMS: Final[Mapping[str, str]] = MappingProxyType({COMPANIES: "accounts", DEALS: "deals"})
+OBJECT_STREAMS: Final[Mapping[str, str]] = MappingProxyType(
+    {COMPANIES: "accounts", "contacts": "contacts", DEALS: "deals", "tickets": "tickets"}
+)
+"""Objects whose records can carry KPI values; custom ones are added by the configuration."""
+
+READ_ONLY_OBJECTS: Final = frozenset({"feedback_submissions", "0-19", "campaigns", "owners"})
+"""https://developers.hubspot.com/docs/api-reference/crm-feedback-submissions-v3/guide"""
 
 LINK: Final = "associations."
 """What stands before the name of an object to which a field is a link, not a property."""
@@ -42,6 +48,17 @@ IS_WON: Final = "hs_is_closed_won"
 
 ALWAYS: Final = (RECORD_ID, MODIFIED, MERGED)
 """Asked for whatever is mapped; reads ignore the names a portal does not know."""
+
+
+def object_streams(streams: Mapping[str, StreamSettings]) -> Mapping[str, str]:
+    """Object that can be written -> canonical stream of its records, as configured."""
+    mapped = {
+        one.object: name
+        for name, one in streams.items()
+        if one.object is not None and one.object not in READ_ONLY_OBJECTS
+    }
+    return MappingProxyType({**mapped, **OBJECT_STREAMS})
+
 
 _COMMON: Final = {
     "created_at": FieldSource("createdate"),
@@ -143,6 +160,10 @@ class Property:
     field_type: str
     display_hint: str | None
     is_read_only: bool
+    is_calculated: bool = False
+    is_custom: bool = False
+    options: tuple[tuple[str, str], ...] = ()
+    """Of an enumeration: value and label."""
 
     @property
     def kind(self) -> str:
@@ -177,6 +198,7 @@ def properties_of(results: Sequence[Json]) -> Mapping[str, Property]:
 def property_of(content: Json) -> Property:
     """Read one property's description."""
     metadata = content.get("modificationMetadata") or {}
+    options = content.get("options") or ()
     return Property(
         name=str(content["name"]),
         label=str(content.get("label") or content["name"]),
@@ -184,6 +206,13 @@ def property_of(content: Json) -> Property:
         field_type=str(content.get("fieldType") or ""),
         display_hint=content.get("numberDisplayHint"),
         is_read_only=bool(metadata.get("readOnlyValue") or content.get("calculated")),
+        is_calculated=bool(content.get("calculated")),
+        is_custom=content.get("hubspotDefined") is False,
+        options=tuple(
+            (str(one.get("value")), str(one.get("label") or one.get("value")))
+            for one in options
+            if isinstance(one, dict)
+        ),
     )
 
 
@@ -198,6 +227,39 @@ def native_field(name: str, properties: Mapping[str, Property]) -> NativeField |
 
 
 # ---------------------------------------------------------------- values
+
+
+def written(value: Scalar, described: Property | None) -> str:
+    """A value in the text that a property takes, as far as its description is known.
+
+    Whatever does not fit it goes out as it is: HubSpot refuses that, and says so in its words.
+    """
+    if described is not None:
+        if described.type == "date" and isinstance(value, datetime):
+            # A calendar day has no zone; a time would be refused unless it is midnight in UTC.
+            return value.date().isoformat()
+        if described.type == "datetime" and isinstance(value, date):
+            at = value if isinstance(value, datetime) else datetime.combine(value, time(), UTC)
+            return encoded(at)
+        if described.options and isinstance(value, str):
+            return _option(value, described.options)
+    return encoded(value)
+
+
+def _option(text: str, options: Sequence[tuple[str, str]]) -> str:
+    """The option's value, which HubSpot wants exactly, for its value or label in any case."""
+    if any(text == value for value, _ in options):
+        return text
+    wanted = text.casefold()
+    found = {value for value, label in options if wanted in {value.casefold(), label.casefold()}}
+    return found.pop() if len(found) == 1 else text
+
+
+def is_echoed(sent: str, echo: object, described: Property | None) -> bool:
+    """Whether an answer shows a property as it was sent; a text in another form is the same."""
+    if described is None or not isinstance(echo, str | None):
+        return True
+    return decoded(sent, described) == decoded(echo, described)
 
 
 def encoded(value: Scalar) -> str:

@@ -16,6 +16,7 @@ LEGACY: Final = "v3"
 
 ACCOUNT_DETAILS: Final = "/account-info/v3/details"
 DAILY_USAGE: Final = "/account-info/v3/api-usage/daily/private-apps"
+SCHEMAS: Final = "/crm/v3/schemas"
 CAMPAIGNS: Final = "/marketing/v3/campaigns"
 EXCHANGE_RATES: Final = "/settings/v3/currencies/exchange-rates"
 EMAIL_STATISTICS: Final = "/marketing/v3/emails/statistics/list"

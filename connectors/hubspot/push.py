@@ -22,7 +22,8 @@ from connectors.hubspot.faults import AnswerLost, Entry, Refused, entries_of
 from connectors.hubspot.fields import (
     Property,
     decoded,
-    encoded,
+    is_echoed,
+    written,
 )
 from connectors.hubspot.reading import NOT_FOUND, chunks, fetch
 from store.canonical import FieldUpdate
@@ -46,7 +47,11 @@ _WRITTEN: Final = _Verdict(PushOutcome.WRITTEN)
 
 
 def push(
-    client: HubSpotClient, updates: Sequence[FieldUpdate], *, batch: int | None
+    client: HubSpotClient,
+    updates: Sequence[FieldUpdate],
+    *,
+    batch: int | None,
+    described: Mapping[str, Mapping[str, Property]],
 ) -> list[PushResult]:
     """Write values; one result for each update, in their order.
 
@@ -54,12 +59,13 @@ def push(
         client: The connection.
         updates: What to write; several fields of a record travel together.
         batch: Records a call; None: as many as HubSpot takes.
+        described: Object -> its properties, as far as somebody has looked at them.
 
     Raises:
         ConnectorError: the connection as a whole cannot write, and nothing was written.
     """
-    writing = _Writing(client)
-    for object_name, records in _by_object(updates).items():
+    writing = _Writing(client, described)
+    for object_name, records in _by_object(updates, described).items():
         for part in chunks(list(records), min(batch or WRITE_LIMIT, WRITE_LIMIT)):
             writing.send(object_name, {record_id: records[record_id] for record_id in part})
     return [
@@ -74,11 +80,15 @@ def push(
     ]
 
 
-def _by_object(updates: Iterable[FieldUpdate]) -> dict[str, dict[str, Values]]:
+def _by_object(
+    updates: Iterable[FieldUpdate], described: Mapping[str, Mapping[str, Property]]
+) -> dict[str, dict[str, Values]]:
+    """Each record once: one that stands twice in a batch has HubSpot refuse all of it."""
     grouped: dict[str, dict[str, Values]] = {}
     for update in updates:
         record = grouped.setdefault(update.object, {}).setdefault(update.record_id, {})
-        record[update.field] = encoded(update.value)
+        known = described.get(update.object, {}).get(update.field)
+        record[update.field] = written(update.value, known)
     return grouped
 
 
@@ -87,6 +97,7 @@ class _Writing:
     """One push under way: what became of each (object, record, property)."""
 
     client: HubSpotClient
+    described: Mapping[str, Mapping[str, Property]]
     verdicts: dict[tuple[str, str, str], _Verdict] = field(default_factory=dict)
     halted: _Verdict | None = None
     """Why nothing more is sent, after something was."""
@@ -117,17 +128,18 @@ class _Writing:
 
     def _answered(self, object_name: str, records: Mapping[str, Values], answer: Answer) -> None:
         open_ids = dict.fromkeys(records)
-        for result in answer.results:
-            record_id = str(result.get("id"))
-            if record_id in open_ids:
-                del open_ids[record_id]
-                self._settle(object_name, record_id, records[record_id], _WRITTEN)
         again: dict[str, Values] = {}
+        # Errors first: a record that stands among the results, too, is not certainly written.
         for record_id, entries in _by_record(entries_of(answer.content), open_ids).items():
             del open_ids[record_id]
             left = self._refuse(object_name, record_id, records[record_id], entries)
             if left:
                 again[record_id] = left
+        for result in answer.results:
+            asked_id = _asked_id(result, open_ids)
+            if asked_id is not None:
+                del open_ids[asked_id]
+                self._accept(object_name, asked_id, records[asked_id], result)
         unknown = _Verdict(
             PushOutcome.UNKNOWN, "left_out", "HubSpot's answer leaves the record out."
         )
@@ -169,6 +181,31 @@ class _Writing:
             return {}
         return {name: text for name, text in values.items() if name not in named}
 
+    def _accept(
+        self, object_name: str, record_id: str, values: Values, result: Mapping[str, object]
+    ) -> None:
+        """Settle a record that the answer names: written, unless the answer shows otherwise."""
+        answered_id = str(result.get("id"))
+        if answered_id != record_id:
+            words = f"HubSpot answers with record {answered_id}: it was merged into that one."
+            moved = _Verdict(PushOutcome.UNKNOWN, "merged", words)
+            self._settle(object_name, record_id, values, moved)
+            return
+        shown = result.get("properties")
+        echo = shown if isinstance(shown, Mapping) else {}
+        known = self.described.get(object_name, {})
+        for name, text in values.items():
+            is_kept = name not in echo or is_echoed(text, echo[name], known.get(name))
+            self.verdicts[object_name, record_id, name] = (
+                _WRITTEN
+                if is_kept
+                else _Verdict(
+                    PushOutcome.UNKNOWN,
+                    "not_kept",
+                    f"HubSpot accepts the value and shows {str(echo[name])[:100]!r} instead.",
+                )
+            )
+
     def _settle(
         self, object_name: str, record_id: str, values: Iterable[str], verdict: _Verdict
     ) -> None:
@@ -184,6 +221,16 @@ class _Writing:
 
 def _trace(record_id: str) -> str:
     return f"kpisync-{record_id}"
+
+
+def _asked_id(result: Mapping[str, object], open_ids: Iterable[str]) -> str | None:
+    """Which input a result answers: by its id, else by its trace."""
+    ids = {name: one for one in open_ids for name in (one, _trace(one))}
+    for key in ("id", "objectWriteTraceId"):
+        found = ids.get(str(result.get(key)))
+        if found is not None:
+            return found
+    return None
 
 
 def _by_record(entries: Iterable[Entry], open_ids: Iterable[str]) -> dict[str, list[Entry]]:

@@ -9,7 +9,7 @@ from decimal import Decimal
 
 import pytest
 
-from connectors.base import FieldType, NewField, PushOutcome, PushResult
+from connectors.base import FieldType, NewField, PushOutcome, PushResult, StreamSettings
 from connectors.errors import AuthenticationFailed, PermissionMissing, QuotaExhausted
 from connectors.hubspot.connector import HubSpotConnector
 from store.canonical import FieldUpdate, Scalar
@@ -493,3 +493,111 @@ def test_zones_with_two_names_are_no_difference(crm: Crm) -> None:
 
     with portal(crm, zone="America/Los_Angeles") as connector:
         assert not connector.check().problems
+
+
+# ---------------------------------------------------------------- every object
+
+
+@pytest.mark.parametrize("object_name", ["contacts", "deals", "tickets", "cars"])
+def test_kpi_properties_are_set_up_written_and_read_back_on_every_object(
+    crm: Crm, object_name: str
+) -> None:
+    named = object_name
+    if object_name == "cars":
+        named = str(crm.admin("define_object", name="cars", properties=[])["full_name"])
+    crm.settings(
+        scopes=[
+            f"crm.{kind}.{one}.{right}"
+            for kind in ("objects", "schemas")
+            for one in ("contacts", "deals", "tickets", "custom")
+            for right in ("read", "write")
+        ]
+    )
+    streams = {"accounts": StreamSettings(), "costs": StreamSettings(object=named)}
+    record_id = crm.create(object_name, {})
+    wanted = new_field(f"kpi_of_{object_name}")
+
+    with portal(crm, streams=streams) as connector:
+        (made,) = connector.create(named, [wanted], dry_run=False)
+        result, *_ = push(connector, update(record_id, wanted.name, Decimal("0.25"), named))
+        (live,) = connector.read(named, [record_id], [wanted.name])
+
+        assert named in connector.capabilities.object_streams
+    assert made.outcome == "created", made
+    assert result.outcome is PushOutcome.WRITTEN, result
+    assert live.values == {wanted.name: Decimal("0.25")}
+
+
+def test_an_option_is_written_by_its_value_whatever_its_case_or_label(crm: Crm) -> None:
+    crm.add_field("companies", "kpi_band", "choice", choices=["red", "green"])
+    (record_id,) = companies(crm, 1)
+
+    with portal(crm) as connector:
+        connector.fields("companies")
+        (good,) = push(connector, update(record_id, "kpi_band", "Green"))
+        (bad,) = push(connector, update(record_id, "kpi_band", "purple"))
+
+    assert good.outcome is PushOutcome.WRITTEN, good
+    assert (bad.outcome, bad.code) == (PushOutcome.FAILED, "INVALID_OPTION")
+    assert crm.record("companies", record_id)["fields"]["kpi_band"] == "green"  # type: ignore[index]  # the snapshot is plain JSON
+
+
+# ---------------------------------------------------------------- answers that say otherwise
+
+
+def updated(*results: dict[str, object]) -> dict[str, object]:
+    return {"status": "COMPLETE", "results": list(results), "startedAt": "", "completedAt": ""}
+
+
+def test_a_value_that_hubspot_drops_in_silence_is_not_taken_as_written(crm: Crm) -> None:
+    first, second = companies(crm, 2)
+    body = updated(
+        {"id": first, "properties": {"kpi_count": "7.0"}},
+        {"id": second, "properties": {"kpi_count": "3"}},
+    )
+    crm.fault("status", path="batch/update", status=200, body=body)
+
+    with portal(crm) as connector:
+        connector.fields("companies")
+        results = push(connector, *(update(one, "kpi_count", 7) for one in (first, second)))
+
+    assert [(one.outcome, one.code) for one in results] == [
+        (PushOutcome.WRITTEN, None),
+        (PushOutcome.UNKNOWN, "not_kept"),
+    ]
+
+
+def test_an_answer_under_another_id_is_matched_by_its_trace_and_not_taken_as_written(
+    crm: Crm, connector: HubSpotConnector
+) -> None:
+    (record_id,) = companies(crm, 1)
+    body = updated({"id": "99", "objectWriteTraceId": f"kpisync-{record_id}", "properties": {}})
+    crm.fault("status", path="batch/update", status=200, body=body)
+
+    (result,) = push(connector, update(record_id, "kpi_count", 7))
+
+    assert (result.outcome, result.code) == (PushOutcome.UNKNOWN, "merged")
+    assert "99" in str(result.message)
+
+
+def test_a_record_among_results_and_errors_is_not_taken_as_written(
+    crm: Crm, connector: HubSpotConnector
+) -> None:
+    (record_id,) = companies(crm, 1)
+    error = {"message": "Half done.", "category": "NEW_CATEGORY", "context": {"ids": [record_id]}}
+    body = {**updated({"id": record_id}), "numErrors": 1, "errors": [error]}
+    crm.fault("status", path="batch/update", status=207, body=body)
+
+    (result,) = push(connector, update(record_id, "kpi_count", 7))
+
+    assert (result.outcome, result.code) == (PushOutcome.RETRY, "NEW_CATEGORY")
+    assert result.message == "Half done."
+
+
+def test_a_record_that_is_named_twice_goes_out_once(crm: Crm, connector: HubSpotConnector) -> None:
+    (record_id,) = companies(crm, 1)
+
+    results = push(connector, update(record_id, "kpi_count", 1), update(record_id, "kpi_count", 2))
+
+    assert {result.outcome for result in results} == {PushOutcome.WRITTEN}
+    assert held(crm, record_id) == {"kpi_count": "2"}
