@@ -592,3 +592,16 @@ class WriteTarget(Protocol):
     ) -> Sequence[SetupResult]:
         """Create the fields that are missing and make them visible; idempotent."""
         ...
+
+
+@runtime_checkable
+class FindsRecords(Protocol):
+    """A connector that can list the records of any object by what one of their fields holds."""
+
+    def find(self, object_name: str, field_name: str) -> Iterator[Sequence[tuple[str, str]]]:
+        """(record id, value of the field as text) of all live records in which it is not empty.
+
+        Raises:
+            MisconfiguredConnection: there is no such object or field, or it is not readable.
+        """
+        ...

@@ -63,6 +63,8 @@ class Move:
     old: Scalar
     new: Scalar
     why: str
+    group: tuple[str, str] | None = field(default=None, compare=False)
+    """Dimension and key of the value behind it; not in a file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +124,12 @@ class Plan:
     """Sentences about what was left out."""
     made_at: datetime | None = None
     """A plan in a file is valid for a day from then."""
-    counts: Mapping[str, int] = field(default_factory=dict, compare=False)
+    counts: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False)
     """What stands behind the values, for the guard of the next pass; not in a file."""
+    wanted: Mapping[tuple[str, str], Scalar] = field(
+        default_factory=dict, compare=False, repr=False
+    )
+    """(record id, field) -> what should stand there; not in a file."""
 
     @property
     def id(self) -> str:

@@ -172,8 +172,13 @@ def make_plan(
         ),
         fields=comparison.field_counts(),
         edits=tuple(comparison.edits),
-        moves=_largest(comparison.changes),
+        moves=_largest(comparison.changes, wanted),
         counts=counts,
+        wanted={
+            (record, name): one.value
+            for record, fields in wanted.by_record.items()
+            for name, one in fields.items()
+        },
     )
 
 
@@ -204,14 +209,30 @@ def _counted(spec: WritebackSpec, wanted: Desired) -> dict[str, int]:
     }
 
 
-def _largest(changes: Sequence[Change]) -> tuple[Move, ...]:
-    replaced = [change for change in changes if change.kind in {CHANGE, BLANK}]
+def _largest(changes: Sequence[Change], wanted: Desired) -> tuple[Move, ...]:
+    replaced = [
+        change
+        for change in changes
+        if change.kind in {CHANGE, BLANK} and not isinstance(change.new, datetime)
+    ]
     replaced.sort(key=_size_of_move, reverse=True)
     return tuple(
-        Move(change.record, change.field, change.old, change.new, change.why)
+        Move(
+            change.record,
+            change.field,
+            change.old,
+            change.new,
+            change.why,
+            _group_of(wanted.by_record.get(change.record, {}).get(change.field)),
+        )
         for change in replaced[:MOVES_SHOWN]
-        if not isinstance(change.new, datetime)
     )
+
+
+def _group_of(wanted: Wanted | None) -> tuple[str, str] | None:
+    if wanted is None or wanted.source is None:
+        return None
+    return wanted.source.dimension, wanted.source.key
 
 
 def _size_of_move(change: Change) -> tuple[Decimal, Decimal]:

@@ -95,14 +95,31 @@ def clear_mapped(conn: Connection, connection: str, stream: str, refs: Iterable[
 
 
 def park(  # noqa: PLR0917 - in the order of a sentence, as `RejectedRecord`
-    conn: Connection, ref: RecordRef, field: str | None, reason: str, code: str, raw: str
+    conn: Connection,
+    ref: RecordRef,
+    field: str | None,
+    reason: str,
+    code: str,
+    raw: str,
+    *,
+    attempts: int = 1,
 ) -> None:
-    """Note a value that the CRM refuses for good; once for each record and field."""
+    """Note a value that the CRM refuses for good; once for each record and field.
+
+    Args:
+        conn: a writing connection.
+        ref: the record.
+        field: the field, where it is known to be one.
+        reason: in the CRM's words.
+        code: a stable short name of the fault.
+        raw: the value, as people write it.
+        attempts: how often it was sent just now.
+    """
     refused = RejectedRecord(ref, field, reason, code, raw)
     upsert(
         conn,
         DEAD_LETTERS,
-        [_row(PUSH, refused, database_now(conn))],
+        [_row(PUSH, refused, database_now(conn)) | {"attempts": attempts}],
         replacing=_NEWEST,
         adding=("attempts",),
         on=_PLACE,

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
+from statistics import median
 from typing import Final
 
 from sqlalchemy import (
@@ -23,9 +25,9 @@ from sqlalchemy import (
     update,
 )
 
-from store.canonical import FieldUpdate
+from store.canonical import FieldUpdate, Scalar
 from store.engine import database_now
-from store.scalars import decode, encode
+from store.scalars import MOST_DIGITS, decode, encode
 from store.tables import OUTBOX, PUSHED_VALUES
 from store.upsert import upsert
 
@@ -58,6 +60,8 @@ FAILED: Final = "failed"
 VOID: Final = "void"
 
 _AT_ONCE: Final = 500
+_MOVES_LOOKED_AT: Final = 5_000
+_FEWEST_MOVES: Final = 20
 
 _PLACE: Final = ("connection", "object", "record_id", "field")
 _PLACE_NAMES: Final = tuple(f"place_{name}" for name in _PLACE)
@@ -134,7 +138,7 @@ def enqueue(
                 "record_id": wanted.record_id,
                 "field": wanted.field,
                 "value": encode(wanted.value),
-                "old": encode(wanted.old),
+                "old": encode_exactly(wanted.old),
                 "as_of": as_of,
                 "state": PENDING,
                 "run": run,
@@ -210,6 +214,14 @@ def void_pending(conn: Connection, writeback: str) -> int:
     return conn.execute(waiting.values(state=VOID)).rowcount
 
 
+def encode_exactly(value: Scalar) -> str:
+    """As `encode`, but with the zeros that the CRM showed: undoing restores the very text."""
+    if not isinstance(value, Decimal) or not value.is_finite():
+        return encode(value)
+    plain = format(value, "f")
+    return plain if len(plain) <= MOST_DIGITS else encode(value)
+
+
 # ---------------------------------------------------------------- looking
 
 
@@ -228,6 +240,50 @@ def every(conn: Connection) -> list[OutboxRow]:
 def of_run(conn: Connection, run: str) -> list[OutboxRow]:
     """The rows that a run queued."""
     return _rows(conn, OUTBOX.c.run == run)
+
+
+def sent_by(conn: Connection, run: str) -> list[OutboxRow]:
+    """What a run has written, by record and field."""
+    return _rows(conn, OUTBOX.c.run == run, OUTBOX.c.state == SENT)
+
+
+def refused_values(conn: Connection, writeback: str) -> dict[str, dict[str, str]]:
+    """Record id -> field -> the value (JSON text) that the CRM refused last for good."""
+    found: dict[str, dict[str, str]] = {}
+    for row in _rows(conn, OUTBOX.c.writeback == writeback, OUTBOX.c.state == FAILED):
+        found.setdefault(row.record_id, {})[row.field] = row.value
+    return found
+
+
+def usual_moves(conn: Connection, writeback: str, fields: Collection[str]) -> dict[str, Decimal]:
+    """Field -> by how much its values moved in earlier passes, in the middle.
+
+    Args:
+        conn: a connection in a transaction.
+        writeback: the write-back's name.
+        fields: its fields; one with fewer than twenty moves is left out.
+    """
+    query = (
+        select(OUTBOX.c.field, OUTBOX.c.value, OUTBOX.c.old)
+        .where(
+            OUTBOX.c.writeback == writeback,
+            OUTBOX.c.state == SENT,
+            OUTBOX.c.field.in_(list(fields)),
+            OUTBOX.c.old != encode(None),
+        )
+        .order_by(OUTBOX.c.id.desc())
+        .limit(_MOVES_LOOKED_AT)
+    )
+    moves: dict[str, list[Decimal]] = {}
+    for row in conn.execute(query):
+        value, old = decode(row.value), decode(row.old)
+        if _is_number(value) and _is_number(old):
+            moves.setdefault(row.field, []).append(abs(Decimal(str(value)) - Decimal(str(old))))
+    return {field: median(sizes) for field, sizes in moves.items() if len(sizes) >= _FEWEST_MOVES}
+
+
+def _is_number(value: Scalar) -> bool:
+    return isinstance(value, int | Decimal) and not isinstance(value, bool)
 
 
 def purge(conn: Connection, older_than: timedelta) -> int:

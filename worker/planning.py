@@ -5,24 +5,32 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
+from decimal import Decimal
 from typing import Final, TypeAlias, TypeVar
 
-from sqlalchemy import Connection, or_, select
+from sqlalchemy import Connection
 
 from config.errors import did_you_mean
-from connectors.base import FieldType, LiveRecord, NewField, SetupResult, TargetField, WriteTarget
+from connectors.base import (
+    FieldType,
+    FindsRecords,
+    LiveRecord,
+    NewField,
+    SetupResult,
+    TargetField,
+    WriteTarget,
+)
 from connectors.errors import MisconfiguredConnection
 from metrics import values
 from metrics.definition import Unit
-from metrics.periods import CALENDAR_KINDS, Kind, period_of
+from metrics.periods import CALENDAR_KINDS, Calendar, Kind, period_of
 from metrics.values import KpiValue
-from metrics.writeback import Plan, WritebackSpec, make_plan
-from store import outbox, records
+from metrics.writeback import Behind, FieldPlan, Match, Plan, WritebackSpec, make_plan
+from store import calls, history, holds, outbox, rewrites, targets
 from store.engine import database_now, reading
 from store.money import minor_units
-from store.tables import RECORD_TABLES
 from worker.runtime import Runtime
 
 READ_AT_ONCE: Final = 2_000
@@ -34,6 +42,12 @@ DAY: Final = timedelta(hours=24)
 """What `guard.max_changed` looks back over."""
 _EPOCH: Final = date(1970, 1, 1)
 
+_TOTAL: Final = "all"
+_TOTAL_KEY: Final = "*"
+_USUAL_SHARE: Final = Decimal("0.9")
+"""Of the org's daily calls, unless the configuration says otherwise."""
+_AMBIGUOUS_SHOWN: Final = 3
+
 SetupResults: TypeAlias = Mapping[str, Sequence[SetupResult]]
 """Write-back -> what setup did, or would do, about each field."""
 
@@ -43,13 +57,41 @@ class _Stored:
     """What the store knows of a write-back, from one snapshot."""
 
     values: Sequence[KpiValue]
+    places: Mapping[str, Mapping[str, Sequence[str]]]
     deleted_ids: frozenset[str]
     pushed: Mapping[tuple[str, str], str]
     replaced_today: frozenset[str]
+    frozen: frozenset[tuple[str, str]]
+    behind: Behind
+    daily_calls: int | None
+    notes: tuple[str, ...] = ()
+
+    def known_ids(self) -> set[str]:
+        """Records to look at: those with values, and those that we filled once."""
+        ids = {
+            one for groups in self.places.values() for members in groups.values() for one in members
+        }
+        return (ids | {record_id for record_id, _ in self.pushed}) - self.deleted_ids
 
 
-def plan_writeback(runtime: Runtime, name: str) -> Plan:
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """Records of an object of its own, by what their matching field holds."""
+
+    by_value: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def all_ids(self) -> list[str]:
+        """Every record that was found."""
+        return [one for ids in self.by_value.values() for one in ids]
+
+
+def plan_writeback(runtime: Runtime, name: str, *, with_reasons: bool = False) -> Plan:
     """Compare the published values with the CRM's own and say what would be written.
+
+    Args:
+        runtime: What it works with.
+        name: A configured write-back.
+        with_reasons: Tell of the largest moves what was behind the value before and is now.
 
     Raises:
         ConnectorError: The CRM cannot be read, or a field does not exist or cannot be written.
@@ -58,15 +100,15 @@ def plan_writeback(runtime: Runtime, name: str) -> Plan:
     spec = runtime.writebacks[name]
     target = runtime.target(spec.connection)
     fields = usable_fields(spec, target)
+    found = _find(runtime, spec.connection, spec.object, spec.match) if spec.match else _Found()
     with reading(runtime.engine) as conn:
         now = database_now(conn)
-        spec = _of_now(runtime, spec, now)
-        stored = _look(conn, runtime, spec)
-    # Records that we filled once count too: their group may have emptied since.
-    known_ids = {_native_id(spec, value.key) for value in stored.values}
-    known_ids |= {record_id for record_id, _ in stored.pushed}
-    live = read_live(runtime, spec, sorted(known_ids - stored.deleted_ids), tuple(fields))
-    return make_plan(
+        mark = holds.mark_of(conn, spec.name)
+        spec = _of_now(runtime, spec, now, None if mark is None else mark.marked_at)
+        stored = _look(conn, runtime, spec, found, {} if mark is None else mark.counts)
+    live = read_live(runtime, spec, sorted(stored.known_ids()), tuple(fields))
+    canary = runtime.config.advanced.canary
+    plan = make_plan(
         spec,
         values=stored.values,
         targets=fields,
@@ -74,9 +116,24 @@ def plan_writeback(runtime: Runtime, name: str) -> Plan:
         pushed=stored.pushed,
         deleted_ids=stored.deleted_ids,
         push_batch=push_batch(runtime, spec),
+        canary=canary,
+        places=stored.places,
         replaced_today=stored.replaced_today,
+        frozen=stored.frozen,
+        behind=stored.behind,
         timezone=runtime.company.timezone,
     )
+    # Each write call is preceded by a look at its records, the canary is also followed by one.
+    reads = plan.calls + (1 if plan.calls and canary else 0)
+    share = stored.daily_calls and Decimal(plan.calls + reads) / stored.daily_calls
+    plan = replace(
+        plan,
+        made_at=now,
+        reads=reads,
+        quota_share=None if share is None else round(Decimal(share), 4),
+        notes=stored.notes,
+    )
+    return _with_reasons(runtime, spec, plan, stored) if with_reasons else plan
 
 
 def usable_fields(spec: WritebackSpec, target: WriteTarget) -> dict[str, TargetField]:
@@ -88,12 +145,12 @@ def usable_fields(spec: WritebackSpec, target: WriteTarget) -> dict[str, TargetF
     found = target.fields(spec.object)
     faults: list[str] = []
     for name in field_names(spec):
-        field = found.get(name)
-        if field is None:
+        described = found.get(name)
+        if described is None:
             hint = did_you_mean(name, tuple(found)) if len(found) else ""
             near = f" {hint}" if hint.startswith("Did you mean") else ""
             faults.append(f'"{name}" is not a field of {spec.object}.{near}')
-        elif not field.writable:
+        elif not described.writable:
             faults.append(f'"{name}" of {spec.object} may not be written by the integration user.')
     if faults:
         raise MisconfiguredConnection(
@@ -105,7 +162,7 @@ def usable_fields(spec: WritebackSpec, target: WriteTarget) -> dict[str, TargetF
 
 def field_names(spec: WritebackSpec) -> tuple[str, ...]:
     """The CRM fields a write-back owns, its stamp included."""
-    names = tuple(field.field for field in spec.fields)
+    names = tuple(plan.field for plan in spec.fields)
     return (*names, spec.stamp) if spec.stamp else names
 
 
@@ -136,16 +193,32 @@ def push_batch(runtime: Runtime, spec: WritebackSpec) -> int:
 def fingerprint(runtime: Runtime, spec: WritebackSpec) -> str:
     """Of what a person agrees to: where, which fields, which values."""
     definitions = {
-        field.field: [field.kpi, field.period, runtime.catalog.kpi(field.kpi).formula]
-        for field in spec.fields
+        plan.field: [
+            plan.kpi,
+            plan.period,
+            runtime.catalog.kpi(plan.kpi).formula,
+            plan.by,
+            plan.show,
+            [[word, str(threshold)] for word, threshold in plan.bands],
+            plan.when_empty,
+        ]
+        for plan in spec.fields
     }
     agreed = {
         "to": f"{spec.connection}.{spec.object}",
+        "match": None if spec.match is None else repr(spec.match),
         "fields": definitions,
         "stamp": spec.stamp,
         "on_edit": spec.on_edit,
     }
     return hashlib.sha256(json.dumps(agreed, sort_keys=True).encode()).hexdigest()
+
+
+def guard_fingerprint(runtime: Runtime, spec: WritebackSpec) -> str:
+    """Of what is written and of the limits: when either changes, a person has decided anew."""
+    ranges = [str(plan.range) for plan in spec.fields]
+    text = f"{fingerprint(runtime, spec)} {spec.guard!r} {ranges}"
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def portions(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
@@ -169,21 +242,7 @@ def setup_writeback(runtime: Runtime, name: str, *, dry_run: bool) -> Sequence[S
 
 
 def _new_fields(runtime: Runtime, spec: WritebackSpec) -> list[NewField]:
-    fields: list[NewField] = []
-    for plan in spec.fields:
-        kpi = runtime.catalog.kpi(plan.kpi)
-        period = "" if plan.period in {Kind.ALL, Kind.NOW} else f", {plan.period}"
-        currency = f" ({runtime.company.currency})" if kpi.unit is Unit.MONEY else ""
-        field_type, scale = _type_of(kpi.unit, runtime.company.currency)
-        fields.append(
-            NewField(
-                name=plan.field,
-                label=f"KPI {kpi.label}{currency}{period}"[:40],
-                help_text=f"{kpi.definition} Kept by kpisync; edits are overwritten."[:500],
-                type=field_type,
-                scale=scale,
-            )
-        )
+    fields = [_new_field(runtime, plan) for plan in spec.fields]
     if spec.stamp:
         fields.append(
             NewField(
@@ -195,6 +254,32 @@ def _new_fields(runtime: Runtime, spec: WritebackSpec) -> list[NewField]:
             )
         )
     return fields
+
+
+def _new_field(runtime: Runtime, plan: FieldPlan) -> NewField:
+    kpi = runtime.catalog.kpi(plan.kpi)
+    period = "" if plan.period in {Kind.ALL, Kind.NOW} else f", {plan.period}"
+    group = f" by {plan.by}" if plan.by and plan.by != _TOTAL else ""
+    is_money = kpi.unit is Unit.MONEY and not plan.is_text
+    currency = f" ({runtime.company.currency})" if is_money else ""
+    field_type, scale = _type_of(kpi.unit, runtime.company.currency)
+    if plan.is_text:
+        field_type, scale = FieldType.TEXT, 0
+    return NewField(
+        name=plan.field,
+        label=f"KPI {kpi.label}{group}{currency}{period}"[:40],
+        help_text=f"{kpi.definition}{_bands_of(plan)} Kept by kpisync; edits are overwritten."[
+            :500
+        ],
+        type=field_type,
+        scale=scale if plan.digits is None else plan.digits,
+    )
+
+
+def _bands_of(plan: FieldPlan) -> str:
+    if not plan.bands:
+        return ""
+    return " Bands: " + ", ".join(f"{word} from {low:f}" for word, low in plan.bands) + "."
 
 
 def _type_of(unit: Unit, currency: str) -> tuple[FieldType, int]:
@@ -213,50 +298,185 @@ def _type_of(unit: Unit, currency: str) -> tuple[FieldType, int]:
 # ---------------------------------------------------------------- what the store knows
 
 
-def _of_now(runtime: Runtime, spec: WritebackSpec, now: datetime) -> WritebackSpec:
+def _of_now(
+    runtime: Runtime, spec: WritebackSpec, now: datetime, marked_at: datetime | None
+) -> WritebackSpec:
     """The write-back with kinds of periods replaced by the ones that run now."""
-    today = (now.astimezone(runtime.company.timezone).date() - _EPOCH).days
     calendar = runtime.catalog.settings.calendar
 
-    def label(period: str) -> str:
-        kinds = {kind.value: kind for kind in CALENDAR_KINDS}
-        return period_of(calendar, kinds[period], today).label if period in kinds else period
+    def label(period: str, instant: datetime) -> str:
+        day = (instant.astimezone(runtime.company.timezone).date() - _EPOCH).days
+        return _label_on(calendar, period, day)
 
+    rolled = {
+        plan.field
+        for plan in spec.fields
+        if marked_at is not None and label(plan.period, now) != label(plan.period, marked_at)
+    }
     return replace(
         spec,
-        fields=tuple(replace(field, period=label(field.period)) for field in spec.fields),
+        fields=tuple(replace(plan, period=label(plan.period, now)) for plan in spec.fields),
+        rolled=frozenset(rolled),
     )
 
 
-def _look(conn: Connection, runtime: Runtime, spec: WritebackSpec) -> _Stored:
-    found: list[KpiValue] = []
-    for kpi, period in sorted({(field.kpi, field.period) for field in spec.fields}):
-        found.extend(
-            value
-            for value in values.current(
-                conn, runtime.catalog, kpi=kpi, period=period, dimension=spec.dimension
-            )
-            if value.key.startswith(f"{spec.connection}:")
+def _label_on(calendar: Calendar, period: str, day: int) -> str:
+    kinds = {kind.value: kind for kind in CALENDAR_KINDS}
+    return period_of(calendar, kinds[period], day).label if period in kinds else period
+
+
+def _look(
+    conn: Connection,
+    runtime: Runtime,
+    spec: WritebackSpec,
+    found: _Found,
+    counts_before: Mapping[str, int],
+) -> _Stored:
+    published: list[KpiValue] = []
+    wanted = {(plan.kpi, plan.period, spec.dimension_of(plan)) for plan in spec.fields}
+    for kpi, period, dimension in sorted(wanted):
+        published.extend(
+            values.current(conn, runtime.catalog, kpi=kpi, period=period, dimension=dimension)
         )
+    keys: dict[str, set[str]] = {dimension: set() for _, _, dimension in wanted}
+    for value in published:
+        keys[value.dimension].add(value.key)
+    names = [plan.field for plan in spec.fields]
+    places, notes = _places(conn, spec, keys, found)
     return _Stored(
-        values=found,
-        deleted_ids=frozenset(_deleted_ids(conn, spec)),
-        pushed=outbox.last_pushed(conn, spec.connection, spec.object),
-        replaced_today=outbox.replaced_within(
-            conn, spec.name, [field.field for field in spec.fields], DAY
+        values=published,
+        places=places,
+        deleted_ids=(
+            targets.dead_ids(conn, spec.stream, spec.connection) if spec.stream else frozenset()
         ),
+        pushed=_pushed_of(conn, spec),
+        replaced_today=outbox.replaced_within(conn, spec.name, names, DAY),
+        frozen=rewrites.frozen(conn, spec.connection, spec.object),
+        behind=Behind(
+            now={f"records:{stream}": n for stream, n in targets.live_counts(conn).items()},
+            before=counts_before,
+            past_moves=outbox.usual_moves(conn, spec.name, names),
+        ),
+        daily_calls=_daily_calls(conn, runtime, spec.connection),
+        notes=notes,
     )
 
 
-def _deleted_ids(conn: Connection, spec: WritebackSpec) -> Iterator[str]:
-    table = RECORD_TABLES[spec.stream]
-    query = select(table.c.ref).where(
-        records.of_connection(table.c.ref, spec.connection),
-        or_(table.c.deleted, table.c.merged_into.is_not(None)),
+def _pushed_of(conn: Connection, spec: WritebackSpec) -> dict[tuple[str, str], str]:
+    """Our last values in the fields of this write-back; another one may fill others beside."""
+    names = set(field_names(spec))
+    pushed = outbox.last_pushed(conn, spec.connection, spec.object)
+    return {place: value for place, value in pushed.items() if place[1] in names}
+
+
+def _places(
+    conn: Connection, spec: WritebackSpec, keys: Mapping[str, set[str]], found: _Found
+) -> tuple[dict[str, dict[str, list[str]]], tuple[str, ...]]:
+    """Dimension -> key -> ids of the records that carry the group's values."""
+    if spec.match is not None:
+        return _matched_places(conn, spec.match, keys, found)
+    places: dict[str, dict[str, list[str]]] = {}
+    for dimension, wanted in keys.items():
+        if dimension == spec.dimension:
+            places[dimension] = targets.members(conn, spec.stream, spec.connection, wanted)
+        elif dimension == _TOTAL:
+            ids = targets.everybody(conn, spec.stream, spec.connection)
+            places[dimension] = {_TOTAL_KEY: ids} if wanted else {}
+        else:
+            groups = targets.grouped_by(conn, spec.stream, spec.connection, dimension)
+            places[dimension] = {key: ids for key, ids in groups.items() if key in wanted}
+    return places, ()
+
+
+def _matched_places(
+    conn: Connection, match: Match, keys: Mapping[str, set[str]], found: _Found
+) -> tuple[dict[str, dict[str, list[str]]], tuple[str, ...]]:
+    named = targets.keys_of_values(conn, match.to, match.connection, match.same, found.by_value)
+    own: dict[str, list[str]] = {}
+    ambiguous: list[str] = []
+    for value, ids in sorted(found.by_value.items()):
+        canonical = named.get(value, [])
+        if len(canonical) > 1:
+            ambiguous.append(value)
+        for key in canonical[:1] if len(canonical) == 1 else ():
+            own.setdefault(key, []).extend(ids)
+    places = {
+        dimension: {_TOTAL_KEY: found.all_ids()} if dimension == _TOTAL else own
+        for dimension in keys
+    }
+    if not ambiguous:
+        return places, ()
+    examples = ", ".join(ambiguous[:_AMBIGUOUS_SHOWN])
+    note = (
+        f"{len(ambiguous):,} values of {match.field} name more than one {match.to} ({examples}): "
+        "their records are left alone"
     )
-    for key in conn.execute(query).scalars():
-        yield _native_id(spec, key)
+    return places, (note,)
 
 
-def _native_id(spec: WritebackSpec, key: str) -> str:
-    return key.removeprefix(f"{spec.connection}:")
+def _find(runtime: Runtime, connection: str, object_name: str, match: Match) -> _Found:
+    connector = runtime.connector(connection)
+    if not isinstance(connector, FindsRecords):
+        raise MisconfiguredConnection(
+            connection, f"Records of {object_name} cannot be found by a field in this CRM."
+        )
+    by_value: dict[str, list[str]] = {}
+    for some in connector.find(object_name, match.field):
+        for record_id, value in some:
+            by_value.setdefault(value, []).append(record_id)
+    return _Found(by_value)
+
+
+def _daily_calls(conn: Connection, runtime: Runtime, connection: str) -> int | None:
+    """How many calls the connection may make in a day; None: nobody knows the org's limit."""
+    allowed = runtime.config.connections[connection].limits.daily_calls
+    if isinstance(allowed, int):
+        return allowed
+    limit = calls.usage(conn, connection).org_limit
+    if limit is None:
+        return None
+    return max(1, int(limit * (_USUAL_SHARE if allowed is None else allowed)))
+
+
+# ---------------------------------------------------------------- reasons
+
+
+def _with_reasons(runtime: Runtime, spec: WritebackSpec, plan: Plan, stored: _Stored) -> Plan:
+    """The largest moves with what was behind the values when we last wrote them."""
+    plans = {one.field: one for one in spec.fields}
+    now = {(one.kpi, one.period, one.dimension, one.key): one for one in stored.values}
+    with reading(runtime.engine) as conn:
+        moves = []
+        for move in plan.moves:
+            one = plans.get(move.field)
+            if one is None or move.group is None:
+                moves.append(move)
+                continue
+            place = (one.kpi, one.period, *move.group)
+            pushed_at = history.pushed_at(
+                conn, spec.connection, spec.object, move.record, move.field
+            )
+            before = history.value_at(conn, place, pushed_at) if pushed_at else None
+            reason = _reason(now.get(place), before)
+            moves.append(replace(move, why=f"{move.why}; {reason}" if reason else move.why))
+    return replace(plan, moves=tuple(moves))
+
+
+def _reason(now: KpiValue | None, before: history.PastValue | None) -> str:
+    if now is None:
+        return ""
+    parts = _parts(now.numerator, now.denominator, now.n)
+    if before is None:
+        return f"it rests on {parts}"
+    return f"it rested on {_parts(before.numerator, before.denominator, before.n)}, now on {parts}"
+
+
+def _parts(numerator: Decimal | None, denominator: Decimal | None, n: int) -> str:
+    if numerator is None or denominator is None:
+        return f"n = {n:,}"
+    return f"{values_text(numerator)} / {values_text(denominator)} (n = {n:,})"
+
+
+def values_text(number: Decimal) -> str:
+    """A number of a reason, at most two digits after the point."""
+    return f"{round(number, 2).normalize():,f}"

@@ -7,10 +7,9 @@ back before anything is sent again.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from math import ceil
 from typing import Final
@@ -18,16 +17,33 @@ from typing import Final
 from sqlalchemy import Connection, select
 
 from connectors.base import LiveRecord, PushOutcome, PushResult
+from metrics.plans import shown
 from metrics.rebuild import stale_families
-from metrics.writeback import KEPT, Plan, WritebackSpec
-from store import approvals, checkpoints, deadletters, outbox
+from metrics.writeback import (
+    KEPT,
+    RESTORED,
+    Change,
+    GuardVerdict,
+    Plan,
+    WritebackSpec,
+    equal_values,
+)
+from store import approvals, checkpoints, deadletters, holds, outbox, rewrites, targets
 from store.canonical import FieldUpdate, RecordRef, Scalar
 from store.deadletters import DeadLetter
 from store.engine import database_now, operating, reading
 from store.outbox import FAILED, SENT, VOID, OutboxRow
 from store.tables import RECORD_TABLES
 from worker import crashpoints
-from worker.planning import DAY, field_names, fingerprint, plan_writeback, portions, push_batch
+from worker.planning import (
+    DAY,
+    field_names,
+    fingerprint,
+    guard_fingerprint,
+    plan_writeback,
+    portions,
+    push_batch,
+)
 from worker.pulling import recognise_org, stream_names
 from worker.results import Kind, RunResult, State
 from worker.running import Running, Subject, record_run
@@ -46,6 +62,20 @@ _ALREADY: Final = "already_equal"
 _GONE: Final = "gone"
 
 
+@dataclass(frozen=True, slots=True)
+class Consent:
+    """What a person has agreed to; nobody was asked for a push on schedule."""
+
+    is_given: bool = False
+    """The plan may be written."""
+    accepts_guard: bool = False
+    """Even though a guard finds the amounts unusual: the person has looked."""
+
+
+NOBODY: Final = Consent()
+PERSON: Final = Consent(is_given=True)
+
+
 def push_writeback(
     runtime: Runtime, name: str, *, approved: bool = False, patience: timedelta = _PATIENCE
 ) -> RunResult:
@@ -61,37 +91,56 @@ def push_writeback(
         StoreUnavailable: The database is away; what was committed stays.
     """
     spec = runtime.writebacks[name]
-    return _run(runtime, spec, lambda push: push.plan_and_write(is_approved=approved), patience)
+    consent = PERSON if approved else NOBODY
+    return run_push(runtime, spec, lambda push: push.plan_and_write(consent), patience)
 
 
-def apply_plan(runtime: Runtime, plan: Plan, *, patience: timedelta = _PATIENCE) -> RunResult:
+def apply_plan(
+    runtime: Runtime,
+    plan: Plan,
+    *,
+    is_fresh: bool = False,
+    accepts_guard: bool = False,
+    patience: timedelta = _PATIENCE,
+) -> RunResult:
     """Write what a plan says and what still differs; a person has agreed to it.
+
+    Args:
+        runtime: What it works with.
+        plan: What was agreed to.
+        is_fresh: It was made just now: the KPI values behind it are not compared again.
+        accepts_guard: The person has seen what the guard says, and agrees for this time.
+        patience: How long to wait for another process that writes to the same connection.
 
     Raises:
         KeyError: The plan's write-back is not configured (any more).
         StoreUnavailable: The database is away; what was committed stays.
     """
     spec = runtime.writebacks[plan.writeback]
-    return _run(runtime, spec, lambda push: push.write_plan(plan, is_approved=True), patience)
+    consent = Consent(is_given=True, accepts_guard=accepts_guard)
+    return run_push(
+        runtime, spec, lambda push: push.write_plan(plan, consent, is_fresh=is_fresh), patience
+    )
 
 
-def _run(
+def run_push(
     runtime: Runtime,
     spec: WritebackSpec,
-    body: Callable[[_Push], State],
-    patience: timedelta,
+    body: Callable[[Push], State],
+    patience: timedelta = _PATIENCE,
 ) -> RunResult:
+    """Write under the leases of the write-back and of its org, as a run."""
     return record_run(
         runtime,
         Subject(kind=Kind.PUSH, connection=spec.connection, writeback=spec.name),
-        lambda running: body(_Push(running, spec)),
+        lambda running: body(Push(running, spec)),
         # One writer per org as well: two write-backs would race for its quota and row locks.
         lease_names=(f"push:{spec.name}", f"push-org:{spec.connection}"),
         patience=patience,
     )
 
 
-class _Push:
+class Push:
     """One push of one write-back."""
 
     def __init__(self, running: Running, spec: WritebackSpec) -> None:
@@ -106,25 +155,55 @@ class _Push:
         self._sent: list[OutboxRow] = []
         self._doubtful: set[int] = set()
         """Rows that were sent again because no answer came; a second silence is enough."""
-        self._parked: dict[str, dict[str, str]] = {}
-        """Record id -> the values, by field, that the CRM refused for good before."""
+        self._parked: dict[str, DeadLetter] = {}
+        """Record id -> the letter about what the CRM refused there for good before."""
 
     # ------------------------------------------------------------ the whole
 
-    def plan_and_write(self, *, is_approved: bool) -> State:
+    def plan_and_write(self, consent: Consent) -> State:
         """Plan by what the CRM shows now, and write it if it may be written."""
-        obstacle = self._obstacle()
+        obstacle = self._obstacle(consent)
         if obstacle is not None:
             return obstacle
         self._resume()
-        plan = plan_writeback(self._runtime, self._spec.name)
-        return self._write(plan, is_approved=is_approved)
+        stop = self._hold(consent)
+        if stop is not None:
+            return stop
+        return self._write(plan_writeback(self._runtime, self._spec.name), consent)
 
-    def write_plan(self, plan: Plan, *, is_approved: bool) -> State:
+    def write_plan(self, plan: Plan, consent: Consent, *, is_fresh: bool) -> State:
         """Write a plan that was made earlier."""
-        obstacle = self._obstacle()
+        obstacle = self._obstacle(consent) or self._fault_of(plan)
         if obstacle is not None:
             return obstacle
+        self._resume()
+        if not is_fresh:
+            plan = self._still_true(plan, plan_writeback(self._runtime, self._spec.name))
+        return self._write(plan, consent)
+
+    def write_revert(self, plan: Plan, reverted: str) -> State:
+        """Put back what stood in fields before a run wrote them, and let nothing undo that."""
+        obstacle = self._pause()
+        if obstacle is not None:
+            return obstacle
+        recognise_org(self._runtime, self._spec.connection)
+        self._resume()
+        self._add(kept=sum(change.kind == KEPT for change in plan.changes))
+        updates = plan.updates()
+        if not updates:
+            return State.OK
+        reason = (
+            f"run {reverted} was undone by a person; nothing is written on schedule until somebody "
+            f"has looked: kpisync plan {self._spec.name}, then kpisync apply {self._spec.name}"
+        )
+        with operating(self._engine) as conn:
+            self._running.guard(conn)
+            self._set_hold(conn, holds.REVERT, reason)
+            self._queue(conn, updates, plan.as_of)
+        return self._send_all()
+
+    def _fault_of(self, plan: Plan) -> State | None:
+        """Whether a plan from a file cannot be written at all (any more)."""
         strangers = plan.strangers(self._spec)
         if strangers:
             self._running.error = (
@@ -132,22 +211,49 @@ class _Push:
                 f"{', '.join(strangers)}); nothing was written: make a new one with `kpisync plan`"
             )
             return State.REFUSED
-        self._resume()
-        return self._write(plan, is_approved=is_approved)
-
-    def _write(self, plan: Plan, *, is_approved: bool) -> State:
-        self._add(kept=sum(change.kind == KEPT for change in plan.changes))
-        self._add(minimum_calls=1 + ceil(plan.matched / self._batch))
-        updates = self._without_parked(plan.updates())
-        if not plan.guard.ok:
+        with reading(self._engine) as conn:
+            age = database_now(conn) - (plan.made_at or database_now(conn))
+        if age > DAY:
             self._running.error = (
-                f"a guard stopped this write-back and nothing was written: {plan.guard.reason}"
+                f"this plan was made {plan.made_at:%Y-%m-%d %H:%M} UTC, and plans are valid for a "
+                "day; nothing was written: make a new one with `kpisync plan`"
             )
             return State.REFUSED
+        return None
+
+    def _still_true(self, plan: Plan, now: Plan) -> Plan:
+        """The plan without values that have moved since, judged by today's guard."""
+        stamp = self._spec.stamp
+        moved = {
+            (change.record, change.field)
+            for change in plan.changes
+            if change.field != stamp and change.kind != KEPT and not _is_wanted(now.wanted, change)
+        }
+        left = [change for change in plan.changes if (change.record, change.field) not in moved]
+        written = {change.record for change in left if change.field != stamp}
+        kept = tuple(c for c in left if c.field != stamp or c.record in written)
+        if moved:
+            self._running.warn(
+                f"{len(moved):,} planned values are void, for the KPI has moved since the plan was "
+                "made; the next plan has the new ones"
+            )
+            self._add(skipped=len(moved))
+        return replace(plan, changes=kept, guard=now.guard, counts=now.counts, edits=now.edits)
+
+    def _write(self, plan: Plan, consent: Consent) -> State:
+        self._add(kept=sum(change.kind == KEPT for change in plan.changes))
+        self._add(minimum_calls=1 + ceil(plan.matched / self._batch))
+        frozen = self._note_edits(plan)
+        if not plan.guard.ok and not (consent.accepts_guard and plan.guard.may_accept):
+            return self._refuse(plan.guard)
+        updates = self._without_parked(_without(plan.updates(), frozen, self._spec.stamp))
+        if consent.is_given:
+            self._release()
         if not updates:
             self._void_leftovers()
+            self._mark(plan)
             return State.OK
-        if not self._may_write(is_approved=is_approved):
+        if not self._may_write(consent):
             count = len(updates)
             self._running.warn(
                 f"{count:,} values wait for a person's yes: look with `kpisync plan "
@@ -155,22 +261,99 @@ class _Push:
             )
             return State.WAITING
         self._enqueue(updates, plan.as_of)
-        return self._send_all()
+        state = self._send_all()
+        if state in {State.OK, State.PARTLY_FAILED}:
+            self._mark(plan)
+        return state
+
+    # ------------------------------------------------------------ standing still
+
+    def _hold(self, consent: Consent) -> State | None:
+        """Whether the write-back stands still until a person has looked."""
+        with reading(self._engine) as conn:
+            held = holds.held(conn, self._spec.name)
+        if held is None or consent.is_given:
+            return None
+        is_revert = held.kind == holds.REVERT
+        if not is_revert and held.fingerprint != guard_fingerprint(self._runtime, self._spec):
+            # Whoever changed the definition or the limits has looked.
+            self._release()
+            return None
+        since = held.held_at.astimezone(UTC)
+        if is_revert:
+            self._running.warn(f"held since {since:%Y-%m-%d %H:%M} UTC: {held.reason}")
+            return State.WAITING
+        self._running.error = (
+            f"held since {since:%Y-%m-%d %H:%M} UTC, nothing was written: {held.reason} Look with "
+            f"`kpisync plan {self._spec.name}`; `kpisync apply {self._spec.name}` lets it go on"
+        )
+        return State.REFUSED
+
+    def _refuse(self, verdict: GuardVerdict) -> State:
+        reason = f"a guard stopped this write-back and nothing was written: {verdict.reason}"
+        if verdict.may_accept:
+            reason += (
+                " Once a person has looked: `kpisync apply "
+                f"{self._spec.name} --accept-guard` writes it all the same."
+            )
+        self._running.error = reason
+        with operating(self._engine) as conn:
+            self._running.guard(conn)
+            outbox.void_pending(conn, self._spec.name)
+            self._set_hold(conn, holds.GUARD, verdict.reason or reason)
+        return State.REFUSED
+
+    def _set_hold(self, conn: Connection, kind: str, reason: str) -> None:
+        mark = guard_fingerprint(self._runtime, self._spec) if self._is_configured else ""
+        holds.hold(conn, self._spec.name, kind, reason, mark, self._running.run)
+
+    @property
+    def _is_configured(self) -> bool:
+        return self._spec.name in self._runtime.writebacks
+
+    def _release(self) -> None:
+        with operating(self._engine) as conn:
+            self._running.guard(conn)
+            holds.release(conn, self._spec.name)
+
+    def _mark(self, plan: Plan) -> None:
+        """Remember what stood behind the values: the next pass is measured by it."""
+        with operating(self._engine) as conn:
+            self._running.guard(conn)
+            holds.set_mark(conn, self._spec.name, self._running.run, plan.counts)
+
+    def _note_edits(self, plan: Plan) -> frozenset[tuple[str, str]]:
+        """Count fields that others rewrite; returns those that are left alone from now on."""
+        restored = [
+            rewrites.Replaced(edit.record, edit.field, outbox.encode(edit.held))
+            for edit in plan.edits
+            if edit.outcome == RESTORED
+        ]
+        if not restored:
+            return frozenset()
+        spec = self._spec
+        with operating(self._engine) as conn:
+            self._running.guard(conn)
+            frozen = rewrites.note(conn, spec.name, spec.connection, spec.object, restored)
+        for one in frozen:
+            self._running.warn(
+                f"{one.object} {one.record_id}: others have rewritten {one.field} {one.times} "
+                f"times (now {one.held}); it is left alone until `kpisync writebacks unfreeze "
+                f"{spec.name}`: find the workflow or tool that changes it"
+            )
+        return frozenset((one.record_id, one.field) for one in frozen)
 
     # ------------------------------------------------------------ whether to write at all
 
-    def _obstacle(self) -> State | None:
+    def _obstacle(self, consent: Consent) -> State | None:
         connection = self._spec.connection
         with reading(self._engine) as conn:
-            pause = checkpoints.paused(conn, connection, for_writing=True)
             unread = self._unread_streams(conn)
             is_stale = bool(stale_families(conn, self._runtime.catalog))
+            now = database_now(conn)
+        pause = self._pause()
         if pause is not None:
-            until, reason = pause
-            self._running.warn(
-                f"{connection} is paused until {until:%Y-%m-%d %H:%M:%S} UTC: {reason}"
-            )
-            return State.PAUSED
+            return pause
         if unread:
             self._running.warn(
                 f"nothing is written before everything was read once; still missing: "
@@ -180,8 +363,23 @@ class _Push:
         if is_stale:
             self._running.warn("nothing is written before the KPIs are computed (kpisync compute)")
             return State.WAITING
+        quiet = self._spec.quiet
+        local = now.astimezone(self._runtime.company.timezone)
+        if quiet is not None and not consent.is_given and quiet.covers(local.time()):
+            self._running.warn(f"nothing is written on schedule in the quiet hours ({quiet})")
+            return State.WAITING
         recognise_org(self._runtime, connection)
         return None
+
+    def _pause(self) -> State | None:
+        connection = self._spec.connection
+        with reading(self._engine) as conn:
+            pause = checkpoints.paused(conn, connection, for_writing=True)
+        if pause is None:
+            return None
+        until, reason = pause
+        self._running.warn(f"{connection} is paused until {until:%Y-%m-%d %H:%M:%S} UTC: {reason}")
+        return State.PAUSED
 
     def _unread_streams(self, conn: Connection) -> list[str]:
         """Streams whose first pull has not ended: KPIs over half of the deals are wrong numbers."""
@@ -192,10 +390,10 @@ class _Push:
             if checkpoints.load(conn, connection, stream).complete_until is None
         ]
 
-    def _may_write(self, *, is_approved: bool) -> bool:
+    def _may_write(self, consent: Consent) -> bool:
         rule = self._runtime.config.writebacks[self._spec.name].approve
         mark = fingerprint(self._runtime, self._spec)
-        if is_approved:
+        if consent.is_given:
             with operating(self._engine) as conn:
                 approvals.approve(conn, self._spec.name, mark)
             return True
@@ -209,20 +407,24 @@ class _Push:
         with reading(self._engine) as conn:
             # Once a day it is asked again: a rule or an old fault of the record may be gone.
             since = database_now(conn) - DAY
-            recent = [letter for letter in deadletters.every(conn) if letter.last_seen > since]
-            parked = [
-                letter
-                for letter in recent
-                if _is_of(letter, self._spec) and not _was_edited_since(conn, letter)
-            ]
-        self._parked = _parked_values(parked, self._spec)
+            letters = [one for one in deadletters.every(conn) if _is_of(one, self._spec)]
+            self._parked = {self._native_id(letter): letter for letter in letters}
+            refused = outbox.refused_values(conn, self._spec.name) if letters else {}
+            resting = {
+                self._native_id(letter)
+                for letter in letters
+                if letter.last_seen > since and not _was_edited_since(conn, letter)
+            }
         # A record in which anything is new is tried again as a whole.
         fresh = {
             update.record_id
             for update in updates
             if update.field != self._spec.stamp
-            and self._parked.get(update.record_id, {}).get(update.field)
-            != outbox.encode(update.value)
+            and (
+                update.record_id not in resting
+                or refused.get(update.record_id, {}).get(update.field)
+                != outbox.encode(update.value)
+            )
         }
         wanted = [update for update in updates if update.record_id in fresh]
         left_out = len(updates) - len(wanted)
@@ -232,6 +434,9 @@ class _Push:
                 "see `kpisync deadletters list`"
             )
         return wanted
+
+    def _native_id(self, letter: DeadLetter) -> str:
+        return letter.ref.removeprefix(f"{self._spec.connection}:")
 
     # ------------------------------------------------------------ after a crash
 
@@ -260,15 +465,19 @@ class _Push:
     def _enqueue(self, updates: Sequence[FieldUpdate], as_of: datetime | None) -> None:
         with operating(self._engine) as conn:
             self._running.guard(conn)
-            outbox.void_pending(conn, self._spec.name)
-            when = as_of or database_now(conn)
-            outbox.enqueue(conn, self._spec.name, self._running.run, updates, as_of=when)
+            self._queue(conn, updates, as_of)
+
+    def _queue(
+        self, conn: Connection, updates: Sequence[FieldUpdate], as_of: datetime | None
+    ) -> None:
+        outbox.void_pending(conn, self._spec.name)
+        when = as_of or database_now(conn)
+        outbox.enqueue(conn, self._spec.name, self._running.run, updates, as_of=when)
 
     # ------------------------------------------------------------ sending
 
     def _send_all(self) -> State:
-        with reading(self._engine) as conn:
-            rows = outbox.pending_records(conn, self._spec.name, _ALL_ROWS)
+        rows = self._rows_in_order()
         label = f"{self._spec.name}: writing {self._spec.object}"
         self._runtime.progress.start(label, len(rows))
         try:
@@ -276,7 +485,7 @@ class _Push:
             again = self._send(canary, self._batch, label)
             if not self._is_canary_well():
                 return State.REFUSED
-            again += self._send(rest, self._batch, label)
+            again += self._send(rest, self._lot(rest), label)
             self._send_again(again, label)
         finally:
             self._runtime.progress.finish(label)
@@ -284,6 +493,23 @@ class _Push:
             self._running.error = "stopped on request before the end; the next push goes on"
             return State.INTERRUPTED
         return self._outcome()
+
+    def _rows_in_order(self) -> list[OutboxRow]:
+        """What waits, records of one parent beside each other: their writes lock its row."""
+        stream = self._spec.stream
+        with reading(self._engine) as conn:
+            rows = outbox.pending_records(conn, self._spec.name, _ALL_ROWS)
+            parents = targets.parents(conn, stream, self._spec.connection) if stream else {}
+        return sorted(rows, key=lambda row: (parents.get(row.record_id, ""), row.record_id))
+
+    def _lot(self, rows: Sequence[OutboxRow]) -> int:
+        """Records to hand over in one piece: a batch, or enough for a job of the CRM."""
+        can = self._connector.capabilities
+        records = len({row.record_id for row in rows})
+        is_tuned = self._runtime.config.advanced.push_batch is not None
+        if can.push_bulk_from is None or is_tuned or records < can.push_bulk_from:
+            return self._batch
+        return can.push_bulk_batch or records
 
     def _is_anything_left(self) -> bool:
         with reading(self._engine) as conn:
@@ -420,20 +646,24 @@ class _Push:
         return answer.outcome is PushOutcome.RETRY and answer.row.attempts + 1 < MOST_ATTEMPTS
 
     def _park(self, conn: Connection, failed: Sequence[_Answer]) -> None:
-        """One dead letter a record, in the CRM's words, with every value it refused there."""
-        for record_id, some in groupby(failed, key=lambda answer: answer.row.record_id):
+        """One dead letter a record, in the CRM's words, with what it refused there."""
+        by_record = sorted(failed, key=lambda answer: (answer.row.record_id, answer.row.field))
+        for record_id, some in groupby(by_record, key=lambda answer: answer.row.record_id):
             answers = list(some)
             for answer in answers:
                 outbox.settle(conn, [answer.row.id], FAILED, code=answer.code, error=answer.message)
-            refused = self._parked.get(record_id, {}) | {
-                answer.row.field: answer.row.value for answer in answers
-            }
             ref = self._ref(record_id)
+            attempts = max(answer.row.attempts for answer in answers) + 1
+            told = [answer.row for answer in answers if answer.row.field != self._spec.stamp]
+            field, raw = _as_people_write_it(told or [answer.row for answer in answers])
+            before = self._parked.get(record_id)
+            if before is not None and before.field != field:
+                # A record stands there once, with its latest reason.
+                deadletters.unpark(conn, ref)
+                attempts += before.attempts
             code = answers[0].code or answers[0].outcome.value
             reason = answers[0].message or "the CRM gave no reason"
-            raw = json.dumps(refused, sort_keys=True)
-            deadletters.park(conn, ref, None, reason, code, raw)
-            self._parked[record_id] = refused
+            deadletters.park(conn, ref, field, reason, code, raw, attempts=attempts)
 
     # ------------------------------------------------------------ the canary
 
@@ -457,7 +687,10 @@ class _Push:
             f"{outbox.decode(first.value)} and holds {held}); the rest was not written. Look for a "
             "workflow or another tool that changes this field."
         )
-        self._void_leftovers()
+        with operating(self._engine) as conn:
+            self._running.guard(conn)
+            outbox.void_pending(conn, self._spec.name)
+            self._set_hold(conn, holds.CANARY, self._running.error)
         return False
 
     # ------------------------------------------------------------ small things
@@ -484,7 +717,7 @@ class _Push:
             self._running.add(conn, **counts)
 
     def _ref(self, record_id: str) -> RecordRef:
-        return RecordRef(self._spec.connection, self._spec.stream, record_id)
+        return RecordRef(self._spec.connection, self._spec.letter_stream, record_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -517,29 +750,45 @@ def _by_records(rows: Sequence[OutboxRow], size: int) -> Iterator[list[OutboxRow
 
 def _is_of(letter: DeadLetter, spec: WritebackSpec) -> bool:
     place = (letter.direction, letter.connection, letter.stream)
-    return place == (deadletters.PUSH, spec.connection, spec.stream)
+    return place == (deadletters.PUSH, spec.connection, spec.letter_stream)
 
 
 def _was_edited_since(conn: Connection, letter: DeadLetter) -> bool:
     """Whether the record changed after the CRM refused us: the obstacle may have been in it."""
-    table = RECORD_TABLES[letter.stream]
+    table = RECORD_TABLES.get(letter.stream)
+    if table is None:
+        return False
     modified = conn.execute(
         select(table.c.modified_at).where(table.c.ref == letter.ref)
     ).scalar_one_or_none()
     return modified is not None and modified > letter.last_seen.timestamp() * 1_000_000
 
 
-def _parked_values(letters: Iterable[DeadLetter], spec: WritebackSpec) -> dict[str, dict[str, str]]:
-    found: dict[str, dict[str, str]] = {}
-    for letter in letters:
-        record_id = letter.ref.removeprefix(f"{spec.connection}:")
-        try:
-            values = json.loads(letter.raw or "")
-        except ValueError:
-            # Cut because it was very long: then these values are tried once more each time.
-            values = {}
-        found[record_id] = values
-    return found
+def _as_people_write_it(rows: Sequence[OutboxRow]) -> tuple[str | None, str]:
+    """The field at fault, where it is one, and what was refused."""
+    values = {row.field: str(shown(outbox.decode(row.value))) for row in rows}
+    if len(values) == 1:
+        ((field, value),) = values.items()
+        return field, value
+    return None, ", ".join(f"{field}: {value}" for field, value in values.items())
+
+
+def _without(
+    updates: Sequence[FieldUpdate], frozen: frozenset[tuple[str, str]], stamp: str | None
+) -> list[FieldUpdate]:
+    """Updates of fields that are not frozen; a stamp alone is not worth a write."""
+    left = [one for one in updates if (one.record_id, one.field) not in frozen]
+    written = {one.record_id for one in left if one.field != stamp}
+    return [one for one in left if one.record_id in written]
+
+
+def _is_wanted(wanted: Mapping[tuple[str, str], Scalar], change: Change) -> bool:
+    """Whether a planned value is still what should stand there."""
+    place = (change.record, change.field)
+    if place in wanted:
+        return equal_values(wanted[place], change.new)
+    # Nothing is published for it (any more): then it was planned as what an empty group is worth.
+    return change.new is None or equal_values(change.new, 0)
 
 
 def _reason_to_drop(live: Mapping[str, LiveRecord], row: OutboxRow) -> str | None:

@@ -13,6 +13,10 @@ class Kind(StrEnum):
     PULL = "pull"
     COMPUTE = "compute"
     PUSH = "push"
+    DRIFT = "drift"
+    """A look at whether the fields of a write-back still hold what we wrote."""
+    SINK = "sink"
+    """A copy of the metrics table to another place."""
 
 
 class State(StrEnum):

@@ -58,6 +58,8 @@ def shown_counts(result: RunResult) -> Iterator[str]:
         Kind.PULL: (result.pulled, result.stored, result.unchanged, result.dead, 0, 0, 0),
         Kind.COMPUTE: (0, 0, 0, 0, result.changed_values, 0, 0),
         Kind.PUSH: (0, 0, 0, 0, 0, result.sent, result.failed),
+        Kind.DRIFT: (result.pulled, 0, result.unchanged, 0, 0, 0, 0),
+        Kind.SINK: (0, 0, 0, 0, 0, result.sent, result.failed),
     }[result.kind]
     return (f"{count:,}" if count else "" for count in (*counts, result.calls))
 
