@@ -38,7 +38,7 @@ def test_a_repaired_record_leaves_the_dead_letters_by_a_retry(
 
     assert "0 dead letters are left" in ended.err
     (deal,) = configured("dump", "records", "deals").lines
-    assert deal["amount"] == "70"
+    assert deal["amount"] == "70.00"
 
 
 def test_a_record_that_is_still_bad_stays_with_one_more_try(configured: Cli, bad_deal: str) -> None:

@@ -127,8 +127,6 @@ def test_without_rules_every_channel_is_told_of_a_failed_stream(
 ) -> None:
     site = watched(empty_site, channel)
     site.pull("salesforce", "accounts")
-    site.sandbox.salesforce.hide_field("Account", "Name")
-    site.pull("salesforce", "accounts")
     with site.runtime() as runtime, operating(runtime.engine) as conn:
         found = checkpoints.load(conn, "salesforce", "accounts")
         checkpoints.save(conn, replace(found, state="failed"))
