@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Final
 
 from connectors.base import CheckReport, ConnectionSettings, Problem, Stream
@@ -17,15 +18,42 @@ from connectors.errors import (
     RateLimited,
     RequestRefused,
 )
-from connectors.fieldmap import missing_fields
+from connectors.fieldmap import NativeField, canonical_fields, missing_fields
 from connectors.salesforce.client import SalesforceClient
 from connectors.salesforce.faults import UnknownName
 from connectors.salesforce.login_faults import LoginRefused
 from connectors.salesforce.mapping import map_request, stream_settings, streams_of
 from connectors.salesforce.rights import Rights
-from connectors.salesforce.schema import MISSING_REMEDY, OrgSchema
+from connectors.salesforce.schema import MISSING_REMEDY, ObjectAbsent, OrgSchema
+from connectors.salesforce.streams import SPECS
 
 _LOW_QUOTA: Final = 0.1
+_NUMBERS: Final = frozenset({"integer", "number", "money", "percent"})
+_FITTING: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
+    {
+        "integer": _NUMBERS,
+        "number": _NUMBERS,
+        "money": _NUMBERS,
+        "percent": _NUMBERS,
+        "date": frozenset({"date", "datetime"}),
+        "datetime": frozenset({"date", "datetime"}),
+        "boolean": frozenset({"boolean"}),
+        "ref": frozenset({"ref", "text"}),
+    }
+)
+"""Type of a canonical field -> types of sources whose every value it takes."""
+_FEATURES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "Campaign": "Give the user the feature licence Marketing User and read access to campaigns,"
+        " or remove the stream.",
+        "CampaignMember": "Give the user the feature licence Marketing User and read access to"
+        " campaigns, or remove campaigns.",
+        "OpportunityLineItem": "Enable products in the org and give read access, or leave it: deals"
+        " then have no lines.",
+        "CaseHistory": "Switch on history tracking for cases (Setup > Object Manager > Case).",
+    }
+)
+"""Objects that come with a licence or feature -> what a person may do."""
 _WITH_MONEY: Final = frozenset({"deals", "deal_lines", "campaigns", "accounts", "contracts"})
 _OF_THE_WHOLE_CONNECTION: Final = (
     AuthenticationFailed,
@@ -69,27 +97,77 @@ def _stream_problems(
 ) -> Iterator[Problem]:
     place = f"connections.{settings.name}.streams.{stream.name}"
     try:
-        request = map_request(settings, stream.name, schema)
-        for missing in missing_fields(request):
-            yield Problem(
-                place=f"{place}.fields.{missing.name}",
-                message=missing.message.removesuffix(MISSING_REMEDY).strip(),
-                remedy=MISSING_REMEDY,
-                is_error=missing.is_required,
-            )
-        for name, source in request.own.items():
-            native = request.look_up(source.source)
-            if native is not None and (native.is_calculated or "." in native.name):
-                yield _stale_problem(f"{place}.fields.{name}", stream.object, native.name)
+        yield from _field_problems(settings, stream, schema, place)
         where = stream_settings(settings, stream.name).where
         if where:
             client.query(f"SELECT Id FROM {stream.object} WHERE ({where}) LIMIT 1")  # noqa: S608  # the admin's own filter
+        if stream.name == "ticket_status_changes":
+            yield from _tracking_problems(client, place)
     except _OF_THE_WHOLE_CONNECTION:
         raise
+    except ObjectAbsent as error:
+        spec = SPECS[stream.name]
+        is_legal = spec.may_be_absent and stream.object == spec.object
+        remedy = _FEATURES.get(stream.object, "Give the user read access by a permission set.")
+        yield _problem(place, error, remedy, is_error=not is_legal)
     except UnknownName as error:
         yield _problem(f"{place}.where", error, "Correct the filter; it is SOQL, without WHERE.")
     except ConnectorError as error:
         yield _problem(place, error)
+
+
+def _field_problems(
+    settings: ConnectionSettings, stream: Stream, schema: OrgSchema, place: str
+) -> Iterator[Problem]:
+    request = map_request(settings, stream.name, schema)
+    for missing in missing_fields(request):
+        yield Problem(
+            place=f"{place}.fields.{missing.name}",
+            message=missing.message.removesuffix(MISSING_REMEDY).strip(),
+            remedy=MISSING_REMEDY,
+            is_error=missing.is_required,
+        )
+    for name, source in {**request.defaults, **request.own}.items():
+        native = request.look_up(source.source)
+        if native is None:
+            continue
+        if name in request.own and (native.is_calculated or "." in native.name):
+            yield _stale_problem(f"{place}.fields.{name}", stream.object, native.name)
+        if not source.values:
+            yield from _type_problems(place, stream, name, source.type, native)
+
+
+def _type_problems(
+    place: str, stream: Stream, name: str, given: str | None, native: NativeField
+) -> Iterator[Problem]:
+    """A source whose values cannot be read as what the field is, or not all of them."""
+    wanted = given or canonical_fields(stream.name).get(name, "text")
+    if native.type is None or native.type in _FITTING.get(wanted, frozenset({native.type})):
+        return
+    is_text = native.type == "text"
+    yield Problem(
+        place=f"{place}.fields.{name}",
+        message=f"{name} is a {wanted}, and {stream.object}.{native.name} holds {native.type}: "
+        + ("what is no " + wanted + " goes to the dead letters." if is_text else "it never fits."),
+        remedy="Map a field of the right type, or give the values by a value map (values:).",
+        is_error=not is_text,
+    )
+
+
+def _tracking_problems(client: SalesforceClient, place: str) -> Iterator[Problem]:
+    """Without history tracking there is nothing that tells when a case changed its status."""
+    tracked = client.query(
+        "SELECT Id FROM CaseHistory WHERE Field = 'Status' LIMIT 1", deleted_too=False
+    )
+    if tracked.records or not client.query("SELECT Id FROM Case LIMIT 1").records:
+        return
+    yield Problem(
+        place=place,
+        message="No change of a case's status is on record; the history of Status seems not to be"
+        " tracked, so times in status and reopened tickets stay unknown.",
+        remedy="Switch it on in Setup > Object Manager > Case > Fields > Set History Tracking.",
+        is_error=False,
+    )
 
 
 def _currency_problems(
@@ -163,7 +241,8 @@ def _stale_problem(place: str, object_name: str, source: str) -> Problem:
             f"{object_name}.{source} is computed by Salesforce or belongs to a parent record: when"
             " it changes alone, the record is not reported as changed."
         ),
-        remedy="Map a stored field of the record itself, or rely on full_refresh to bring it.",
+        remedy="Map a stored field of the record itself; else its rows are read again every"
+        " advanced.sweep.",
         is_error=False,
     )
 
@@ -191,9 +270,11 @@ def _login_place(place: str, error: ConnectorError) -> str:
     return f"{place}.auth" if is_of_auth else place
 
 
-def _problem(place: str, error: ConnectorError, remedy: str | None = None) -> Problem:
+def _problem(
+    place: str, error: ConnectorError, remedy: str | None = None, *, is_error: bool = True
+) -> Problem:
     message = error.told if isinstance(error, LoginRefused) else error.message
-    return Problem(place=place, message=message, remedy=remedy or _remedy(error))
+    return Problem(place=place, message=message, remedy=remedy or _remedy(error), is_error=is_error)
 
 
 def _remedy(error: ConnectorError) -> str:

@@ -14,6 +14,7 @@ from connectors.base import (
     CheckReport,
     ConnectionSettings,
     Cursor,
+    DiscoveredObject,
     IdPage,
     LiveRecord,
     NewField,
@@ -27,16 +28,19 @@ from connectors.base import (
 from connectors.salesforce.check import check
 from connectors.salesforce.client import SalesforceClient
 from connectors.salesforce.create import FieldMaker
+from connectors.salesforce.discover import Discovery
 from connectors.salesforce.fields import LiveReader, target_fields
 from connectors.salesforce.ingest import FROM_RECORDS, BulkWriter
 from connectors.salesforce.ingest import MOST_RECORDS as MOST_OF_A_JOB
+from connectors.salesforce.lists import Lists
 from connectors.salesforce.pull import StreamPull
 from connectors.salesforce.push import MOST_RECORDS, Writer
 from connectors.salesforce.quota import spending_on
 from connectors.salesforce.reconcile import Reconciliation
 from connectors.salesforce.schema import OrgSchema
 from connectors.salesforce.streams import default_objects, streams_of
-from store.canonical import FieldUpdate, RecordRef
+from connectors.salesforce.tally import Tally
+from store.canonical import FieldUpdate, RecordRef, Stage
 
 _WRITABLE: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -144,6 +148,30 @@ class SalesforceConnector:
             self._parents.clear()
         self._parents.update(reader.parents)
         return records
+
+    def objects(self) -> Sequence[DiscoveredObject]:
+        """Every readable object, without fields."""
+        return self._discovery().objects()
+
+    def discover(self, object_name: str) -> DiscoveredObject:
+        """One object with its fields, fill rates, masked samples and stages."""
+        return self._discovery().discover(object_name)
+
+    def _discovery(self) -> Discovery:
+        streams: dict[str, str] = {}
+        for stream, object_name in self.capabilities.stream_objects.items():
+            streams.setdefault(object_name, stream)
+        return Discovery(self._client, streams, self._stages_of)
+
+    def _stages_of(self, object_name: str) -> Sequence[Stage]:
+        objects = self.capabilities.stream_objects
+        with_deals = object_name == objects.get("deals")
+        with_tickets = object_name == objects.get("tickets")
+        if not with_deals and not with_tickets:
+            return ()
+        lists = Lists(self._client, self._settings, Tally(self.calls))
+        found = lists.stages(with_deals=with_deals, with_tickets=with_tickets).records
+        return [stage for stage in found if isinstance(stage, Stage) and stage.label is not None]
 
     def create(
         self, object_name: str, fields: Sequence[NewField], *, dry_run: bool

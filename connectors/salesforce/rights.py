@@ -105,8 +105,8 @@ class Rights:
         user_id = self._client.user_id()
         if user_id is None or self._shape is None:
             return None
-        columns = ["Id", "Name", "Label", "IsOwnedByProfile", *_EXCESS, *_ALL_DATA]
-        seen = [name for name in dict.fromkeys(columns) if self._shape.has(name)]
+        wanted = ["Id", "Name", "Label", "IsOwnedByProfile", *_EXCESS, *_ALL_DATA]
+        seen = [name for name in dict.fromkeys(wanted) if self._shape.has(name)]
         try:
             assigned = self._client.query_all(
                 format_soql(
@@ -115,15 +115,22 @@ class Rights:
                 ),
                 deleted_too=False,
             )
-            ids = sorted({long_id(str(row["PermissionSetId"])) for row in assigned})
-            if not ids:
-                return []
-            return self._client.query_all(
-                format_soql(f"SELECT {', '.join(seen)} FROM PermissionSet WHERE Id IN {{}}", ids),  # noqa: S608  # described names
-                deleted_too=False,
+            profile = self._client.query_all(
+                format_soql("SELECT ProfileId FROM User WHERE Id = {}", user_id), deleted_too=False
             )
+            ids = sorted({long_id(str(row["PermissionSetId"])) for row in assigned})
+            profile_ids = [long_id(str(row["ProfileId"])) for row in profile]
+            columns = f"SELECT {', '.join(seen)} FROM PermissionSet"  # noqa: S608  # described names
+            rows = self._rows(columns, "Id", ids) + self._rows(columns, "ProfileId", profile_ids)
+            return list({str(row["Id"]): row for row in rows}.values())
         except _CLOSED:
             return None
+
+    def _rows(self, columns: str, name: str, ids: Sequence[str]) -> list[Json]:
+        if not ids:
+            return []
+        soql = format_soql(f"{columns} WHERE {name} IN {{}}", ids)
+        return self._client.query_all(soql, deleted_too=False)
 
     def _object_rows(self, object_names: Sequence[str]) -> list[Json] | None:
         wanted = self._shared(object_names)

@@ -1,0 +1,146 @@
+"""`check` on a Salesforce connection: everything that will go wrong, each with place and remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+import pytest
+
+from connectors.base import FieldSource, Problem, StreamSettings
+from connectors.registry import connect
+from tests.contract.connectors.salesforce_org import SalesforceOrg
+from tests.fixtures.sandboxes import Sandbox, launch
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Sandbox]:
+    started = launch()
+    started.salesforce.add_field("Opportunity", "Region_Name__c", "text")
+    yield started
+    started.end()
+
+
+@pytest.fixture
+def org(running: Sandbox) -> SalesforceOrg:
+    org = SalesforceOrg(running.salesforce)
+    org.crm.clear_faults()
+    org.crm.settings(
+        show_fields=["Opportunity.Amount", "Account.Industry"],
+        show_objects=["Campaign"],
+        may_customize=False,
+    )
+    return org
+
+
+def found(
+    org: SalesforceOrg, streams: Mapping[str, StreamSettings] | None = None
+) -> dict[str, Problem]:
+    report = connect(org.settings(streams=streams)).check()
+    return {
+        problem.place.removeprefix("connections.salesforce."): problem
+        for problem in report.problems
+    }
+
+
+def of_deals(**fields: FieldSource) -> Mapping[str, StreamSettings]:
+    return {"accounts": StreamSettings(), "deals": StreamSettings(fields=fields)}
+
+
+def test_a_column_that_would_be_silently_null_is_an_error_naming_object_field_and_permission(
+    org: SalesforceOrg,
+) -> None:
+    org.crm.settings(hide_fields=["Opportunity.Amount", "Account.Industry"])
+
+    problems = found(org)
+
+    amount = problems["streams.deals.fields.amount"]
+    assert amount.is_error
+    assert "Opportunity.Amount" in amount.message
+    assert "field-level security" in amount.remedy
+    assert not problems["streams.accounts.fields.industry"].is_error
+
+
+def test_a_source_of_the_wrong_type_is_told(org: SalesforceOrg) -> None:
+    problems = found(
+        org,
+        of_deals(
+            amount=FieldSource("CloseDate"),
+            probability=FieldSource("Region_Name__c"),
+            region=FieldSource("Region_Name__c"),
+        ),
+    )
+
+    assert problems["streams.deals.fields.amount"].is_error
+    assert "never fits" in problems["streams.deals.fields.amount"].message
+    assert not problems["streams.deals.fields.probability"].is_error
+    assert "streams.deals.fields.region" not in problems
+
+
+def test_a_calculated_source_is_told(org: SalesforceOrg) -> None:
+    problem = found(org, of_deals(x_parent=FieldSource("Account.Industry")))[
+        "streams.deals.fields.x_parent"
+    ]
+
+    assert not problem.is_error
+    assert "Account.Industry" in problem.message
+
+
+def test_rights_that_are_not_needed_are_told(org: SalesforceOrg) -> None:
+    org.crm.settings(may_customize=True)
+
+    (problem,) = [
+        each for each in connect(org.settings()).check().problems if "Customize" in each.message
+    ]
+
+    assert problem.place == "connections.salesforce.auth"
+    assert not problem.is_error
+    assert "Take it from" in problem.remedy
+
+
+def test_several_currencies_without_rates_are_told(sandbox: Sandbox) -> None:
+    org = SalesforceOrg(sandbox.salesforce)
+    assert "streams" not in found(org)
+    org.crm.settings(multi_currency={"corporate": "EUR", "rates": {"USD": 1.1}})
+
+    problem = found(org)["streams"]
+    assert "USD" in problem.message
+    assert "company.fx" in problem.remedy
+    given = connect(replace(org.settings(), gives_rates=True)).check()
+    assert not any("currenc" in each.message for each in given.problems)
+
+
+def test_an_object_without_licence_is_told_as_such(org: SalesforceOrg) -> None:
+    org.crm.settings(hide_objects=["Campaign"])
+
+    problem = found(org, {"deals": StreamSettings(), "campaigns": StreamSettings()})[
+        "streams.campaigns"
+    ]
+
+    assert "Marketing User" in problem.remedy
+
+
+def test_a_faulty_filter_is_told_with_its_place(org: SalesforceOrg) -> None:
+    problem = found(org, {"deals": StreamSettings(where="Amont > 5")})["streams.deals.where"]
+
+    assert problem.is_error
+    assert "Amont" in problem.message
+
+
+def test_a_quota_that_is_nearly_used_up_is_told(org: SalesforceOrg) -> None:
+    org.crm.settings(daily_calls_max=1000, daily_calls_used=500)
+    connector = connect(org.settings())
+    assert not any("API calls" in each.message for each in connector.check().problems)
+
+    org.crm.settings(daily_calls_used=960)
+    problems = connect(org.settings()).check().problems
+    org.crm.settings(daily_calls_max=100_000, daily_calls_used=0)
+
+    assert any("API calls" in each.message for each in problems)
+
+
+def test_a_good_connection_has_no_errors(org: SalesforceOrg) -> None:
+    report = connect(org.settings()).check()
+
+    assert report.is_ok
+    assert report.org_id is not None
