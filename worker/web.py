@@ -12,6 +12,7 @@ import os
 import signal
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 
 import structlog
@@ -30,6 +31,7 @@ from connectors.errors import ConnectorError
 from store import checkpoints, runs
 from store.engine import operating, reading
 from store.errors import StoreError
+from worker import observe
 from worker.health import Pulse
 from worker.pulling import stream_names
 from worker.runtime import Runtime
@@ -46,8 +48,9 @@ class NotProtectedError(Exception):
     def __str__(self) -> str:
         """What to do."""
         return (
-            "beyond this machine the pages need a token: set KPISYNC_WEB_TOKEN and send it as "
-            "`Authorization: Bearer ...`, or bind to 127.0.0.1"
+            "beyond this machine the pages need a token: set KPISYNC_WEB_TOKEN (or name a file "
+            "with it in KPISYNC_WEB_TOKEN_FILE) and send it as `Authorization: Bearer ...`, or "
+            "bind to 127.0.0.1"
         )
 
 
@@ -58,7 +61,7 @@ def serve(runtime: Runtime, host: str, port: int) -> None:
         NotProtectedError: `host` is no loopback address and KPISYNC_WEB_TOKEN is not set.
         StoreUnavailable: The database is away when it starts.
     """
-    token = os.environ.get("KPISYNC_WEB_TOKEN", "")
+    token = _token()
     if host not in LOOPBACK and not token:
         raise NotProtectedError
     server = uvicorn.Server(
@@ -78,6 +81,16 @@ def serve(runtime: Runtime, host: str, port: int) -> None:
     with Pulse(runtime.engine, ROLE):
         runtime.progress.say(f"http://{host}:{port}/health and /metrics")
         server.run()
+
+
+def _token() -> str:
+    """What a reader must present; empty where nothing is set."""
+    file = os.environ.get("KPISYNC_WEB_TOKEN_FILE")
+    token = Path(file).read_text(encoding="utf-8") if file else os.environ.get("KPISYNC_WEB_TOKEN")
+    token = (token or "").strip()
+    if token:
+        observe.hide({token})
+    return token
 
 
 def application(runtime: Runtime, token: str = "") -> Starlette:  # no token is a choice on loopback

@@ -59,7 +59,8 @@ def test_a_record_that_was_deleted_since_leaves_the_dead_letters(
     assert configured("deadletters", "list", "--json").json == []
 
 
-def test_dropping_asks_for_numbers_or_all(configured: Cli, bad_deal: str) -> None:
+@pytest.mark.usefixtures("bad_deal")
+def test_dropping_asks_for_numbers_or_all(configured: Cli) -> None:
     assert configured("deadletters", "drop", expect_exit=2).err
     assert "no dead letter 99" in configured("deadletters", "drop", "99", expect_exit=2).err
 
