@@ -11,6 +11,7 @@ from connectors.base import (
     CheckReport,
     ConnectionSettings,
     Cursor,
+    DiscoveredObject,
     LiveRecord,
     NewField,
     Page,
@@ -24,6 +25,7 @@ from connectors.errors import PermissionMissing, RequestRefused
 from connectors.hubspot.check import check
 from connectors.hubspot.client import WRITE_LIMIT, HubSpotClient
 from connectors.hubspot.create import create
+from connectors.hubspot.discover import Discovery
 from connectors.hubspot.fields import (
     DEALS,
     STREAM_OBJECTS,
@@ -121,6 +123,20 @@ class HubSpotConnector:
                 lambda: self._describe(object_name),
                 dry_run=dry_run,
             )
+
+    def objects(self) -> Sequence[DiscoveredObject]:
+        """Every object that the token may read."""
+        return self._discovery().objects()
+
+    def discover(self, object_name: str) -> DiscoveredObject:
+        """One object with its properties, fill rates, masked samples and stages."""
+        return self._discovery().discover(object_name)
+
+    def _discovery(self) -> Discovery:
+        defaults = {
+            native: name for name, native in reversed([*self.capabilities.stream_objects.items()])
+        }
+        return Discovery(self._client, {**defaults, **self.capabilities.object_streams})
 
     def close(self) -> None:
         """Give sockets back."""
