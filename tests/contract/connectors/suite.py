@@ -29,6 +29,7 @@ from connectors.base import (
     FieldType,
     NewField,
     Page,
+    Problem,
     PushOutcome,
     PushResult,
     Stream,
@@ -668,7 +669,7 @@ class ConnectorContract:
     def test_a_good_connection_has_no_problem(self, connector: Connector) -> None:
         report = connector.check()
 
-        assert list(report.problems) == []
+        assert but_rights(report.problems) == []
         assert report.org_id
 
     def test_check_names_wrong_credentials_and_the_remedy(self, org: Org) -> None:
@@ -698,7 +699,7 @@ class ConnectorContract:
         hidden = org.hide_amounts()
         connector = connect(org.settings(streams={"deals": StreamSettings(fields=mapping)}))
 
-        problems = connector.check().problems
+        problems = but_rights(connector.check().problems)
 
         (required,) = [problem for problem in problems if problem.is_error]
         (optional,) = [problem for problem in problems if not problem.is_error]
@@ -709,6 +710,11 @@ class ConnectorContract:
         settings = org.settings(auth=org.wrong_credentials)
 
         assert "wrong-secret" not in f"{settings!r} {connect(settings)!r}"
+
+
+def but_rights(problems: Sequence[Problem]) -> list[Problem]:
+    """Problems other than the rights of the sandbox's user, which may set fields up as well."""
+    return [each for each in problems if each.is_error or not each.place.endswith(".auth")]
 
 
 def kpi_field(org: Org) -> NewField:
