@@ -37,6 +37,7 @@ ACCOUNT, DATED_ACCOUNT = "/account-info/v3", "/account-info/{version}"
 USAGE = "/api-usage/daily/private-apps"
 
 SCHEMAS, DATED_SCHEMAS = "/crm/v3/schemas", "/crm-object-schemas/{version}/schemas"
+CLIENT_SCHEMAS = "/crm-object-schemas/v3/schemas"
 CAMPAIGNS, DATED_CAMPAIGNS = "/marketing/v3/campaigns", "/marketing/campaigns/{version}"
 EMAILS, DATED_EMAILS = "/marketing/v3/emails", "/marketing/emails/{version}"
 
@@ -130,6 +131,10 @@ ENDPOINTS = (
     _both("GET", SCHEMAS, DATED_SCHEMAS, "", schemas.list_schemas, scopes=READ_CUSTOM),
     _both("POST", SCHEMAS, DATED_SCHEMAS, "", schemas.create_schema, scopes=WRITE_CUSTOM),
     _both("GET", SCHEMAS, DATED_SCHEMAS, "/{name}", schemas.get_schema, scopes=READ_CUSTOM),
+    # HubSpot's own client asks under this path.
+    Endpoint("GET", CLIENT_SCHEMAS, None, schemas.list_schemas, READ_CUSTOM),
+    Endpoint("POST", CLIENT_SCHEMAS, None, schemas.create_schema, WRITE_CUSTOM),
+    Endpoint("GET", f"{CLIENT_SCHEMAS}/{{name}}", None, schemas.get_schema, READ_CUSTOM),
     _both("GET", ACCOUNT, DATED_ACCOUNT, "/details", schema.account_details),
     _both("GET", ACCOUNT, DATED_ACCOUNT, USAGE, schema.api_usage),
     _campaigns("GET", "", marketing.list_campaigns, READ_CAMPAIGNS),

@@ -171,6 +171,8 @@ class Endpoint:
 def _ask_for_scope(portal: Portal, scopes: Sequence[str], kind: ObjectType | None) -> None:
     if not scopes or (kind is None and "{type}" in scopes[0]):
         return
+    if kind is not None and not kind.is_writable and scopes[0].endswith(".write"):
+        return  # There is no such scope: the answer is that it cannot be written.
     needed = [scope.replace("{type}", kind.scope if kind else "") for scope in scopes]
     if portal.settings.scopes.isdisjoint(needed):
         raise missing_scopes(needed)

@@ -11,7 +11,7 @@ import fnmatch
 import json
 import operator
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, DecimalException
 from typing import Any, TypeAlias
@@ -92,11 +92,11 @@ class Query:
                 found = found.within(one.range)
         return found
 
-    def without_ids(self) -> Sequence[Sequence[Filter]]:
-        """The groups without the range of ids, which the order of the ids answers."""
+    def without_ranges(self, names: Collection[str]) -> Sequence[Sequence[Filter]]:
+        """The groups without the ranges of these properties, which the index answers."""
         if len(self.groups) != 1:
             return self.groups
-        return [[one for one in self.groups[0] if one.name != RECORD_ID or one.range is None]]
+        return [[one for one in self.groups[0] if one.name not in names or one.range is None]]
 
 
 def parse(portal: Portal, object_type: str, body: Mapping[str, object]) -> Query:
@@ -139,10 +139,11 @@ def run(portal: Portal, object_type: str, query: Query) -> tuple[int, Sequence[F
 
 def _matches(index: SearchIndex, kind: ObjectType, query: Query) -> Sequence[int]:
     """Ids of the matches, rising, whatever ids are asked for: the next page needs them again."""
-    groups = query.without_ids()
-    if not any(groups) and not query.text:
-        return index.ids()
+    groups = query.without_ranges((RECORD_ID, kind.modified))
     modified = query.range_of(kind.modified)
+    is_tested = any(groups) or bool(query.text)
+    if not is_tested and modified == Range():
+        return index.ids()
 
     def find() -> list[int]:
         numbers = (
@@ -150,13 +151,15 @@ def _matches(index: SearchIndex, kind: ObjectType, query: Query) -> Sequence[int
             if modified == Range()
             else index.modified_within(modified.low, modified.high)
         )
+        if not is_tested:
+            return sorted(numbers)
         return sorted(it for it in numbers if _fits(index.records[it], kind, groups, query.text))
 
     names = {one.name for group in groups for one in group}
     if any(name in OF_LINKS or name.startswith("associations.") for name in names):
         return find()  # Links change without the index.
-    signature = json.dumps([query.text, [[one.raw for one in group] for group in groups]])
-    return index.remembered(signature, find)
+    raw = [[one.raw for one in group] for group in groups]
+    return index.remembered(repr((query.text, modified, raw)), find)
 
 
 def _fits(found: Found, kind: ObjectType, groups: Sequence[Sequence[Filter]], text: str) -> bool:

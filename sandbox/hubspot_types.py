@@ -227,7 +227,7 @@ class ObjectTypes:
         Raises:
             ValueError: for a name that is taken.
         """
-        if name in self._by_name:
+        if name in self._by_name or name in self._by_key:
             raise ValueError(f"the portal has an object {name!r} already")
         number = FIRST_CUSTOM_ID + sum(1 for one in self if one.is_custom)
         one = ObjectType(

@@ -261,3 +261,56 @@ def test_owners_come_in_pages(sandbox: Sandbox, api: Api) -> None:
 
     assert ids == [one["id"] for one in [*first["results"], *second["results"]]]
     assert "paging" not in second
+
+
+def test_a_429_may_leave_out_its_policy_and_may_say_when_to_come_back(
+    sandbox: Sandbox, api: Api
+) -> None:
+    sandbox.hubspot.settings(burst=1, search_per_second=0, policy_names=False, retry_after=True)
+    api.get(DETAILS)
+
+    burst, search = api.get(DETAILS), api.search("deals")
+
+    assert (burst.status_code, search.status_code) == (429, 429)
+    assert "policyName" not in burst.json()
+    assert 1 <= int(burst.headers["Retry-After"]) <= 10
+    assert search.headers["Retry-After"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("status", "content_type", "words"),
+    [
+        (423, "application/json", "LOCKED"),
+        (477, "application/json", "MIGRATION_IN_PROGRESS"),
+        (502, "text/html", "Bad Gateway"),
+        (504, "text/html", "Gateway Timeout"),
+        (524, "text/html", "timeout"),
+    ],
+)
+def test_bad_days_look_like_hubspots(
+    steady: Sandbox, steady_api: Api, status: int, content_type: str, words: str
+) -> None:
+    steady.hubspot.fault("status", status=status)
+
+    answer = steady_api.get(DETAILS)
+
+    assert (answer.status_code, answer.headers["Content-Type"]) == (status, content_type)
+    assert words in answer.text
+    assert ("Retry-After" in answer.headers) is (status == 477)
+
+
+def test_scopes_are_asked_for_by_object_and_by_what_is_done(sandbox: Sandbox, api: Api) -> None:
+    sandbox.hubspot.settings(scopes=["crm.objects.tickets.read", "crm.objects.custom.read"])
+    sandbox.hubspot.admin("define_object", name="contract", properties=[])
+
+    def needed(answer: requests.Response) -> list[str]:
+        assert answer.status_code == 403, answer.text
+        scopes: list[str] = answer.json()["errors"][0]["context"]["requiredGranularScopes"]
+        return scopes
+
+    assert api.get("/crm/v3/objects/tickets").status_code == 200
+    assert api.get("/crm/v3/objects/p_contract").status_code == 200
+    assert needed(api.post("/crm/v3/objects/tickets", {})) == ["crm.objects.tickets.write"]
+    assert needed(api.search("contacts")) == ["crm.objects.contacts.read"]
+    assert needed(api.post("/crm/v3/objects/p_contract", {})) == ["crm.objects.custom.write"]
+    assert needed(api.get("/marketing/v3/campaigns")) == ["marketing.campaigns.read"]
