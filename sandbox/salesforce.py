@@ -2,7 +2,7 @@
 
 Pages: Help, "OAuth 2.0 Client Credentials Flow for Server-to-Server Integration" and "Identity
 URLs"; REST API Developer Guide, "Resources". What a page demands stands beside the code that
-demands it here. Bulk API 2.0 is answered as by an org that has it switched off.
+demands it here.
 """
 
 import base64
@@ -16,7 +16,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from sandbox import salesforce_admin, salesforce_data, salesforce_setup, salesforce_write
+from sandbox import (
+    salesforce_admin,
+    salesforce_bulk,
+    salesforce_data,
+    salesforce_setup,
+    salesforce_write,
+)
 from sandbox.org import Clock, Org
 from sandbox.salesforce_http import (
     ApiError,
@@ -225,12 +231,8 @@ def _bearer(request: Request) -> str | None:
 
 
 def _list_resources(call: Call) -> Response:
-    names = ("composite", "limits", "query", "queryAll", "sobjects", "tooling")
+    names = ("composite", "jobs", "limits", "query", "queryAll", "sobjects", "tooling")
     return json_response({name: f"{call.base}/{name}" for name in names})
-
-
-def _bulk_off(call: Call, *_: str) -> Response:  # noqa: ARG001 - a handler's signature
-    raise ApiError(400, "FEATURENOTENABLED", "Bulk API is not enabled")
 
 
 _RESOURCES: Final = (
@@ -254,7 +256,9 @@ _RESOURCES: Final = (
         "composite/sobjects",
         PATCH=salesforce_write.update_collection,
         POST=salesforce_write.create_collection,
+        DELETE=salesforce_write.delete_collection,
     ),
+    resource("composite/sobjects/{}/{}", PATCH=salesforce_write.upsert_collection),
     resource("limits", GET=salesforce_data.limits),
     resource("limits/recordCount", GET=salesforce_data.record_count),
     resource("tooling/query", GET=salesforce_data.tooling_query),
@@ -264,6 +268,23 @@ _RESOURCES: Final = (
         GET=salesforce_setup.read_field,
         DELETE=salesforce_setup.delete_field,
     ),
-    resource("jobs/query", GET=_bulk_off, POST=_bulk_off),
-    resource("jobs/ingest", GET=_bulk_off, POST=_bulk_off),
+    resource("jobs/query", GET=salesforce_bulk.list_queries, POST=salesforce_bulk.create_query),
+    resource(
+        "jobs/query/{}",
+        GET=salesforce_bulk.read_query,
+        PATCH=salesforce_bulk.change_query,
+        DELETE=salesforce_bulk.delete_query,
+    ),
+    resource("jobs/query/{}/results", GET=salesforce_bulk.query_results),
+    resource("jobs/ingest", GET=salesforce_bulk.list_ingests, POST=salesforce_bulk.create_ingest),
+    resource(
+        "jobs/ingest/{}",
+        GET=salesforce_bulk.read_ingest,
+        PATCH=salesforce_bulk.change_ingest,
+        DELETE=salesforce_bulk.delete_ingest,
+    ),
+    resource("jobs/ingest/{}/batches", PUT=salesforce_bulk.upload),
+    resource("jobs/ingest/{}/successfulResults", GET=salesforce_bulk.successful_results),
+    resource("jobs/ingest/{}/failedResults", GET=salesforce_bulk.failed_results),
+    resource("jobs/ingest/{}/unprocessedrecords", GET=salesforce_bulk.unprocessed_records),
 )

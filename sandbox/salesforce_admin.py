@@ -6,14 +6,18 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Final
 
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from sandbox.admin import Json, list_of, mapping_of, post, text_of
+from sandbox.admin import PREFIX, Json, list_of, mapping_of, post, text_of
 from sandbox.org import Org, StageSpec, Value
 from sandbox.salesforce_convert import convert_lead
 from sandbox.salesforce_fields import NUMBER_TYPES, TEXT_TYPES, Compute, FieldSpec, ObjectSpec
 from sandbox.salesforce_formulas import age_formula, path_formula, roll_up
 from sandbox.salesforce_generate import generate
+from sandbox.salesforce_ids import long_id
+from sandbox.salesforce_jobs import ABORTED, FAILED, WAITING, Ending, Job
 from sandbox.salesforce_org import SalesforceOrg
 from sandbox.salesforce_schema import custom_object
 
@@ -25,7 +29,14 @@ DEFAULT_DIGITS: Final = (18, 2)
 
 def routes(org: SalesforceOrg) -> list[Route]:
     """What people and the vendor do in an org, and what a rehearsal asks for."""
-    return [post(org, name, _for(org, verb)) for name, verb in VERBS.items()]
+
+    async def jobs(request: Request) -> Response:
+        return await _jobs(request, org)
+
+    return [
+        *(post(org, name, _for(org, verb)) for name, verb in VERBS.items()),
+        Route(f"{PREFIX}jobs", jobs, methods=["GET"]),
+    ]
 
 
 def _for(
@@ -226,6 +237,76 @@ def make_many(org: SalesforceOrg, body: Json) -> Json:
     return {"first": first}
 
 
+# Bulk jobs
+
+
+def job(org: SalesforceOrg, body: Json) -> Json:
+    """``id`` (``last``: the newest), ``rows`` (do so many and stay), or ``state`` to bring it to.
+
+    Answers the job's ``id``, ``state``, ``processed`` and ``failed``.
+    """
+    refuse_unknown(body, "id", "rows", "state", "message")
+    found = _job(org, text_of(body, "id"))
+    jobs = org.jobs
+    if "rows" in body:
+        jobs.work_on(found, _whole(body["rows"]))
+    wanted = str(body.get("state", ""))
+    if wanted in {FAILED, ABORTED}:
+        found.error = str(body.get("message", "The job was ended by the sandbox"))
+        jobs.enter(found, wanted)
+    elif wanted:
+        while found.state in WAITING and found.state != wanted:
+            jobs.move(found)
+        if found.state != wanted:
+            raise ValueError(f"the job is in state {found.state}")
+    return job_facts(found)
+
+
+def fail_jobs(org: SalesforceOrg, body: Json) -> Json:
+    """``kind`` (query, ingest), ``times`` (1), ``message``, ``after_rows`` (0), ``state``."""
+    refuse_unknown(body, "kind", "times", "message", "after_rows", "state")
+    ending = Ending(
+        kind=str(body.get("kind", "")),
+        state=str(body.get("state", FAILED)),
+        message=str(body.get("message", "InternalServerError : the job failed")),
+        after_rows=_whole(body.get("after_rows", 0)),
+    )
+    if ending.kind not in {"", "query", "ingest"} or ending.state not in {FAILED, ABORTED}:
+        raise ValueError("kind is query or ingest, state Failed or Aborted")
+    org.jobs.plan(ending, _whole(body.get("times", 1)))
+    return {}
+
+
+def job_facts(found: Job) -> dict[str, object]:
+    """What the admin sees of a job."""
+    return {
+        "id": found.id,
+        "kind": found.kind,
+        "operation": found.operation,
+        "object": found.object,
+        "query": found.query,
+        "state": found.state,
+        "processed": found.work.processed,
+        "failed": found.work.failed,
+        "error": found.error,
+        "uploaded": len(found.content) if found.content is not None else None,
+    }
+
+
+def _job(org: SalesforceOrg, job_id: str) -> Job:
+    found = list(org.jobs.all())
+    if job_id != "last":
+        found = [each for each in found if each.id == long_id(job_id)]
+    if not found:
+        raise ValueError(f"there is no job {job_id}")
+    return found[-1]
+
+
+async def _jobs(request: Request, org: SalesforceOrg) -> Response:
+    del request
+    return JSONResponse([job_facts(each) for each in org.jobs.all()])
+
+
 VERBS: Final[Mapping[str, Callable[[SalesforceOrg, Json], Json]]] = {
     "add_object": add_object,
     "field": field,
@@ -236,6 +317,8 @@ VERBS: Final[Mapping[str, Callable[[SalesforceOrg, Json], Json]]] = {
     "touch": touch,
     "put_silently": put_silently,
     "generate": make_many,
+    "job": job,
+    "fail_jobs": fail_jobs,
 }
 
 

@@ -266,12 +266,16 @@ def _covered_until(org: SalesforceOrg, end: datetime) -> datetime:
 def limits(call: Call) -> Response:
     """GET limits."""
     remaining = max(0, call.org.api_calls_max - call.org.api_calls)
-    full = {
-        "DailyBulkV2QueryJobs": 10_000,
-        "DailyBulkV2QueryFileStorageMB": 976_562,
-        "DailyBulkApiBatches": 15_000,
+    jobs = call.org.jobs
+    used = {
+        "DailyBulkV2QueryJobs": (jobs.query_jobs_max, jobs.query_jobs),
+        "DailyBulkV2QueryFileStorageMB": (jobs.result_mb_max, jobs.result_bytes // 1_000_000),
+        "DailyBulkApiBatches": (jobs.batches_max, jobs.batches),
     }
-    answer = {name: {"Max": most, "Remaining": most} for name, most in full.items()}
+    answer = {
+        name: {"Max": most, "Remaining": max(0, most - taken)}
+        for name, (most, taken) in used.items()
+    }
     answer["DailyApiRequests"] = {"Max": call.org.api_calls_max, "Remaining": remaining}
     return json_response(answer)
 

@@ -9,10 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
+import orjson
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
+from sandbox.salesforce_guards import Refusal
 from sandbox.salesforce_org import SalesforceOrg
 
 MAX_URI_BYTES: Final = 16_384  # REST guide, "Status Codes": 414 and 431
@@ -48,22 +50,9 @@ class ApiError(Exception):
         return json_response([error], self.status)
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why one record is not saved."""
-
-    code: str
-    message: str
-    fields: tuple[str, ...] = ()
-
-    def result(self) -> dict[str, object]:
-        """The record's entry in a Collections answer."""
-        error = {"statusCode": self.code, "message": self.message, "fields": list(self.fields)}
-        return {"success": False, "errors": [error]}
-
-    def error(self, status: int = 400) -> ApiError:
-        """The same as the answer to a single-record request."""
-        return ApiError(status, self.code, self.message, self.fields)
+def refused(refusal: Refusal, status: int = 400) -> ApiError:
+    """A record's refusal as the answer to a single-record request."""
+    return ApiError(status, refusal.code, refusal.message, refusal.fields)
 
 
 def not_found() -> ApiError:
@@ -155,7 +144,7 @@ def dispatch(resources: Sequence[Resource], call: Call) -> Response:
 
 def json_response(body: object, status: int = 200) -> Response:
     """A JSON answer in the vendor's content type."""
-    return Response(json.dumps(body, ensure_ascii=False), status, media_type=JSON_TYPE)
+    return Response(orjson.dumps(body), status, media_type=JSON_TYPE)
 
 
 def no_content() -> Response:

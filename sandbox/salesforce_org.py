@@ -29,9 +29,11 @@ from sandbox.salesforce_access import Access
 from sandbox.salesforce_effects import add_up_line_items, follow_up
 from sandbox.salesforce_features import Features
 from sandbox.salesforce_fields import FieldSpec, ObjectSpec
+from sandbox.salesforce_guards import Guards
 from sandbox.salesforce_history import History
 from sandbox.salesforce_ids import is_id, long_id, make_id
 from sandbox.salesforce_indexes import Indexes
+from sandbox.salesforce_jobs import Jobs
 from sandbox.salesforce_relatives import Relatives
 from sandbox.salesforce_rules import defaults, derived, user_defaults
 from sandbox.salesforce_schema import standard_objects, tooling_objects
@@ -65,6 +67,8 @@ class SalesforceOrg(Org):
         self.history = History(self)
         self.relatives = Relatives(self)
         self.features = Features(self)
+        self.guards = Guards()
+        self.jobs = Jobs(self)
         self.older_changes: dict[str, datetime] = {}
         """LastModifiedDate by id, where only the system touched the record since."""
         self._open: list[tuple[datetime, datetime]] = []
@@ -454,6 +458,12 @@ class SalesforceOrg(Org):
     def children(self, object_name: str, field: str, parent_id: Value) -> Sequence[Record]:
         """The records whose reference field holds this id, deleted ones included."""
         return self.indexes.referring(object_name, field).get(str(parent_id), ())
+
+    def holding(self, object_name: str, field: str, value: Value) -> Sequence[Record]:
+        """The records whose field holds this value, deleted ones included."""
+        if isinstance(value, str):
+            return self.indexes.referring(object_name, field).get(value, ())
+        return [record for record in self.rows(object_name).values() if record[field] == value]
 
     def put_many(self, object_name: str, records: Iterable[Record]) -> None:
         """Take over many new records at once, without history rows (for generated data)."""

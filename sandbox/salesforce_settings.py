@@ -147,6 +147,32 @@ def _show_objects(org: SalesforceOrg, value: object) -> None:
     org.access.show_objects(value, visible=True)
 
 
+def _set_bulk(org: SalesforceOrg, value: object) -> None:
+    """``enabled``, ``polls``, ``seconds``, ``held``, ``part_rows``, ``upload_bytes``, and so on."""
+    jobs = org.jobs
+    for name, given in entries(value).items():
+        match name:
+            case "enabled":
+                jobs.is_enabled = bool(given)
+            case "held":
+                jobs.pace.is_held = bool(given)
+            case "polls":
+                jobs.pace.polls = whole(given)
+            case "seconds":
+                jobs.pace.seconds = float(str(given))
+            case "empty_body":
+                jobs.empty_body = bool(given)
+            case _ if name in _BULK_NUMBERS:
+                setattr(jobs, name, whole(given))
+            case _:
+                known = "enabled, held, polls, seconds, empty_body"
+                raise ValueError(f"bulk has no {name!r}: {known}, {', '.join(_BULK_NUMBERS)}")
+
+
+_BULK_NUMBERS: Final = (
+    "part_rows", "upload_bytes", "batch_rows", "query_jobs_max", "result_mb_max", "batches_max",
+    "query_jobs", "batches",
+)  # fmt: skip
 _SETTINGS: Final[Mapping[str, Callable[[SalesforceOrg, object], None]]] = {
     "daily_calls_max": _set_daily_calls_max,
     "daily_calls_used": _set_daily_calls_used,
@@ -167,4 +193,5 @@ _SETTINGS: Final[Mapping[str, Callable[[SalesforceOrg, object], None]]] = {
     "person_accounts": _set_person_accounts,
     "track_fields": _set_tracked,
     "cascades_stamp": _set_cascades_stamp,
+    "bulk": _set_bulk,
 }

@@ -12,10 +12,10 @@ from starlette.responses import Response
 
 from sandbox.org import Fields, Record
 from sandbox.salesforce_fields import FieldSpec, ObjectSpec
+from sandbox.salesforce_guards import Refusal
 from sandbox.salesforce_http import (
     ApiError,
     Call,
-    Refusal,
     json_response,
     no_content,
     not_found,
@@ -141,6 +141,8 @@ def _field(name: str, metadata: Mapping[str, object]) -> FieldSpec:
         scale=scale,
         nillable=kind != "boolean" and metadata.get("required") is not True,
         custom=True,
+        external_id=metadata.get("externalId") is True,
+        unique=metadata.get("unique") is True,
         default=default in (True, "true") if kind == "boolean" else None,
     )
 

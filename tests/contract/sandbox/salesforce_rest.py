@@ -1,18 +1,23 @@
-"""Speaks to the sandbox's Salesforce: plain requests, and the real simple-salesforce."""
+"""Speaks to the sandbox's Salesforce, by the real simple-salesforce alone."""
 
 # ruff: noqa: S608 - SOQL for an org that exists for this test alone
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
 from simple_salesforce import Salesforce
+from simple_salesforce.exceptions import SalesforceError
 
+from sandbox import salesforce
+from sandbox.server import Listener
 from tests.fixtures.sandboxes import Crm
 
 DATA = "/services/data/v62.0"
@@ -20,17 +25,35 @@ TOKEN = "sandbox-token"
 
 
 class Rest:
-    """Plain requests with a bearer token; nothing is hidden and nothing retried."""
+    """simple-salesforce's own way to call, with the answer as it came instead of its exceptions."""
 
-    def __init__(self, crm: Crm, token: str = TOKEN) -> None:
+    def __init__(self, crm: Crm, session: requests.Session, token: str = TOKEN) -> None:
         self.crm = crm
-        self.session = requests.Session()
-        self.session.trust_env = False
-        self.session.headers["Authorization"] = f"Bearer {token}"
+        self.session = session
+        self.client = Salesforce(
+            session=session, session_id=token, instance_url=crm.url, version="62.0"
+        )
+        # Kept on the session, where a test can take it away.
+        session.headers["Authorization"] = self.client.headers.pop("Authorization")
+        session.hooks["response"].append(self._remember)
+        self._last = requests.Response()
+
+    def _remember(self, response: requests.Response, **_: Any) -> None:
+        self._last = response
 
     def call(self, method: str, path: str, **more: Any) -> requests.Response:
-        where = path if path.startswith("/services") else f"{DATA}/{path}"
-        return self.session.request(method, self.crm.url + where, timeout=30, **more)
+        where = path if path.startswith("/") else f"{DATA}/{path}"
+        if isinstance(more.get("data"), dict):
+            form = {"Content-Type": "application/x-www-form-urlencoded"}
+            more["headers"] = {**form, **(more.get("headers") or {})}
+        more["headers"] = more.get("headers") or {}
+        with suppress(SalesforceError):
+            self.client._call_salesforce(method, f"https://{self._host}{where}", **more)
+        return self._last
+
+    @property
+    def _host(self) -> str:
+        return urlsplit(self.crm.url).netloc
 
     def get(self, path: str, **params: str) -> requests.Response:
         return self.call("GET", path, params=params)
@@ -84,9 +107,10 @@ class Rest:
 @contextmanager
 def rest(crm: Crm, token: str = TOKEN) -> Iterator[Rest]:
     """A `Rest` that closes its connections."""
-    speaker = Rest(crm, token)
-    with speaker.session:
-        yield speaker
+    with requests.Session() as session:
+        session.trust_env = False
+        session.mount("https://", Rewritten(crm.url))
+        yield Rest(crm, session, token)
 
 
 class Rewritten(HTTPAdapter):
@@ -125,3 +149,19 @@ def error_of(answer: requests.Response) -> tuple[int, str]:
 def codes(results: list[dict[str, Any]]) -> list[str]:
     """Per result of Collections: "ok", or the first statusCode."""
     return ["ok" if each["success"] else each["errors"][0]["statusCode"] for each in results]
+
+
+@contextmanager
+def fresh_org(*, seed: int = 0) -> Iterator[Crm]:
+    """An org of its own behind a port of its own, served by a thread: there in milliseconds."""
+    org = salesforce.new_org(seed=seed)
+    listener = Listener(org, salesforce.routes(org), 0)
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_until_complete, args=[listener.serve()])
+    thread.start()
+    try:
+        yield Crm(listener.url)
+    finally:
+        loop.call_soon_threadsafe(listener.stop)
+        thread.join(10)
+        loop.close()

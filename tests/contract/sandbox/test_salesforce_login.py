@@ -58,7 +58,7 @@ def test_the_id_address_names_org_and_user(crm: Crm) -> None:
     answer = login(crm, data={**GRANT, **CLIENT}).json()
     *_, org_id, user_id = answer["id"].split("/")
     with rest(crm, answer["access_token"]) as speaker:
-        person = speaker.session.get(answer["id"], timeout=30).json()
+        person = speaker.get(f"/id/{org_id}/{user_id}").json()
 
     assert (org_id[:3], user_id[:3], len(org_id), len(user_id)) == ("00D", "005", 18, 18)
     assert (person["organization_id"], person["user_id"]) == (org_id, user_id)
@@ -201,12 +201,6 @@ def test_simple_salesforce_reports_414(crm: Crm) -> None:
         client.query(f"SELECT Id FROM Account WHERE Name = '{'x' * 16_384}'")
 
     assert caught.value.status == 414
-
-
-def test_bulk_is_refused_as_by_an_org_that_has_it_off(api: Rest) -> None:
-    job = {"operation": "query", "query": "SELECT Id FROM Account"}
-
-    assert api.call("POST", "jobs/query", json=job).status_code == 400
 
 
 def test_a_wrong_method_is_405(api: Rest) -> None:

@@ -143,7 +143,9 @@ def test_a_malformed_request_is_400_with_error_code(api: Rest, body: str) -> Non
 
 
 def test_a_body_that_is_not_json_by_its_type_is_415(api: Rest) -> None:
-    assert error_of(api.call("PATCH", "composite/sobjects", data="{}"))[0] == 415
+    plain = {"Content-Type": "text/plain"}
+
+    assert error_of(api.call("PATCH", "composite/sobjects", data="{}", headers=plain))[0] == 415
 
 
 def test_simple_salesforce_writes_collections_by_restful(crm: Crm, api: Rest, account: str) -> None:
