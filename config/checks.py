@@ -278,6 +278,44 @@ def _extras_fit_the_fields(name: str, writeback: Values, fields: Values) -> Iter
             )
 
 
+# ---------------------------------------------------------------- sinks
+
+
+def _sinks_are_other_places(values: Values) -> Iterator[Finding]:
+    taken: dict[tuple[str, str, str], str] = {
+        (str(values.get("database")), "", "kpi_values"): "the product's own table"
+    }
+    for name, sink in _table(values, "sinks").items():
+        one = _table(sink)
+        url, kind = one.get("url"), one.get("type")
+        if not isinstance(url, str) or not isinstance(kind, str):
+            continue
+        is_file = url.startswith("sqlite")
+        if kind in {"postgres", "sqlite"} and is_file != (kind == "sqlite"):
+            yield Finding(
+                ("sinks", name, "url"),
+                f"This is not the address of a {kind} database.",
+                "Write type: sqlite with sqlite:///FILE, or type: postgres with postgresql://...",
+            )
+        if is_file and one.get("schema") is not None:
+            yield Finding(
+                ("sinks", name, "schema"),
+                "A SQLite database has no schemas.",
+                "Leave it out.",
+                at_key=True,
+            )
+        schema = str(one.get("schema") or "")
+        place = (url, schema, str(one.get("table") or "kpi_values"))
+        if place in taken:
+            yield Finding(
+                ("sinks", name),
+                f"This sink writes into {taken[place]}.",
+                "Give it another database, schema or table.",
+                at_key=True,
+            )
+        taken.setdefault(place, f"the table of sinks.{name}")
+
+
 # ---------------------------------------------------------------- secrets
 
 _SECRET_KEYS: Final = frozenset(
@@ -298,6 +336,10 @@ def _secrets(values: Values) -> Iterator[Path]:
         url = values.get(key)
         if isinstance(url, str) and _has_password(url):
             yield (key,)
+    for name, sink in _table(values, "sinks").items():
+        url = _table(sink).get("url")
+        if isinstance(url, str) and _has_password(url):
+            yield ("sinks", name, "url")
 
 
 def _has_password(url: str) -> bool:
@@ -317,4 +359,5 @@ _CHECKS: Final[tuple[Callable[[Values], Iterator[Finding]], ...]] = (
     _skipped_kpis_are_not_used,
     _targets_exist,
     _fields_are_written_once,
+    _sinks_are_other_places,
 )

@@ -703,9 +703,8 @@ class Sink(Section):
     """The table; it is made where it is missing, and only ever extended."""
     history: Literal["all", "current"] = "all"
     """Whether replaced values stay."""
-    every: Schedule | None = None
-    """When to copy what changed: an interval or five cron fields; by default after each
-    computation."""
+    every: Schedule = Interval(timedelta(minutes=15))
+    """When to copy what changed: an interval or five cron fields in the company's zone."""
 
 
 # ---------------------------------------------------------------- operation

@@ -33,6 +33,8 @@ SWEEP: Final = "kpisync.sweep"
 PULL: Final = "kpisync.pull_stream"
 COMPUTE: Final = "kpisync.compute"
 PUSH: Final = "kpisync.push_writeback"
+COMPARE: Final = "kpisync.compare_writeback"
+COPY: Final = "kpisync.copy_to_sink"
 
 RING_EVERY: Final = timedelta(seconds=2)
 VISIBILITY_TIMEOUT_SECONDS: Final = 900

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import Final
 
 from connectors.base import LiveRecord
 from metrics.plans import shown
 from metrics.writeback import KEEP, WritebackSpec, equal_values
-from store import holds, outbox, rewrites, runs
+from store import outbox, rewrites
 from store.canonical import Scalar
 from store.engine import operating, reading
 from worker.planning import field_names, portions
@@ -159,71 +158,3 @@ def sentences(report: DriftReport, spec: WritebackSpec) -> list[str]:
         for one in report.frozen
     )
     return found
-
-
-# ---------------------------------------------------------------- for status
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WritebackState:
-    """How a write-back stands."""
-
-    writeback: str
-    to: str
-    state: str
-    """Of its last run, or `held`."""
-    hold: holds.Hold | None
-    frozen: Sequence[rewrites.Rewritten]
-    last_run: runs.Run | None
-
-
-def writeback_states(runtime: Runtime) -> list[WritebackState]:
-    """How every configured write-back stands.
-
-    Raises:
-        StoreUnavailable: The database is away.
-    """
-    with reading(runtime.engine) as conn:
-        held = {one.writeback: one for one in holds.every(conn)}
-        frozen = [one for one in rewrites.every(conn) if one.frozen_at is not None]
-        newest: dict[str, runs.Run] = {}
-        for run in runs.every(conn):
-            if run.kind == Kind.PUSH and run.writeback:
-                newest.setdefault(run.writeback, run)
-    return [
-        WritebackState(
-            writeback=name,
-            to=spec.to,
-            state="held" if name in held else newest[name].state if name in newest else "never run",
-            hold=held.get(name),
-            frozen=[one for one in frozen if one.writeback == name],
-            last_run=newest.get(name),
-        )
-        for name, spec in runtime.writebacks.items()
-    ]
-
-
-def state_sentences(states: Sequence[WritebackState]) -> list[str]:
-    """What of it needs a person, for `status`."""
-    found: list[str] = []
-    for one in states:
-        if one.hold is not None:
-            found.append(
-                f"write-back {one.writeback}: held since {one.hold.held_at:%Y-%m-%d %H:%M} UTC: "
-                f"{one.hold.reason}"
-            )
-        found.extend(
-            f"write-back {one.writeback}: {field.field} of {field.object} {field.record_id} is "
-            f"frozen, others have rewritten it {field.times} times (it holds {field.held}): "
-            f"kpisync writebacks unfreeze {one.writeback}"
-            for field in one.frozen[:_NAMED]
-        )
-        if len(one.frozen) > _NAMED:
-            found.append(
-                f"write-back {one.writeback}: {len(one.frozen) - _NAMED:,} more fields are frozen"
-            )
-    return found
-
-
-WATCH_EVERY: Final = timedelta(days=1)
-"""How often drift is looked for, unless `advanced.sweep` says otherwise."""

@@ -45,8 +45,7 @@ def _schedules(config: Config) -> Iterator[tuple[str, Interval | Cron]]:
     for name, writeback in config.writebacks.items():
         yield f"write back {name}", writeback.every
     for name, sink in config.sinks.items():
-        if sink.every is not None:
-            yield f"copy to {name}", sink.every
+        yield f"copy to {name}", sink.every
 
 
 def _series(

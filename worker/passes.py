@@ -9,12 +9,14 @@ from typing import Final
 from store import outbox
 from store.engine import operating, reading
 from worker.computing import compute
+from worker.drift import watch_writeback
 from worker.planning import DAY
 from worker.pulling import pull_stream, stream_names
 from worker.pushing import push_writeback
 from worker.results import Kind, PassResult, RunResult, State
 from worker.runtime import Runtime
 from worker.schedule import Step, is_dirty
+from worker.sinks import sync_sink
 
 _POLL_SECONDS: Final = 0.2
 
@@ -33,6 +35,10 @@ def perform(runtime: Runtime, step: Step, *, max_rows: int | None = None) -> Run
             return pull_stream(
                 runtime, connection, stream, reconcile=step.is_full, max_rows=max_rows
             )
+        case Step(kind=Kind.SINK, writeback=str(sink)):
+            return sync_sink(runtime, sink)
+        case Step(kind=Kind.DRIFT, writeback=str(writeback)):
+            return watch_writeback(runtime, writeback)
         case Step(writeback=str(writeback)):
             result = push_writeback(runtime, writeback)
             _forget_settled(runtime)
@@ -42,12 +48,12 @@ def perform(runtime: Runtime, step: Step, *, max_rows: int | None = None) -> Run
 
 
 def full_pass(runtime: Runtime) -> PassResult:
-    """Pull everything, compute, push; a step that fails stops no other.
+    """Pull everything, compute, push, copy; a step that fails stops no other.
 
     Raises:
         StoreUnavailable: The database is away; what was committed stays.
     """
-    steps = (*_pulls(runtime), Step(Kind.COMPUTE), *_pushes(runtime))
+    steps = (*_pulls(runtime), Step(Kind.COMPUTE), *_pushes(runtime), *_copies(runtime))
     return PassResult(tuple(perform(runtime, step) for step in steps if not runtime.is_stopping))
 
 
@@ -70,7 +76,7 @@ def drain(runtime: Runtime, timeout: timedelta) -> PassResult:
             return PassResult(tuple(results), is_time_up=True)
     while True:
         begun = len(results)
-        for step in (Step(Kind.COMPUTE), *_pushes(runtime)):
+        for step in (Step(Kind.COMPUTE), *_pushes(runtime), *_copies(runtime)):
             if not _until_done(runtime, step, deadline, results):
                 return PassResult(tuple(results), is_time_up=True)
         is_well = all(result.state is State.OK for result in results[begun:])
@@ -106,6 +112,10 @@ def _pushes(runtime: Runtime) -> list[Step]:
         Step(Kind.PUSH, spec.connection, writeback=name)
         for name, spec in runtime.writebacks.items()
     ]
+
+
+def _copies(runtime: Runtime) -> list[Step]:
+    return [Step(Kind.SINK, writeback=name) for name in runtime.config.sinks]
 
 
 def _is_quiet(runtime: Runtime) -> bool:

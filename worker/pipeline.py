@@ -5,6 +5,7 @@ Celery.
 """
 
 from worker.computing import compute
+from worker.drift import compare_live, watch_writeback
 from worker.passes import drain, full_pass, perform
 from worker.planning import SetupResults, plan_writeback, setup_writeback
 from worker.pulling import (
@@ -16,8 +17,11 @@ from worker.pulling import (
 )
 from worker.pushing import apply_plan, push_writeback
 from worker.results import Kind, PassResult, RunResult, State, exit_code
+from worker.reverting import CannotRevert, plan_revert, revert_run
+from worker.sinks import sync_sink
 
 __all__ = [
+    "CannotRevert",
     "Kind",
     "PassResult",
     "RunResult",
@@ -25,16 +29,21 @@ __all__ = [
     "State",
     "apply_plan",
     "check_connection",
+    "compare_live",
     "compute",
     "drain",
     "exit_code",
     "fetch_again",
     "full_pass",
     "perform",
+    "plan_revert",
     "plan_writeback",
     "pull_connection",
     "pull_stream",
     "push_writeback",
+    "revert_run",
     "setup_writeback",
     "stream_names",
+    "sync_sink",
+    "watch_writeback",
 ]

@@ -22,6 +22,8 @@ from worker.results import Kind, State
 from worker.runtime import Runtime
 
 _USUAL_INDEX_LAG: Final = timedelta(seconds=10)
+_COMPARE_EVERY: Final = timedelta(days=1)
+
 LONGEST_RETRY: Final = timedelta(minutes=15)
 """What failed is tried again after this at the latest, however rare its schedule."""
 
@@ -44,7 +46,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class _Push:
-    """The latest run of a write-back."""
+    """The latest run of a write-back or a sink."""
 
     started: datetime
     state: str
@@ -72,14 +74,22 @@ def interval_of(schedule: Interval | Cron) -> timedelta:
 
 
 def due(runtime: Runtime) -> tuple[Step, ...]:
-    """Everything that should be done now, in a good order: pulls, computation, write-backs.
+    """Everything that should be done now, in a good order.
+
+    Pulls, computation, write-backs, then copies of the metrics table and looks at what was written.
 
     Raises:
         StoreUnavailable: The database is away.
     """
     with reading(runtime.engine) as conn:
         look = _Look(conn, runtime)
-        return (*look.pulls(), *look.computation(), *look.pushes())
+        return (
+            *look.pulls(),
+            *look.computation(),
+            *look.pushes(),
+            *look.copies(),
+            *look.comparisons(),
+        )
 
 
 def is_dirty(runtime: Runtime) -> bool:
@@ -185,9 +195,13 @@ class _Look:
 
     def pushes(self) -> Iterator[Step]:
         """Write-backs to run."""
-        latest = self._latest_pushes()
+        latest = self._latest(Kind.PUSH)
+        local = self._now.astimezone(self._zone).time()
         for name, section in self._runtime.config.writebacks.items():
             connection = section.connection
+            quiet = self._runtime.writebacks[name].quiet
+            if quiet is not None and quiet.covers(local):
+                continue
             busy = {f"push:{name}", f"push-org:{connection}"} & self._held
             if busy or connection in self._unwritable or not self._is_read(connection):
                 continue
@@ -216,10 +230,41 @@ class _Look:
         )
         return is_complete and not stale_families(self._conn, self._runtime.catalog)
 
-    def _latest_pushes(self) -> dict[str, _Push]:
+    # ------------------------------------------------------------ copies and comparisons
+
+    def copies(self) -> Iterator[Step]:
+        """Sinks to bring up to date."""
+        latest = self._latest(Kind.SINK)
+        for name, section in self._runtime.config.sinks.items():
+            if f"sink:{name}" not in self._held and self._is_again_due(
+                section.every, latest.get(name)
+            ):
+                yield Step(Kind.SINK, writeback=name)
+
+    def comparisons(self) -> Iterator[Step]:
+        """Write-backs whose fields are to be compared with what was written."""
+        latest = self._latest(Kind.DRIFT)
+        pushes = self._latest(Kind.PUSH)
+        every = Interval(self._runtime.config.advanced.sweep or _COMPARE_EVERY)
+        for name, section in self._runtime.config.writebacks.items():
+            is_free = f"push:{name}" not in self._held and section.connection not in self._paused
+            last = latest.get(name) or pushes.get(name)
+            if is_free and last is not None and self._is_again_due(every, last):
+                yield Step(Kind.DRIFT, section.connection, writeback=name)
+
+    def _is_again_due(self, every: Interval | Cron, latest: _Push | None) -> bool:
+        if latest is None:
+            return self._first_start() is not None
+        firing = next_firing(every, latest.started, self._zone)
+        if latest.state in {State.FAILED, State.INTERRUPTED}:
+            firing = min(firing, latest.started + LONGEST_RETRY)
+        return firing <= self._now
+
+    def _latest(self, kind: Kind) -> dict[str, _Push]:
+        """The newest run of a kind for each write-back or sink."""
         newest = (
             select(RUNS.c.writeback, func.max(RUNS.c.run).label("run"))
-            .where(RUNS.c.kind == Kind.PUSH, RUNS.c.writeback.is_not(None))
+            .where(RUNS.c.kind == kind, RUNS.c.writeback.is_not(None))
             .group_by(RUNS.c.writeback)
             .subquery()
         )

@@ -15,6 +15,8 @@ from store.tables import DIRTY_KEYS
 from worker.reloading import CONFIGURATION_NOTE
 from worker.runtime import Runtime
 from worker.schedule import interval_of
+from worker.sinks import SinkState, sink_states
+from worker.writeback_states import WritebackState, writeback_states
 
 LATE_AFTER_INTERVALS = 3
 
@@ -53,6 +55,9 @@ class Status:
     leases: Sequence[leases.LeaseState]
     heartbeats: Sequence[heartbeats.Heartbeat]
     writeback_states: Mapping[str, str]
+    held: Sequence[WritebackState]
+    """Write-backs that stand still until a person has looked, or have frozen fields."""
+    sinks: Sequence[SinkState]
     quota: Sequence[Quota]
     refused_writes: int
     """Records that a CRM refused to change and that wait in the dead letters."""
@@ -69,7 +74,8 @@ class Status:
             stream.state in {"failed", "waiting", "quarantined"} for stream in self.streams
         )
         states = {"failed", "refused", "partly_failed"} & set(self.writeback_states.values())
-        return is_stopped or bool(states) or self.refused_writes > 0
+        is_sink_broken = any(sink.state == "failed" for sink in self.sinks)
+        return is_stopped or bool(states) or is_sink_broken or self.refused_writes > 0
 
     @property
     def is_stale(self) -> bool:
@@ -94,6 +100,17 @@ class Status:
             "dirty_keys": self.dirty_keys,
             "outbox": dict(self.outbox),
             "writebacks": dict(self.writeback_states),
+            "held": [one.to_json() for one in self.held],
+            "sinks": [
+                {
+                    "sink": one.sink,
+                    "state": one.state,
+                    "synced_at": one.synced_at,
+                    "behind": one.behind,
+                    "error": one.error,
+                }
+                for one in self.sinks
+            ],
             "leases": [
                 {"name": lease.name, "holder": lease.holder, "expires_at": lease.expires_at}
                 for lease in self.leases
@@ -131,6 +148,8 @@ def gather(runtime: Runtime) -> Status:
         ]
         counts = outbox.counts(conn)
         last_pushes = _last_pushes(conn)
+        written = writeback_states(conn, runtime)
+        sinks = sink_states(conn, runtime)
         return Status(
             streams=streams,
             dirty_keys=conn.execute(select(func.count()).select_from(DIRTY_KEYS)).scalar_one(),
@@ -138,6 +157,8 @@ def gather(runtime: Runtime) -> Status:
             leases=leases.every(conn),
             heartbeats=heartbeats.every(conn),
             writeback_states={name: run.state for name, run in last_pushes.items()},
+            held=[one for one in written if one.hold or one.frozen],
+            sinks=sinks,
             quota=[_quota(runtime, conn, name) for name in runtime.config.connections],
             refused_writes=sum(
                 letter.direction == deadletters.PUSH for letter in deadletters.every(conn)
@@ -146,7 +167,8 @@ def gather(runtime: Runtime) -> Status:
                 *_configuration_sentences(conn),
                 *_stream_sentences(conn, runtime),
                 *_quarantine_sentences(conn),
-                *_push_sentences(last_pushes),
+                *(sentence for one in written for sentence in one.sentences()),
+                *(f"sink {one.sink}: {one.state}: {one.error}" for one in sinks if one.error),
                 *_letter_sentences(conn),
             ],
         )
@@ -275,12 +297,4 @@ def _letter_sentences(conn: Connection) -> list[str]:
         f"{connection}.{stream}: {count} record(s) {words.get(direction, direction)} and wait in "
         "the dead letters (kpisync deadletters list)"
         for (direction, connection, stream), count in sorted(counts.items())
-    ]
-
-
-def _push_sentences(last_pushes: Mapping[str, runs.Run]) -> list[str]:
-    return [
-        f"write-back {name}: {run.state}: {run.error}"
-        for name, run in last_pushes.items()
-        if run.error
     ]

@@ -12,7 +12,19 @@ from kombu.exceptions import OperationalError
 
 from store.errors import StoreError
 from worker.alerting import LOOK_EVERY, look
-from worker.app import COMPUTE, MAIN_QUEUE, PULL, PUSH, SWEEP, app, config, config_path, queue_of
+from worker.app import (
+    COMPARE,
+    COMPUTE,
+    COPY,
+    MAIN_QUEUE,
+    PULL,
+    PUSH,
+    SWEEP,
+    app,
+    config,
+    config_path,
+    queue_of,
+)
 from worker.observe import log_result
 from worker.pace import Every
 from worker.passes import perform
@@ -65,6 +77,18 @@ def push_writeback(writeback: str) -> None:
         _if_due(Step(Kind.PUSH, section.connection, writeback=writeback))
 
 
+def compare_writeback(writeback: str) -> None:
+    """Compare the fields of a write-back with what was written, if it is still due."""
+    section = _runtime().config.writebacks.get(writeback)
+    if section is not None:
+        _if_due(Step(Kind.DRIFT, section.connection, writeback=writeback))
+
+
+def copy_to_sink(sink: str) -> None:
+    """Copy the metrics table to a sink, if it is still due."""
+    _if_due(Step(Kind.SINK, writeback=sink))
+
+
 def _ring() -> None:
     for step in due(_runtime()):
         send(step)
@@ -94,6 +118,10 @@ def _message(step: Step) -> tuple[list[str | None], str]:
             return [step.connection, step.stream], PULL
         case Kind.PUSH:
             return [step.writeback], PUSH
+        case Kind.DRIFT:
+            return [step.writeback], COMPARE
+        case Kind.SINK:
+            return [step.writeback], COPY
         case _:
             return [], COMPUTE
 
@@ -141,5 +169,7 @@ for _name, _task in (
     (PULL, pull_stream),
     (COMPUTE, compute),
     (PUSH, push_writeback),
+    (COMPARE, compare_writeback),
+    (COPY, copy_to_sink),
 ):
     app.task(name=_name)(_task)
