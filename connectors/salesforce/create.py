@@ -60,14 +60,34 @@ class FieldMaker:
         if not to_grant or dry_run:
             return results
         note = self._grant(to_grant)
+        seen = target_fields(OrgSchema(self._client).shape(self._object))
+        visible = {name.lower(): field for name, field in seen.items()}
         return [
-            SetupResult(
-                field=result.field, outcome=result.outcome, note=f"{result.note} {note}".strip()
-            )
+            self._granted(field, result, visible.get(field.name.lower()), note)
             if result.field in to_grant
             else result
-            for result in results
+            for field, result in zip(fields, results, strict=True)
         ]
+
+    def _granted(
+        self, field: NewField, result: SetupResult, seen: TargetField | None, note: str
+    ) -> SetupResult:
+        """What became of a field, by what the connected user now sees of it."""
+        fault = _mismatch(field, seen) if seen is not None else ""
+        if fault:
+            # It was there, hidden from us: only now can it be compared.
+            return SetupResult(field=field.name, outcome="conflict", note=fault)
+        if seen is None or not seen.writable:
+            note = (
+                f"{note} The connected user still cannot write it: give it edit access to"
+                f" {self._object}.{field.name} by a permission set in Setup."
+            )
+            return SetupResult(
+                field=field.name, outcome="manual", note=f"{result.note} {note}".strip()
+            )
+        return SetupResult(
+            field=field.name, outcome=result.outcome, note=f"{result.note} {note}".strip()
+        )
 
     def _created(self, field: NewField, *, dry_run: bool) -> SetupResult:
         fault = _fault(field)

@@ -206,3 +206,37 @@ def test_a_field_of_another_type_is_a_conflict(org: SalesforceOrg, connector: Co
     (result,) = writer(connector).create("Account", [wanted], dry_run=False)
 
     assert result.outcome == "conflict"
+
+
+def test_a_hidden_field_of_another_scale_is_a_conflict_and_not_taken_for_ours(
+    org: SalesforceOrg, connector: Connector
+) -> None:
+    org.crm.settings(hide_fields=[f"Account.{org.kpi_field}"])
+    wanted = replace(kpi_field(org), scale=9)
+
+    (result,) = writer(connector).create("Account", [wanted], dry_run=False)
+
+    assert result.outcome == "conflict"
+    assert "digits after the point" in result.note
+
+
+def test_setup_says_what_a_person_must_still_do_and_does_nothing_twice(
+    org: SalesforceOrg, connector: Connector
+) -> None:
+    wanted = NewField(
+        name="KPI_Rank__c", label="Rank", help_text="Best is 1.", type=FieldType.NUMBER, scale=0
+    )
+    org.crm.forget()
+
+    (dry,) = writer(connector).create("Account", [wanted], dry_run=True)
+    assert dry.outcome == "would_create"
+    assert all(request["method"] == "GET" for request in org.crm.requests())
+    (made,) = writer(connector).create("Account", [wanted], dry_run=False)
+    org.crm.forget()
+    (again,) = writer(connector).create("Account", [wanted], dry_run=False)
+
+    assert made.outcome == "created"
+    assert "page layout" in made.note
+    assert "kpisync_read" in made.note
+    assert again.outcome == "present"
+    assert all(request["method"] == "GET" for request in org.crm.requests())
