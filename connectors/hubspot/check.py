@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -15,14 +16,26 @@ from connectors.errors import (
     PermissionMissing,
     QuotaExhausted,
     RateLimited,
+    RequestRefused,
 )
 from connectors.fieldmap import missing_fields
 from connectors.hubspot.client import Account, HubSpotClient
-from connectors.hubspot.fields import DEALS, DEFAULTS, LINK, properties_of
+from connectors.hubspot.defaults import CHOOSES_PIPELINES, LINK, defaults_of
+from connectors.hubspot.fields import properties_of
+from connectors.hubspot.links import is_settled
+from connectors.hubspot.paths import CAMPAIGNS as CAMPAIGNS_PATH
+from connectors.hubspot.paths import EXCHANGE_RATES
 from connectors.hubspot.pull import read_pipelines
-from connectors.hubspot.reading import is_settled
-from connectors.hubspot.streams import MISSING_REMEDY, chosen_pipelines, map_request, streams_of
-from store.canonical import Deal, Owner, Stage
+from connectors.hubspot.streams import (
+    MISSING_REMEDY,
+    NOT_OF_PROPERTIES,
+    chosen_pipelines,
+    is_optional,
+    map_request,
+    pipeline_objects,
+    streams_of,
+)
+from store.canonical import Campaign, Owner, Rate, Stage
 
 _ANY_ID = "1"
 """Asking for the links of a record that need not exist shows whether one may ask."""
@@ -47,14 +60,16 @@ def check(client: HubSpotClient, settings: ConnectionSettings) -> CheckReport:
             problems.extend(_stream_problems(client, settings, stream))
             _try_to_read(client, settings, stream)
         except ConnectorError as error:
-            problems.append(_problem(f"{place}.streams.{stream.name}", error))
+            problem = _problem(f"{place}.streams.{stream.name}", error)
+            is_off = isinstance(error, (PermissionMissing, RequestRefused)) and is_optional(stream)
+            problems.append(replace(problem, is_error=not is_off))
     return CheckReport(org_id=account.portal_id, problems=problems)
 
 
 def _stream_problems(
     client: HubSpotClient, settings: ConnectionSettings, stream: Stream
 ) -> list[Problem]:
-    if stream.name not in DEFAULTS:
+    if stream.name in NOT_OF_PROPERTIES:
         return []
     properties = properties_of(client.properties(stream.object).results)
     return [
@@ -70,17 +85,28 @@ def _stream_problems(
 
 def _try_to_read(client: HubSpotClient, settings: ConnectionSettings, stream: Stream) -> None:
     """Make the calls that a pull would make, each for as little as shows that it may."""
-    if stream.name == Owner.STREAM:
-        client.owners(archived=False, after=None)
-        return
-    if stream.name == Stage.STREAM:
-        read_pipelines(client, DEALS)
-        return
+    match stream.name:
+        case Owner.STREAM:
+            client.owners(archived=False, after=None)
+        case Stage.STREAM:
+            for object_name in pipeline_objects(settings):
+                read_pipelines(client, object_name)
+        case Campaign.STREAM:
+            client.resource(CAMPAIGNS_PATH, [("limit", "1")])
+        case Rate.STREAM:
+            client.resource(EXCHANGE_RATES, [("limit", "1")])
+        case _:
+            _try_to_read_records(client, settings, stream)
+
+
+def _try_to_read_records(
+    client: HubSpotClient, settings: ConnectionSettings, stream: Stream
+) -> None:
     client.page(stream.object, after=None, limit=1)
-    if stream.name == Deal.STREAM:
-        chosen_pipelines(settings, stream, read_pipelines(client, DEALS))
+    if stream.name in CHOOSES_PIPELINES:
+        chosen_pipelines(settings, stream, read_pipelines(client, stream.object))
     own = settings.streams[stream.name].fields if stream.name in settings.streams else {}
-    for source in {**DEFAULTS[stream.name], **own}.values():
+    for source in {**defaults_of(stream.name, stream.object), **own}.values():
         if source.source.startswith(LINK):
             to_object = source.source.removeprefix(LINK)
             client.links(stream.object, to_object, [{"id": _ANY_ID}], is_settled)

@@ -12,6 +12,7 @@ from connectors.base import (
     ConnectionSettings,
     Cursor,
     DiscoveredObject,
+    IdPage,
     LiveRecord,
     NewField,
     Page,
@@ -25,18 +26,12 @@ from connectors.errors import PermissionMissing, RequestRefused
 from connectors.hubspot.check import check
 from connectors.hubspot.client import WRITE_LIMIT, HubSpotClient
 from connectors.hubspot.create import create
+from connectors.hubspot.defaults import STREAM_OBJECTS
 from connectors.hubspot.discover import Discovery
-from connectors.hubspot.fields import (
-    DEALS,
-    STREAM_OBJECTS,
-    Property,
-    object_streams,
-    properties_of,
-)
-from connectors.hubspot.pull import ObjectPull, pull_owners, pull_stages
+from connectors.hubspot.fields import Property, object_streams, properties_of
 from connectors.hubspot.push import push, read
-from connectors.hubspot.streams import plan_of, streams_of
-from store.canonical import FieldUpdate, Owner, Stage
+from connectors.hubspot.readers import PortalReader
+from store.canonical import FieldUpdate, RecordRef
 
 
 class HubSpotConnector:
@@ -56,6 +51,7 @@ class HubSpotConnector:
             object_streams=object_streams(settings.streams),
         )
         self._client = HubSpotClient(settings, self.calls)
+        self._reader = PortalReader(self._client, settings, self.calls)
         self._described: dict[str, Mapping[str, Property]] = {}
 
     def org_id(self) -> str | None:
@@ -70,18 +66,24 @@ class HubSpotConnector:
         return check(self._client, self._settings)
 
     def streams(self) -> Sequence[Stream]:
-        """Owners, stages, accounts, deals: what is configured or implied."""
-        return streams_of(self._settings)
+        """What is configured or implied, in the order in which to pull it."""
+        return self._reader.streams()
 
     def pull(self, stream: Stream, since: Cursor | datetime | None) -> Iterator[Page]:
         """Read a stream; see ``connectors.hubspot.pull``."""
-        if stream.name == Owner.STREAM:
-            yield from pull_owners(self._client)
-        elif stream.name == Stage.STREAM:
-            yield from pull_stages(self._client, DEALS)
-        else:
-            plan = plan_of(self._client, self._settings, stream)
-            yield from ObjectPull(self._client, self._settings.tuning, plan).pages(since)
+        return self._reader.pull(stream, since)
+
+    def count(self, stream: Stream, until: datetime) -> int | None:
+        """Live records of a stream; None while HubSpot's index may be behind."""
+        return self._reader.count(stream, until)
+
+    def ids(self, stream: Stream) -> Iterator[IdPage] | None:
+        """Ids of all live records; None for streams that are read whole anyway."""
+        return self._reader.ids(stream)
+
+    def fetch(self, stream: Stream, refs: Sequence[RecordRef]) -> Page:
+        """Records by id."""
+        return self._reader.fetch(stream, refs)
 
     def push(self, updates: Sequence[FieldUpdate]) -> Sequence[PushResult]:
         """Write values by batch update; see ``connectors.hubspot.push``."""

@@ -13,30 +13,19 @@ from decimal import Decimal
 from types import MappingProxyType
 from typing import Final
 
-from connectors.base import FieldSource, FieldType, NewField, StreamSettings, TargetField
+from connectors.base import FieldType, NewField, StreamSettings, TargetField
 from connectors.fieldmap import NativeField
 from connectors.hubspot.client import Json
 from connectors.values import ReadOptions, Unreadable, reader
 from store.canonical import Scalar
 
-DEALS: Final = "deals"
-COMPANIES: Final = "companies"
-
-STREAM_OBJECTS: Final[Mapping[str, str]] = MappingProxyType(
-    {"owners": "owners", "stages": "pipelines/deals", "accounts": COMPANIES, "deals": DEALS}
-)
-"""In the order in which to pull them."""
-
 OBJECT_STREAMS: Final[Mapping[str, str]] = MappingProxyType(
-    {COMPANIES: "accounts", "contacts": "contacts", DEALS: "deals", "tickets": "tickets"}
+    {"companies": "accounts", "contacts": "contacts", "deals": "deals", "tickets": "tickets"}
 )
 """Objects whose records can carry KPI values; custom ones are added by the configuration."""
 
 READ_ONLY_OBJECTS: Final = frozenset({"feedback_submissions", "0-19", "campaigns", "owners"})
 """https://developers.hubspot.com/docs/api-reference/crm-feedback-submissions-v3/guide"""
-
-LINK: Final = "associations."
-"""What stands before the name of an object to which a field is a link, not a property."""
 
 MODIFIED: Final = "hs_lastmodifieddate"
 RECORD_ID: Final = "hs_object_id"
@@ -45,9 +34,6 @@ STAGE: Final = "dealstage"
 PIPELINE: Final = "pipeline"
 IS_CLOSED: Final = "hs_is_closed"
 IS_WON: Final = "hs_is_closed_won"
-
-ALWAYS: Final = (RECORD_ID, MODIFIED, MERGED)
-"""Asked for whatever is mapped; reads ignore the names a portal does not know."""
 
 
 def object_streams(streams: Mapping[str, StreamSettings]) -> Mapping[str, str]:
@@ -59,61 +45,6 @@ def object_streams(streams: Mapping[str, StreamSettings]) -> Mapping[str, str]:
     }
     return MappingProxyType({**mapped, **OBJECT_STREAMS})
 
-
-_COMMON: Final = {
-    "created_at": FieldSource("createdate"),
-    "modified_at": FieldSource(MODIFIED),
-    "owner": FieldSource("hubspot_owner_id"),
-}
-
-DEFAULTS: Final[Mapping[str, Mapping[str, FieldSource]]] = MappingProxyType(
-    {
-        "accounts": MappingProxyType(
-            {
-                **_COMMON,
-                "name": FieldSource("name"),
-                "domain": FieldSource("domain"),
-                "parent": FieldSource("hs_parent_company_id"),
-                "type": FieldSource("type"),
-                "industry": FieldSource("industry"),
-                "country": FieldSource("country"),
-                "employees": FieldSource("numberofemployees"),
-                "annual_revenue": FieldSource("annualrevenue"),
-            }
-        ),
-        "deals": MappingProxyType(
-            {
-                **_COMMON,
-                "name": FieldSource("dealname"),
-                "account": FieldSource(LINK + COMPANIES),
-                "pipeline": FieldSource(PIPELINE, required=True),
-                "stage": FieldSource(STAGE, required=True),
-                "is_closed": FieldSource(IS_CLOSED, required=True),
-                "is_won": FieldSource(IS_WON, required=True),
-                "amount": FieldSource("amount", required=True),
-                "currency": FieldSource("deal_currency_code"),
-                "close_date": FieldSource("closedate", required=True),
-                "closed_at": FieldSource("closedate"),
-                "probability": FieldSource("hs_deal_stage_probability"),
-                "type": FieldSource("dealtype"),
-                "kind": FieldSource(
-                    "dealtype", values={"newbusiness": "new", "existingbusiness": "upsell"}
-                ),
-                "source": FieldSource("hs_analytics_source"),
-                "forecast_category": FieldSource("hs_manual_forecast_category"),
-                "lost_reason": FieldSource("closed_lost_reason"),
-                "last_activity_at": FieldSource("notes_last_updated"),
-            }
-        ),
-    }
-)
-"""Canonical stream -> field -> where it comes from unless the configuration says otherwise."""
-
-MAY_LACK: Final = frozenset({"forecast_category", "lost_reason", "last_activity_at"})
-"""Fields that need no word where a portal lacks the property."""
-
-_FROM_STAGES: Final = frozenset({IS_CLOSED, IS_WON})
-"""Properties that the stage's own definition can stand in for."""
 
 GROUP: Final = MappingProxyType({"name": "kpisync", "label": "KPIs (kpisync)"})
 """The group that holds the properties which `setup` creates."""
@@ -214,16 +145,6 @@ def property_of(content: Json) -> Property:
             if isinstance(one, dict)
         ),
     )
-
-
-def native_field(name: str, properties: Mapping[str, Property]) -> NativeField | None:
-    """What a field map may read under `name`; None: the token sees no such property."""
-    if name.startswith(LINK):
-        return NativeField(name, "ref")
-    known = properties.get(name)
-    if known is None:
-        return NativeField(name, "boolean") if name in _FROM_STAGES else None
-    return known.as_native()
 
 
 # ---------------------------------------------------------------- values

@@ -1,16 +1,13 @@
 """Reading streams.
 
-Owners and stages are few: they are read whole, every time.
+Owners and stages are few: they are read whole, every time. An object's records are read in one
+of two ways. Everything: by the list, and what changes meanwhile falls into the next increment,
+which begins at the start of the walk. What changed: by search, up to HubSpot's clock at the start;
+the index trails writes, so the next window overlaps by the lookback.
 
-Companies and deals are read in one of two ways. Everything: the list endpoint walks the ids in
-their order (100 a call, no search quota, no index lag), and what changes meanwhile falls into the
-next increment, which begins at the start of the walk. What changed: search walks a window of
-modified dates by ``hs_object_id > last`` and never by ``after``, so neither 10,000 results nor
-thousands of equal dates stop it. Its upper end is HubSpot's clock at the start; the index trails
-writes, so the next window overlaps by the lookback. Either way only ids are taken from there:
-values come from batch reads, which are never stale and have no long addresses.
-
-Every pull ends with the list of archived records, because archiving moves no modified date.
+What moves no modified date is looked for beside: archived records in the archive's list, links by
+reading everything again now and then (the sweep), and links that a merge moved by asking for the
+winners of the window.
 """
 
 from __future__ import annotations
@@ -18,18 +15,29 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
-from typing import Final
+from typing import Final, Protocol
 
-import orjson
-
-from connectors.base import Cursor, Page, Tuning
-from connectors.errors import MalformedAnswer, MisconfiguredConnection
-from connectors.hubspot.client import SEARCH_LIMIT, Answer, HubSpotClient, Json
-from connectors.hubspot.fields import MODIFIED, RECORD_ID
-from connectors.hubspot.mapping import Mapped, Pipelines, loser, owner_of, pipelines_of
-from connectors.hubspot.reading import chunks, fetch, links
-from store.canonical import RecordRef, RejectedRecord
+from connectors.base import Cursor, Page, Tuning, WholeFamily
+from connectors.errors import PermissionMissing, RequestRefused, StreamPaused
+from connectors.hubspot.client import HubSpotClient, Json
+from connectors.hubspot.cursor import DONE, EPOCH, LIST, SWEEP, WINDOW, Position, position_of
+from connectors.hubspot.deletions import Archive
+from connectors.hubspot.derived import instant
+from connectors.hubspot.links import Linked, read_links
+from connectors.hubspot.mapping import (
+    LinksByObject,
+    Mapped,
+    Pipelines,
+    can_be_marked,
+    loser,
+    owner_of,
+    pipelines_of,
+)
+from connectors.hubspot.merges import relinked
+from connectors.hubspot.minimum import Minimum
+from connectors.hubspot.reading import Fetched, chunks, fetch, merged_ids
+from connectors.hubspot.walk import Batch, Circle, Walk
+from store.canonical import RecordRef, RejectedRecord, Stage
 
 LOOKBACK: Final = timedelta(minutes=10)
 """HubSpot gives no bound for how far search trails writes; ten minutes are far beyond reports."""
@@ -37,130 +45,92 @@ LOOKBACK: Final = timedelta(minutes=10)
 PAGE_SIZE: Final = 1000
 """Records a page: one call for their links, one transaction in the store."""
 
-REMEMBERED_ARCHIVED: Final = 5000
-"""Ids of archived records that a cursor carries, to notice those that are restored."""
 REMEMBERED_UNSETTLED: Final = 1000
 
-_SECOND: Final = timedelta(seconds=1)
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND: Final = timedelta(milliseconds=1)
 
-LIST: Final = "list"
-WINDOW: Final = "window"
-DONE: Final = "done"
+class MapRow(Protocol):
+    """Turns a row with its links into what it is."""
 
-MapRow = Callable[[Json, Mapping[str, str | None], Mapped], None]
+    def __call__(self, row: Json, links: LinksByObject, mapped: Mapped) -> None:
+        """Add what the row is to `mapped`."""
+        ...
 
 
 # ---------------------------------------------------------------- owners and stages
 
 
-def pull_owners(client: HubSpotClient) -> Iterator[Page]:
+def pull_owners(client: HubSpotClient, minimum: Minimum) -> Iterator[Page]:
     """Every owner, active and archived: old deals still name those who left."""
     began: datetime | None = None
     pages: list[Page] = []
     for archived in (False, True):
         after: str | None = None
-        circle = _Circle(client.connection, "owners")
+        circle = Circle(client.connection, "owners")
         while True:
-            answer = client.owners(archived=archived, after=after)
+            answer = client.owners(archived=archived, after=after, is_sound=circle.is_new)
+            minimum.add_whole()
             began = began or answer.at
             records = [owner_of(client.connection, one) for one in answer.results]
             pages.append(Page(records=records, resume_at=None))
-            after = circle.checked(answer.after)
+            after = answer.after
+            circle.enter(after)
             if after is None:
                 break
             yield pages.pop()
         if not archived:
             yield pages.pop()
-    yield replace(pages.pop(), complete_until=began, resume_at=_whole(began))
+    yield replace(pages.pop(), complete_until=began, resume_at=whole(began))
 
 
-def pull_stages(client: HubSpotClient, object_name: str) -> Iterator[Page]:
-    """Every stage of every pipeline of an object."""
-    answer = client.pipelines(object_name)
-    pipelines = pipelines_of(client.connection, answer.results)
+def pull_stages(client: HubSpotClient, objects: Sequence[str], minimum: Minimum) -> Iterator[Page]:
+    """Every stage of every pipeline of some objects; those that are refused are named."""
+    at: datetime | None = None
+    records: list[Stage] = []
+    warnings: list[str] = []
+    for object_name in objects:
+        try:
+            answer = client.pipelines(object_name)
+        except (PermissionMissing, RequestRefused) as error:
+            if len(objects) == 1:
+                raise
+            warnings.append(f"Stages of {object_name} are not read: {error.message}")
+            continue
+        minimum.add_whole()
+        at = at or answer.at
+        records += pipelines_of(client.connection, answer.results).stages.values()
+    if at is None:
+        raise StreamPaused(client.connection, " ".join(warnings))
     yield Page(
-        records=list(pipelines.stages.values()),
-        resume_at=_whole(answer.at),
-        complete_until=answer.at,
-        total=len(pipelines.stages),
+        records=records,
+        resume_at=whole(at),
+        complete_until=at,
+        total=len(records),
+        warnings=warnings,
     )
 
 
-def _whole(at: datetime | None) -> Cursor:
-    return Position(phase=DONE, until=at or _EPOCH).as_cursor()
+def whole(at: datetime | None) -> Cursor:
+    """The cursor of a stream that is read whole."""
+    return Position(phase=DONE, until=at or EPOCH).as_cursor()
 
 
-# ---------------------------------------------------------------- positions
+def read_pipelines(client: HubSpotClient, object_name: str) -> Pipelines:
+    """The pipelines of an object as they are now."""
+    return pipelines_of(client.connection, client.pipelines(object_name).results)
+
+
+# ---------------------------------------------------------------- records of an object
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Position:
-    """Where a pull of companies or deals stands; its JSON is the cursor."""
+class Children:
+    """Records that stand for the links of a stream's records to another object."""
 
-    phase: str
-    until: datetime
-    """The stream will be complete up to here, by HubSpot's clock at the start of the phase."""
-    since: datetime | None = None
-    """The window's first instant; in a list there is none."""
-    after: str | None = None
-    """List: where the next page begins. Window: the last id that was read."""
-    archived: tuple[str, ...] = ()
-    """Records that were archived when the last pull ended."""
-    unsettled: tuple[str, ...] = ()
-    """Records of which HubSpot did not tell everything; they are asked for again."""
-
-    def as_cursor(self) -> Cursor:
-        """The cursor that leads back here."""
-        content = {
-            "v": 1,
-            "phase": self.phase,
-            "until": _to_ms(self.until),
-            "since": None if self.since is None else _to_ms(self.since),
-            "after": self.after,
-            "archived": self.archived,
-            "unsettled": self.unsettled,
-        }
-        return Cursor(
-            orjson.dumps({k: v for k, v in content.items() if v not in {None, ()}}).decode()
-        )
-
-
-def position_of(connection: str, cursor: Cursor) -> Position:
-    """Read a cursor.
-
-    Raises:
-        MisconfiguredConnection: it is none of this connector's.
-    """
-    try:
-        content = orjson.loads(cursor)
-        since = content.get("since")
-        return Position(
-            phase=str(content["phase"]),
-            until=_from_ms(content["until"]),
-            since=None if since is None else _from_ms(since),
-            after=content.get("after"),
-            archived=tuple(content.get("archived", ())),
-            unsettled=tuple(content.get("unsettled", ())),
-        )
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-        raise MisconfiguredConnection(
-            connection,
-            "The checkpoint of this stream cannot be read. Start it again: kpisync state reset"
-            f" {connection}, or pull --full.",
-        ) from error
-
-
-def _to_ms(at: datetime) -> int:
-    return (at - _EPOCH) // _MILLISECOND
-
-
-def _from_ms(milliseconds: int) -> datetime:
-    return _EPOCH + int(milliseconds) * _MILLISECOND
-
-
-# ---------------------------------------------------------------- companies and deals
+    stream: str
+    link: str
+    """Their field that names the record."""
+    object: str
+    """What the links lead to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,51 +139,59 @@ class ObjectPlan:
 
     stream: str
     object: str
+    modified: str
     properties: Sequence[str]
     history: Sequence[str]
-    links: Sequence[str]
-    """Objects to which the records are linked."""
+    links: Mapping[str, frozenset[str]]
+    """Objects to which the records are linked, and the fields that are read from the links."""
     map_row: MapRow
     warnings: Sequence[str]
     unreadable: frozenset[str]
     began: datetime
     """HubSpot's clock when the run began."""
-
-
-@dataclass(slots=True)
-class _Batch:
-    """Ids of one page to be."""
-
-    ids: list[str]
-    position: Position
-    """Where to go on after them."""
-    total: int | None = None
+    created: str | None = None
+    """The property that tells when a record was created; None: several do."""
+    is_wanted: Callable[[Json], bool] | None = None
+    """Which of the object's records belong to the stream; None: all."""
+    wanted_by: Sequence[str] = ()
+    """The properties that `is_wanted` looks at."""
+    children: Children | None = None
 
 
 @dataclass(slots=True)
 class ObjectPull:
-    """One pull of companies or deals."""
+    """One pull of an object's records."""
 
     client: HubSpotClient
     tuning: Tuning
     plan: ObjectPlan
+    minimum: Minimum
+    newest: datetime = EPOCH
+    """The latest change, creation or archiving that this pull saw."""
     _unsettled: dict[str, None] = field(default_factory=dict)
+    _is_everything: bool = False
 
     def pages(self, since: Cursor | datetime | None) -> Iterator[Page]:
         """Read everything (None), from a date on, or from a cursor on."""
         start, is_resumed = self._start(since)
         warnings: Sequence[str] = self.plan.warnings
-        if start.unsettled:
-            yield self._page(list(start.unsettled), start, warnings=warnings)
-            warnings = ()
         position = start
+        if start.unsettled:
+            yield self._page(Batch(list(start.unsettled)), start, warnings=warnings)
+            warnings = ()
         for phase in self._phases(start, is_resumed=is_resumed):
-            for batch in phase:
-                position = batch.position
+            for batch, position in phase:
                 if batch.ids:
-                    yield self._page(batch.ids, position, total=batch.total, warnings=warnings)
+                    yield self._page(batch, position, warnings=warnings)
                     warnings = ()
-        yield from self._archived(position, warnings)
+        yield from self._ending(position, warnings)
+
+    def read(self, ids: Sequence[str]) -> Page:
+        """Records by id, for a reconciliation."""
+        page = self._page(Batch(list(ids)), Position(phase=DONE, until=self.plan.began))
+        return replace(page, resume_at=None, deleted=())
+
+    # ------------------------------------------------------------ phases
 
     def _start(self, since: Cursor | datetime | None) -> tuple[Position, bool]:
         """Where to begin, and whether that is in the midst of an interrupted pull."""
@@ -221,7 +199,8 @@ class ObjectPull:
         if since is None:
             return Position(phase=LIST, until=now), False
         if isinstance(since, datetime):
-            return Position(phase=WINDOW, since=since.astimezone(UTC), until=now), False
+            window = Position(phase=WINDOW, since=since.astimezone(UTC), until=now, swept_at=now)
+            return window, False
         saved = position_of(self.client.connection, since)
         if saved.phase == DONE:
             return self._next_window(saved), False
@@ -229,142 +208,175 @@ class ObjectPull:
 
     def _next_window(self, done: Position) -> Position:
         # HubSpot's clock may have been set back: what it stamps now must not lie before the window.
-        lookback = self.tuning.lookback
-        overlap = LOOKBACK if lookback is None else lookback
-        since = max(_EPOCH, min(done.until, self.plan.began) - overlap)
+        since = max(EPOCH, min(done.until, self.plan.began) - self._overlap)
         return replace(done, phase=WINDOW, since=since, until=self.plan.began, after=None)
 
-    def _phases(self, start: Position, *, is_resumed: bool) -> Iterator[Iterator[_Batch]]:
-        yield self._listed(start) if start.phase == LIST else self._window(start)
+    @property
+    def _overlap(self) -> timedelta:
+        told = [one for one in (self.tuning.lookback, self.tuning.index_lag) if one is not None]
+        return max(told, default=LOOKBACK)
+
+    def _phases(
+        self, start: Position, *, is_resumed: bool
+    ) -> Iterator[Iterator[tuple[Batch, Position]]]:
+        position = start
+        if start.phase == LIST:
+            self._is_everything = not is_resumed and start.after is None
+            yield self._everything(start)
+            position = _read_through(start)
+        elif start.phase == SWEEP:
+            yield self._everything(start)
+            position = _read_through(start)
+        else:
+            yield self._window(start)
+            position = replace(start, after=None)
         if is_resumed:
             # An interrupted pull looks back to its own start: go on to the present.
-            yield self._window(self._next_window(start))
+            position = self._next_window(position)
+            yield self._window(position)
+        if self._is_sweep_due(position):
+            yield self._everything(replace(position, phase=SWEEP, after=None))
 
-    # ------------------------------------------------------------ ids
+    def _everything(self, start: Position) -> Iterator[tuple[Batch, Position]]:
+        for batch, position in self._walk.listed(start):
+            yield batch, position or _read_through(start)
 
-    def _listed(self, start: Position) -> Iterator[_Batch]:
-        """The ids of all records."""
-        circle = _Circle(self.client.connection, self.plan.object)
-        total = self._count() if start.after is None else None
-        after = start.after
-        ids: list[str] = []
-        while True:
-            answer = self.client.page(self.plan.object, after=after, limit=self._page_size)
-            ids += _ids(answer)
-            after = circle.checked(answer.after)
-            if after is None:
-                # Nothing is left to list: what changed since then is the next window's.
-                yield _Batch(
-                    ids, replace(start, phase=WINDOW, since=start.until, after=None), total
-                )
-                return
-            if len(ids) >= self._page_size:
-                yield _Batch(ids, replace(start, after=after), total)
-                ids = []
+    def _window(self, start: Position) -> Iterator[tuple[Batch, Position]]:
+        moved = relinked(self._walk, self.plan.links, start)
+        for part in chunks(moved, self._page_size):
+            yield Batch(list(part)), start
+        yield from self._walk.window(start)
 
-    def _count(self) -> int | None:
-        """About how many records there are, for the progress bar."""
-        request = {"limit": 1, "properties": [RECORD_ID], "filterGroups": []}
-        answer = self.client.search(self.plan.object, request, lambda _: True)
-        return _total(answer)
-
-    def _window(self, start: Position) -> Iterator[_Batch]:
-        """The ids of records modified in the window, in their order."""
-        last = start.after or "0"
-        ids: list[str] = []
-        total: int | None = None
-        while True:
-            answer = self._search(start, last)
-            total = _total(answer) if total is None else total
-            found = _ids(answer)
-            ids += found
-            last = found[-1] if found else last
-            is_last = answer.after is None and (_total(answer) or 0) <= len(found)
-            if is_last or len(ids) >= self._page_size:
-                yield _Batch(ids, replace(start, after=last), total)
-                ids = []
-            if is_last:
-                return
-
-    def _search(self, window: Position, last: str) -> Answer:
-        since = window.since or _EPOCH
-        # The Date header has whole seconds: what was saved in the present one is shown, too.
-        end = window.until + _SECOND
-        filters = [
-            {"propertyName": MODIFIED, "operator": "GTE", "value": str(_to_ms(since))},
-            {"propertyName": MODIFIED, "operator": "LT", "value": str(_to_ms(end))},
-            {"propertyName": RECORD_ID, "operator": "GT", "value": last},
-        ]
-        request = {
-            "filterGroups": [{"filters": filters}],
-            "sorts": [{"propertyName": RECORD_ID, "direction": "ASCENDING"}],
-            "properties": [RECORD_ID, MODIFIED],
-            "limit": min(SEARCH_LIMIT, self._page_size),
-        }
-
-        def goes_on(answer: Answer) -> bool:
-            found = _ids(answer)
-            if not found:
-                # "Nothing more" and "so many more" contradict each other.
-                return answer.after is None and not _total(answer)
-            numbers = [int(last), *map(int, found)]
-            return all(one < other for one, other in pairwise(numbers))
-
-        return self.client.search(self.plan.object, request, goes_on)
+    def _is_sweep_due(self, position: Position) -> bool:
+        if not self.plan.links:
+            return False
+        swept_at = position.swept_at
+        return swept_at is None or self.plan.began - swept_at >= self.tuning.sweep
 
     @property
     def _page_size(self) -> int:
         return max(1, self.tuning.page_size or PAGE_SIZE)
 
+    @property
+    def _walk(self) -> Walk:
+        plan = self.plan
+        return Walk(
+            self.client,
+            plan.object,
+            plan.modified,
+            plan.properties,
+            plan.history,
+            self._page_size,
+            self.minimum,
+        )
+
     # ------------------------------------------------------------ records
 
-    def _page(
-        self,
-        ids: Sequence[str],
-        position: Position,
-        *,
-        total: int | None = None,
-        warnings: Sequence[str] = (),
-    ) -> Page:
-        """Read and map the records of `ids`."""
-        mapped = self._mapped(ids)
-        unsettled = tuple(self._unsettled)[:REMEMBERED_UNSETTLED]
+    def _page(self, batch: Batch, position: Position, *, warnings: Sequence[str] = ()) -> Page:
+        """Read and map the records of a batch."""
+        mapped, families = self._mapped(batch, is_listed=position.phase in {LIST, SWEEP})
         kept = {record.ref for record in mapped.records}
         return Page(
             records=mapped.records,
             deleted=[ref for ref in mapped.deleted if ref not in kept],
             rejected=mapped.rejected,
-            resume_at=replace(position, unsettled=unsettled).as_cursor(),
-            total=total,
+            resume_at=self._with_unsettled(position).as_cursor(),
+            total=batch.total,
             warnings=[*warnings, *dict.fromkeys(mapped.warnings)],
+            whole=families,
             unreadable=self.plan.unreadable,
         )
 
-    def _mapped(self, ids: Sequence[str]) -> Mapped:
-        plan, client = self.plan, self.client
+    def _mapped(self, batch: Batch, *, is_listed: bool) -> tuple[Mapped, Sequence[WholeFamily]]:
+        fetched = self._fetched(batch)
         mapped = Mapped()
-        fetched = fetch(client, plan.object, ids, properties=plan.properties, history=plan.history)
-        linked = {
-            target: links(client, plan.object, target, list(fetched.rows))
-            for target in plan.links
-            if fetched.rows
-        }
+        foreign = self._foreign(fetched)
+        own = [one for one in fetched.rows if one not in foreign]
+        linked = self._linked(own)
         unread = {
             **fetched.unread,
             **{one: why for found in linked.values() for one, why in found.unread.items()},
         }
-        for record_id, row in fetched.rows.items():
+        for record_id in own:
             if record_id not in unread:
-                own_links = {target: found.one.get(record_id) for target, found in linked.items()}
-                plan.map_row(row, own_links, mapped)
+                row = fetched.rows[record_id]
+                links = {target: found.known[record_id] for target, found in linked.items()}
+                self.plan.map_row(row, links, mapped)
+                self._note_age(row)
+        self._mark_merged(fetched, unread, foreign, mapped)
+        mapped.deleted += [self._ref(one) for one in fetched.gone]
+        if not is_listed:
+            mapped.deleted += [
+                self._ref(one)
+                for record_id in foreign
+                for one in (record_id, *merged_ids(fetched.rows[record_id]))
+            ]
+        mapped.rejected += [self._unread(one, why) for one, why in unread.items()]
+        self._remember_unsettled(batch.ids, unread)
+        gone = [ref.native_id for ref in mapped.deleted]
+        return mapped, self._families([one for one in own if one not in unread], gone, linked)
+
+    def _fetched(self, batch: Batch) -> Fetched:
+        """What the list brought along, and the rest by id."""
+        missing = [one for one in batch.ids if one not in batch.rows]
+        plan = self.plan
+        fetched = fetch(
+            self.client,
+            plan.object,
+            missing,
+            properties=plan.properties,
+            history=plan.history,
+            minimum=self.minimum,
+        )
+        fetched.rows = {**batch.rows, **fetched.rows}
+        return fetched
+
+    def _foreign(self, fetched: Fetched) -> frozenset[str]:
+        """Records of the object that do not belong to the stream."""
+        is_wanted = self.plan.is_wanted
+        if is_wanted is None:
+            return frozenset()
+        return frozenset(one for one, row in fetched.rows.items() if not is_wanted(row))
+
+    def _linked(self, ids: Sequence[str]) -> Mapping[str, Linked]:
+        if not ids:
+            return {}
+        return {
+            target: read_links(self.client, self.plan.object, target, ids, self.minimum)
+            for target in self.plan.links
+        }
+
+    def _mark_merged(
+        self,
+        fetched: Fetched,
+        unread: Mapping[str, str],
+        foreign: frozenset[str],
+        mapped: Mapped,
+    ) -> None:
         for old_id, winner_id in fetched.merged.items():
-            if winner_id not in unread:
-                key = self._ref(winner_id).key
-                mapped.records.append(loser(self._ref(winner_id), old_id, key, None))
-        mapped.deleted += [self._ref(record_id) for record_id in fetched.gone]
-        mapped.rejected += [self._unread(record_id, why) for record_id, why in unread.items()]
-        self._remember_unsettled(ids, unread)
-        return mapped
+            if winner_id in unread or winner_id in foreign:
+                continue
+            if can_be_marked(self.plan.stream):
+                winner = self._ref(winner_id)
+                mapped.records.append(loser(winner, old_id, winner.key))
+            else:
+                mapped.deleted.append(self._ref(old_id))
+
+    def _families(
+        self, ids: Sequence[str], gone: Sequence[str], linked: Mapping[str, Linked]
+    ) -> Sequence[WholeFamily]:
+        children = self.plan.children
+        if children is None or (children.object not in linked and not gone):
+            return ()
+        known = [*ids, *gone] if children.object in linked else gone
+        keys = tuple(dict.fromkeys(self._ref(one).key for one in known))
+        return (WholeFamily(children.stream, children.link, keys),) if keys else ()
+
+    def _note_age(self, row: Json) -> None:
+        for name in ("createdAt", "updatedAt"):
+            at = instant(row.get(name))
+            if at is not None and at > self.newest:
+                self.newest = at
 
     def _remember_unsettled(self, ids: Sequence[str], unread: Mapping[str, str]) -> None:
         for record_id in ids:
@@ -386,84 +398,50 @@ class ObjectPull:
     def _ref(self, record_id: str) -> RecordRef:
         return RecordRef(self.client.connection, self.plan.stream, record_id)
 
-    # ------------------------------------------------------------ deletions
-
-    def _archived(self, position: Position, warnings: Sequence[str]) -> Iterator[Page]:
-        """Report the archived records, and read those again that were restored."""
-        circle = _Circle(self.client.connection, f"archived {self.plan.object}")
-        archived: dict[str, None] = {}
-        after: str | None = None
-        while True:
-            answer = self.client.page(self.plan.object, after=after, limit=100, archived=True)
-            archived.update(dict.fromkeys(_ids(answer)))
-            after = circle.checked(answer.after)
-            if after is None:
-                break
-        reported = frozenset(position.archived)
-        # Those of the last pull were reported then; a pull of everything reports them all.
-        news = [self._ref(one) for one in archived if one not in reported]
-        *parts, last = chunks(news, self._page_size) or [()]
-        for part in parts:
-            at = self._with_unsettled(position).as_cursor()
-            yield Page(records=[], deleted=part, resume_at=at, warnings=warnings)
-            warnings = ()
-        for restored in chunks(
-            [one for one in position.archived if one not in archived], self._page_size
-        ):
-            yield self._page(restored, position, warnings=warnings)
-            warnings = ()
-        done = replace(
-            self._with_unsettled(position),
-            phase=DONE,
-            since=None,
-            after=None,
-            archived=tuple(archived)[-REMEMBERED_ARCHIVED:],
-        )
-        yield Page(
-            records=[],
-            deleted=last,
-            resume_at=done.as_cursor(),
-            complete_until=position.until,
-            warnings=warnings,
-        )
-
     def _with_unsettled(self, position: Position) -> Position:
         return replace(position, unsettled=tuple(self._unsettled)[:REMEMBERED_UNSETTLED])
 
+    # ------------------------------------------------------------ deletions
 
-class _Circle:
-    """Notices pages that lead back to where one has been."""
+    def _ending(self, position: Position, warnings: Sequence[str]) -> Iterator[Page]:
+        """Report the archived records, read those again that were restored, and finish."""
+        archive = Archive(self.client, self.plan.object, self.minimum)
+        news: Sequence[RecordRef] = ()
+        if archive.is_due(position, self.plan.began, is_everything=self._is_everything):
+            found = archive.read()
+            self.newest = max(self.newest, archive.latest)
+            reported = frozenset(position.archived)
+            # Those of the last pull were reported then; a pull of everything reports them all.
+            refs = [self._ref(one) for one in found if one not in reported]
+            restored = [one for one in position.archived if one not in found]
+            *parts, news = chunks(refs, self._page_size) or [()]
+            for part in parts:
+                at = self._with_unsettled(position).as_cursor()
+                yield Page(
+                    records=[],
+                    deleted=part,
+                    resume_at=at,
+                    warnings=warnings,
+                    whole=self._families([], [ref.native_id for ref in part], {}),
+                    unreadable=self.plan.unreadable,
+                )
+                warnings = ()
+            for part_of_restored in chunks(restored, self._page_size):
+                yield self._page(Batch(list(part_of_restored)), position, warnings=warnings)
+                warnings = ()
+            position = archive.noted(position, found, self.plan.began)
+        done = replace(self._with_unsettled(position), phase=DONE, since=None, after=None)
+        yield Page(
+            records=[],
+            deleted=news,
+            resume_at=done.as_cursor(),
+            complete_until=position.until,
+            warnings=warnings,
+            whole=self._families([], [ref.native_id for ref in news], {}),
+            unreadable=self.plan.unreadable,
+        )
 
-    def __init__(self, connection: str, what: str) -> None:
-        self._connection = connection
-        self._what = what
-        self._seen: set[str] = set()
 
-    def checked(self, after: str | None) -> str | None:
-        """The next page's beginning, if nobody has been there yet.
-
-        Raises:
-            MalformedAnswer: the pages go in a circle.
-        """
-        if after is None:
-            return None
-        if after in self._seen:
-            raise MalformedAnswer(
-                self._connection, f"HubSpot's pages of {self._what} go in a circle."
-            )
-        self._seen.add(after)
-        return after
-
-
-def _ids(answer: Answer) -> list[str]:
-    return [str(row["id"]) for row in answer.results]
-
-
-def _total(answer: Answer) -> int | None:
-    total = answer.content.get("total")
-    return total if isinstance(total, int) else None
-
-
-def read_pipelines(client: HubSpotClient, object_name: str) -> Pipelines:
-    """The pipelines of an object as they are now."""
-    return pipelines_of(client.connection, client.pipelines(object_name).results)
+def _read_through(start: Position) -> Position:
+    """The place after a list or sweep: what changed since it began is the next window's."""
+    return replace(start, phase=WINDOW, since=start.until, after=None, swept_at=start.until)

@@ -25,7 +25,8 @@ from connectors.hubspot.fields import (
     is_echoed,
     written,
 )
-from connectors.hubspot.reading import NOT_FOUND, chunks, fetch
+from connectors.hubspot.links import NOT_FOUND
+from connectors.hubspot.reading import chunks, fetch
 from store.canonical import FieldUpdate
 
 Values: TypeAlias = dict[str, str]

@@ -6,30 +6,23 @@ id with the record it was merged into, and may leave an id out without a word.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, TypeVar
+from typing import TypeVar
 
-from connectors.errors import MalformedAnswer
 from connectors.hubspot.client import (
     HISTORY_LIMIT,
-    LINKS_LIMIT,
     READ_LIMIT,
-    Answer,
     HubSpotClient,
     Json,
     Unparsable,
 )
 from connectors.hubspot.faults import Entry, entries_of
 from connectors.hubspot.fields import MERGED, RECORD_ID
+from connectors.hubspot.links import NOT_FOUND, ids_of, is_settled
+from connectors.hubspot.minimum import Minimum
 
 T = TypeVar("T")
-
-NOT_FOUND: Final = "OBJECT_NOT_FOUND"
-NO_LINKS: Final = "crm.associations.NO_ASSOCIATIONS_FOUND"
-
-_PRIMARY_TYPES: Final = frozenset({1, 5, 26})
-"""HubSpot's own ids of "primary company" of a contact, a deal, a ticket."""
 
 
 @dataclass(slots=True)
@@ -44,16 +37,6 @@ class Fetched:
     """Asked id -> id of the record that took its place."""
     unread: dict[str, str] = field(default_factory=dict)
     """Id -> why nothing certain is known about it."""
-
-
-@dataclass(slots=True)
-class Linked:
-    """To which record each one is linked."""
-
-    one: dict[str, str | None] = field(default_factory=dict)
-    """Id -> the linked id: the primary one, else the lowest; None: HubSpot says there is none."""
-    unread: dict[str, str] = field(default_factory=dict)
-    """Id -> why nothing certain is known about its links."""
 
 
 def chunks(items: Sequence[T], size: int) -> list[Sequence[T]]:
@@ -76,6 +59,7 @@ def fetch(
     properties: Sequence[str],
     history: Sequence[str] = (),
     look_for_winners: bool = False,
+    minimum: Minimum | None = None,
 ) -> Fetched:
     """Read records by id.
 
@@ -86,8 +70,9 @@ def fetch(
         properties: Names of the properties to read.
         history: Names of the properties whose past to read.
         look_for_winners: Ask one by one whether an unknown id was merged into another record.
+        minimum: Reckons what the answers are worth.
     """
-    fetching = _Fetching(client, object_name, properties, history)
+    fetching = _Fetching(client, object_name, properties, history, minimum)
     left_out = fetching.read(list(dict.fromkeys(ids)))
     if look_for_winners:
         left_out += fetching.done.gone
@@ -95,33 +80,6 @@ def fetch(
     for record_id in fetching.read(fetching.look_up(left_out)):
         fetching.done.unread[record_id] = "it has the record and leaves it out of its answer."
     return fetching.done
-
-
-def links(client: HubSpotClient, from_object: str, to_object: str, ids: Sequence[str]) -> Linked:
-    """Read to which record each of `ids` is linked; all pages of each, however many links."""
-    linked = Linked()
-    candidates: dict[str, list[tuple[bool, int]]] = {}
-    for part in chunks(list(dict.fromkeys(ids)), LINKS_LIMIT):
-        pending: list[Json] = [{"id": record_id} for record_id in part]
-        while pending:
-            answer = client.links(from_object, to_object, pending, is_settled)
-            asked = {str(item["id"]): item.get("after") for item in pending}
-            _note_links(answer, asked, candidates, linked)
-            pending = _next_pages(client, answer, asked)
-    for record_id, found in candidates.items():
-        if record_id not in linked.unread:
-            # Primary first, then the lowest id: the same choice at every reading.
-            best = min(found, key=lambda one: (not one[0], one[1]), default=None)
-            linked.one[record_id] = str(best[1]) if best else None
-    return linked
-
-
-def is_settled(answer: Answer) -> bool:
-    """Every error in a batch answer is a plain "there is none"."""
-    return all(
-        entry.category == NOT_FOUND or entry.sub_category == NO_LINKS
-        for entry in entries_of(answer.content)
-    )
 
 
 @dataclass(slots=True)
@@ -132,11 +90,14 @@ class _Fetching:
     object: str
     properties: Sequence[str]
     history: Sequence[str]
+    minimum: Minimum | None
     done: Fetched = field(default_factory=Fetched)
 
     def read(self, ids: Sequence[str]) -> list[str]:
         """Read batches; returns the ids that the answers leave out."""
         limit = HISTORY_LIMIT if self.history else READ_LIMIT
+        if self.minimum is not None:
+            self.minimum.add(f"values of {self.object}", len(ids), limit)
         return [left_out for part in chunks(ids, limit) for left_out in self._part(part)]
 
     def look_up(self, ids: Iterable[str]) -> list[str]:
@@ -185,7 +146,7 @@ class _Fetching:
                 self.done.merged[old_id] = record_id
 
     def _explain(self, entry: Entry, open_ids: dict[str, None]) -> None:
-        for record_id in _ids_of(entry):
+        for record_id in ids_of(entry):
             if record_id not in open_ids:
                 continue
             del open_ids[record_id]
@@ -193,57 +154,3 @@ class _Fetching:
                 self.done.gone.append(record_id)
             else:
                 self.done.unread[record_id] = entry.message or entry.category
-
-
-def _note_links(
-    answer: Answer,
-    asked: dict[str, object],
-    candidates: dict[str, list[tuple[bool, int]]],
-    linked: Linked,
-) -> None:
-    answered = set()
-    for result in answer.results:
-        from_id = str(result["from"]["id"])
-        answered.add(from_id)
-        found = candidates.setdefault(from_id, [])
-        found += [
-            (_is_primary(target), int(target["toObjectId"])) for target in result.get("to") or ()
-        ]
-    for entry in entries_of(answer.content):
-        for from_id in _ids_of(entry):
-            answered.add(from_id)
-            if entry.sub_category == NO_LINKS:
-                candidates.setdefault(from_id, [])
-            else:
-                linked.unread[from_id] = entry.message or entry.category
-    for from_id in asked.keys() - answered:
-        linked.unread[from_id] = "it leaves the record out of its answer about links."
-
-
-def _next_pages(client: HubSpotClient, answer: Answer, asked: dict[str, object]) -> list[Json]:
-    """Paging is per record: who has more links is asked again from there."""
-    following: list[Json] = []
-    for result in answer.results:
-        from_id = str(result["from"]["id"])
-        after = ((result.get("paging") or {}).get("next") or {}).get("after")
-        if not after:
-            continue
-        if str(after) == str(asked.get(from_id)):
-            raise MalformedAnswer(
-                client.connection, f"HubSpot's pages of the links of {from_id} go in a circle."
-            )
-        following.append({"id": from_id, "after": str(after)})
-    return following
-
-
-def _is_primary(target: Json) -> bool:
-    return any(
-        kind.get("category") == "HUBSPOT_DEFINED"
-        and (kind.get("label") == "Primary" or kind.get("typeId") in _PRIMARY_TYPES)
-        for kind in target.get("associationTypes") or ()
-    )
-
-
-def _ids_of(entry: Entry) -> Iterator[str]:
-    for name in ("fromObjectId", "ids", "id", "objectId"):
-        yield from entry.context.get(name, ())

@@ -33,12 +33,20 @@ from store.canonical import (
 from tests.fixtures.sandboxes import Crm
 
 TOKEN = "pat-na1-sandbox"
+OBJECTS = (
+    "companies", "contacts", "deals", "feedback_submissions", "line_items", "orders",
+    "subscriptions", "tickets",
+)  # fmt: skip
 SCOPES = [
     "crm.objects.owners.read",
+    "crm.objects.custom.read",
+    "crm.schemas.custom.read",
+    "marketing.campaigns.read",
+    "marketing.campaigns.revenue.read",
     *(
         f"crm.{kind}.{object_name}.{right}"
         for kind in ("objects", "schemas")
-        for object_name in ("companies", "deals")
+        for object_name in OBJECTS
         for right in ("read", "write")
     ),
 ]

@@ -119,6 +119,7 @@ def test_list_pages_that_go_in_a_circle_are_a_fault(crm: Crm) -> None:
 def test_a_record_no_reader_takes_stands_alone_in_the_dead_letters(crm: Crm) -> None:
     ids = crm.create_many("deals", [{"dealname": f"D{n}"} for n in range(12)])
     poison = '{"results": [{"id": 1, "properties": {"dealname": "\\x"}}]}'
+    crm.fault("status", path="properties=dealname", status=200, body=poison, times="forever")
     crm.fault(
         "status",
         path="batch/read",
@@ -140,7 +141,7 @@ def test_a_lone_surrogate_is_text_for_the_store_to_clean(crm: Crm) -> None:
     deal_id = crm.create("deals", {"dealname": "D"})
     row = f'{{"id": "{deal_id}", "properties": {{"dealname": "a\\ud800b", "hs_is_closed": "false"'
     body = f'{{"results": [{row}, "hs_is_closed_won": "false"}}}}]}}'
-    crm.fault("status", path="batch/read", status=200, body=body, times=1)
+    crm.fault("status", path="properties=dealname", status=200, body=body, times=1)
 
     with portal(crm) as connector:
         deal = pull(connector, "deals").one("deals", deal_id)
@@ -337,7 +338,7 @@ def test_a_wait_that_hubspot_asks_for_is_kept(
 def test_the_burst_limit_of_the_portal_is_learned_and_kept(crm: Crm) -> None:
     time.sleep(1.0)  # until the calls of the test before have left the portal's window
     crm.settings(burst=20, burst_seconds=1)
-    ids = crm.create_many("companies", [{"name": f"Account {n}"} for n in range(150)])
+    ids = crm.create_many("companies", [{"name": f"Account {n}"} for n in range(300)])
     waits = Waits()
     tuning = replace(QUICK, page_size=10)
 

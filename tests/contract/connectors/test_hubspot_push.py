@@ -470,6 +470,7 @@ def test_check_names_every_missing_scope_and_the_stream_it_stops(crm: Crm) -> No
     assert {problem.place: problem.message for problem in report.problems}.keys() == {
         "connections.web.streams.owners",
         "connections.web.streams.accounts",
+        "connections.web.streams.deal_lines",
     }
     assert all("scope" in problem.message for problem in report.problems)
     assert not report.is_ok

@@ -12,12 +12,12 @@ import pytest
 
 from connectors.base import FieldSource
 from connectors.fieldmap import MapRequest, NativeField, compile_fieldmap
-from connectors.hubspot.fields import COMPANIES, DEALS, DEFAULTS
+from connectors.hubspot.deals import DealMapper
+from connectors.hubspot.defaults import COMPANIES, DEALS, defaults_of
 from connectors.hubspot.mapping import (
-    AccountMapper,
-    DealMapper,
     Mapped,
     Pipelines,
+    RecordMapper,
     owner_of,
     pipelines_of,
 )
@@ -66,7 +66,6 @@ def native(name: str) -> NativeField:
 def deal_mapper(
     *,
     company: Company = UTC_USD,
-    chosen: frozenset[str] = frozenset(),
     home_currency: str | None = None,
     own: Mapping[str, FieldSource] | None = None,
     pipelines: Pipelines = PIPELINES,
@@ -78,14 +77,14 @@ def deal_mapper(
             stream="deals",
             object=DEALS,
             company=company,
-            defaults=DEFAULTS["deals"],
+            defaults=defaults_of("deals", DEALS),
             own=own or {},
             look_up=native,
             missing_remedy="",
             percent_divisor=1,
         )
     )
-    return DealMapper("web", fieldmap, pipelines, chosen, home_currency)
+    return DealMapper(RecordMapper("web", "deals", fieldmap, home_currency), pipelines)
 
 
 def deal_row(
@@ -105,7 +104,7 @@ def deal_row(
 
 def map_deal(row: Mapping[str, Any], mapper: DealMapper | None = None) -> Mapped:
     mapped = Mapped()
-    (mapper or deal_mapper()).map(row, {COMPANIES: None}, mapped)
+    (mapper or deal_mapper()).map(row, {COMPANIES: ()}, mapped)
     return mapped
 
 
@@ -298,14 +297,6 @@ def test_an_amount_without_a_currency_is_in_the_portals_currency() -> None:
     )
 
 
-def test_a_deal_of_another_pipeline_is_none_of_ours() -> None:
-    mapped = map_deal(deal_row(amount="abc"), deal_mapper(chosen=frozenset({"other"})))
-
-    assert [ref.key for ref in mapped.deleted] == ["web:7"]
-    assert not mapped.records
-    assert not mapped.rejected
-
-
 def test_every_default_can_be_mapped_from_elsewhere() -> None:
     own = {
         "stage": FieldSource("my_stage"),
@@ -317,10 +308,7 @@ def test_every_default_can_be_mapped_from_elsewhere() -> None:
     row["propertiesWithHistory"] = {
         "my_stage": [{"timestamp": "2026-01-01T00:00:00Z", "value": "won"}]
     }
-    mapper = deal_mapper(own=own)
-    mapper = DealMapper(
-        mapper.connection, mapper.fieldmap, PIPELINES, frozenset(), None, stage_source="my_stage"
-    )
+    mapper = DealMapper(deal_mapper(own=own).base, PIPELINES, stage="my_stage")
 
     deal = only_deal(map_deal(row, mapper))
 
@@ -350,7 +338,7 @@ def test_a_company_keeps_its_parent_and_numbers() -> None:
             stream="accounts",
             object=COMPANIES,
             company=UTC_USD,
-            defaults=DEFAULTS["accounts"],
+            defaults=defaults_of("accounts", COMPANIES),
             own={},
             look_up=native,
             missing_remedy="",
@@ -368,7 +356,7 @@ def test_a_company_keeps_its_parent_and_numbers() -> None:
         "updatedAt": "2026-01-02T00:00:00Z",
     }
 
-    AccountMapper("web", fieldmap, "EUR").map(row, {}, mapped)
+    RecordMapper("web", "accounts", fieldmap, "EUR").map(row, {}, mapped)
 
     (account,) = mapped.records
     assert account.modified_at == datetime(2026, 1, 2, tzinfo=UTC)

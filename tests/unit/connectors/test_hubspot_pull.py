@@ -8,14 +8,17 @@ import pytest
 
 from connectors.base import Cursor
 from connectors.errors import MisconfiguredConnection
-from connectors.hubspot.pull import WINDOW, Position, position_of
+from connectors.hubspot.cursor import WINDOW, Position, position_of
 
 POSITION = Position(
     phase=WINDOW,
     until=datetime(2026, 11, 22, 3, tzinfo=UTC),
     since=datetime(1970, 1, 1, tzinfo=UTC),
     after="77",
+    swept_at=datetime(2026, 11, 21, 3, tzinfo=UTC),
     archived=("1", "2"),
+    archive_read_at=datetime(2026, 11, 22, 2, tzinfo=UTC),
+    archive_pages=3,
     unsettled=("3",),
 )
 

@@ -31,8 +31,10 @@ def choose(*wanted: str) -> frozenset[str]:
     return chosen_pipelines(configured, deals, PIPELINES)
 
 
-def test_owners_and_stages_are_implied() -> None:
-    assert [stream.name for stream in streams_of(settings())] == ["owners", "stages", "deals"]
+def test_owners_stages_and_lines_are_implied() -> None:
+    names = [stream.name for stream in streams_of(settings())]
+
+    assert names == ["owners", "stages", "deals", "deal_lines"]
 
 
 def test_pipelines_are_chosen_by_label_or_id() -> None:

@@ -1,0 +1,81 @@
+"""Archived records: deleting moves no modified date, so the archive's own list is read.
+
+It holds 90 days of deletions in the order of their ids. While it is short it is read with every
+pull; a long one as often as its cost allows, so that a portal which deletes much does not spend
+its calls on what it deleted.
+https://developers.hubspot.com/docs/guides/api/crm/using-object-apis
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from connectors.hubspot.client import LIST_LIMIT, HubSpotClient
+from connectors.hubspot.cursor import EPOCH, Position
+from connectors.hubspot.derived import instant
+from connectors.hubspot.minimum import Minimum
+from connectors.hubspot.walk import Circle
+
+REMEMBERED: Final = 5000
+"""Ids of archived records that a cursor carries, to notice those that are restored."""
+
+_ALWAYS_PAGES: Final = 10
+"""So many pages are read with every pull."""
+_REST_FOR_A_PAGE: Final = timedelta(seconds=6)
+"""How long a longer archive is left alone for each page that it costs."""
+
+
+@dataclass(slots=True)
+class Archive:
+    """The archived records of an object."""
+
+    client: HubSpotClient
+    object: str
+    minimum: Minimum
+    latest: datetime = EPOCH
+    """When the last of them was archived."""
+    pages: int = 0
+
+    def is_due(self, position: Position, now: datetime, *, is_everything: bool) -> bool:
+        """Whether to read it in this pull."""
+        read_at = position.archive_read_at
+        if is_everything or read_at is None or position.archive_pages <= _ALWAYS_PAGES:
+            return True
+        # A clock that was set back must not put it off for ever.
+        return not timedelta(0) <= now - read_at < position.archive_pages * _REST_FOR_A_PAGE
+
+    def read(self) -> Mapping[str, None]:
+        """The ids of all archived records, in their order."""
+        circle = Circle(self.client.connection, f"archived {self.object}")
+        found: dict[str, None] = {}
+        after: str | None = None
+        while True:
+            answer = self.client.page(
+                self.object,
+                after=after,
+                limit=LIST_LIMIT,
+                archived=True,
+                is_sound=circle.is_new,
+            )
+            self.pages += 1
+            self.minimum.add_whole()
+            for row in answer.results:
+                found[str(row["id"])] = None
+                at = instant(row.get("archivedAt") or row.get("updatedAt"))
+                self.latest = max(self.latest, at or EPOCH)
+            after = answer.after
+            circle.enter(after)
+            if after is None:
+                return found
+
+    def noted(self, position: Position, found: Mapping[str, None], now: datetime) -> Position:
+        """A position that remembers what was read."""
+        return replace(
+            position,
+            archived=tuple(found)[-REMEMBERED:],
+            archive_read_at=now,
+            archive_pages=self.pages,
+        )
