@@ -190,6 +190,8 @@ class ConnectionSettings:
     """Told (reason, seconds) before the connector sleeps, so that no wait is silent."""
     gives_rates: bool = False
     """The company's exchange rates are those of this CRM (``company.fx.from``)."""
+    written_objects: frozenset[str] | None = None
+    """The CRM's objects that write-backs name; None: nobody says."""
     daily_calls: DailyCalls | None = None
     """What this connection may use; None: up to 90 % of the org's own limit."""
     ledger: CallLedger | None = field(default=None, repr=False)

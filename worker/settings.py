@@ -90,6 +90,9 @@ def connection_settings(
         limits_storage=str(config.broker) or "memory://",
         on_wait=on_wait,
         gives_rates=config.company.fx.source == name,
+        written_objects=frozenset(
+            one.object for one in config.writebacks.values() if one.connection == name
+        ),
         daily_calls=_daily_calls(section.limits.daily_calls),
     )
 
