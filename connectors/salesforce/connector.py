@@ -33,6 +33,7 @@ from connectors.salesforce.fields import LiveReader, target_fields
 from connectors.salesforce.ingest import FROM_RECORDS, BulkWriter
 from connectors.salesforce.ingest import MOST_RECORDS as MOST_OF_A_JOB
 from connectors.salesforce.lists import Lists
+from connectors.salesforce.merges import Merges
 from connectors.salesforce.pull import StreamPull
 from connectors.salesforce.push import MOST_RECORDS, Writer
 from connectors.salesforce.quota import spending_on
@@ -79,6 +80,7 @@ class SalesforceConnector:
         self._client = SalesforceClient(settings, self.calls)
         self._jobs = BulkWriter(self._client, settings)
         self._parents: dict[str, str] = {}
+        self._merges = Merges(settings.notes)
 
     def check(self) -> CheckReport:
         """Look at login, objects, fields, filters and quota; never raises for what it sees."""
@@ -100,7 +102,8 @@ class SalesforceConnector:
             warnings = ()
 
     def _pages(self, stream: Stream, since: Cursor | datetime | None) -> Iterator[Page]:
-        return StreamPull(self._client, self._settings, stream, self.calls).pages(since)
+        pull = StreamPull(self._client, self._settings, stream, self.calls, self._merges)
+        return pull.pages(since)
 
     def count(self, stream: Stream, until: datetime) -> int | None:
         """Live records of a stream created up to an instant; see ``reconcile``."""

@@ -128,6 +128,14 @@ class StreamMap:
         """Records of this object can be deleted, and Salesforce keeps a log of it."""
         return "IsDeleted" in self._marks and self.shape.is_replicateable
 
+    def links_to(self, object_name: str) -> tuple[str, ...]:
+        """Columns that point to records of an object."""
+        return tuple(
+            source
+            for source in self._map.sources
+            if object_name in ((self.shape.field(source) or {}).get("referenceTo") or ())
+        )
+
     @property
     def stage_column(self) -> str | None:
         """Where a deal's stage stands; None: this stream has none, or reads it elsewhere."""

@@ -21,6 +21,7 @@ from connectors.salesforce.cursor import Place
 from connectors.salesforce.deletions import read_log
 from connectors.salesforce.ids import long_id
 from connectors.salesforce.lists import Lists
+from connectors.salesforce.merges import KEPT, Merges
 from connectors.salesforce.schema import ObjectAbsent
 from connectors.salesforce.streams import (
     DEAL_STAGE_CHANGES,
@@ -42,6 +43,9 @@ MOST_PAGED_CALLS: Final = 5
 three calls, its looks and minutes of waiting, but then little more for a million rows."""
 
 
+MERGEABLE: Final = ("Account", "Contact", "Lead", "Case")
+
+
 @dataclass(frozen=True, slots=True)
 class _Deletions:
     rows: Sequence[Row] = ()
@@ -57,6 +61,7 @@ class StreamPull:
         settings: The connection.
         stream: What to read.
         calls: Where the least possible calls are counted.
+        merges: The org's latest merges.
     """
 
     def __init__(
@@ -65,7 +70,9 @@ class StreamPull:
         settings: ConnectionSettings,
         stream: Stream,
         calls: CallCounter,
+        merges: Merges,
     ) -> None:
+        self._merges = merges
         self._client = client
         self._settings = settings
         self._connection = settings.name
@@ -238,6 +245,7 @@ class StreamPull:
                     if rows and tail.rows:
                         yield self._page(rows, place, total=total)
                     rows = tail.rows or rows
+            yield from self._orphans(place, total)
             yield self._last_page(rows, place, total=total, is_last=is_last)
 
     def _bulk_pages(self, window: Place, total: int | None, *, is_last: bool) -> Iterator[Page]:
@@ -251,6 +259,7 @@ class StreamPull:
                 continue
             if window.mode == "full":
                 self._ensure_nothing_was_lost(step.place)
+            yield from self._orphans(step.place, total)
             yield self._last_page(step.rows, step.place, total=total, is_last=is_last)
 
     def _last_page(
@@ -309,6 +318,7 @@ class StreamPull:
             else:
                 records.append(mapped)
         self._note_seen(rows, place)
+        self._note_merges(rows, place)
         said = [
             *self._warned, *self._walk.map.warnings, *self._unknown_stages(rows), *warnings,
         ]  # fmt: skip
@@ -407,6 +417,32 @@ class StreamPull:
             refs=[self._walk.map.ref(each) for each in unseen if each not in existing],
             covered_until=log.covered_until,
         )
+
+    # ------------------------------------------------------------ merges
+
+    def _note_merges(self, rows: Sequence[Row], place: Place) -> None:
+        """Remember winners before the page is committed: their children are yet to be read."""
+        recently = (place.high - KEPT).strftime("%Y-%m-%dT%H:%M:%S")
+        column = self._walk.map.cursor_column
+        winners = {
+            long_id(row["MasterRecordId"])
+            for row in rows
+            if row.get("MasterRecordId") and str(row[column]) >= recently
+        }
+        if winners:
+            self._merges.add(self._walk.map.shape.name, winners, seen_at=place.high)
+
+    def _orphans(self, place: Place, total: int | None) -> Iterator[Page]:
+        """What points to the winners of merges since the window began."""
+        if place.low is None:
+            return
+        for object_name in MERGEABLE:
+            columns = self._walk.map.links_to(object_name)
+            winners = self._merges.since(object_name, place.low) if columns else []
+            for column in columns if winners else ():
+                for rows in self._walk.linked(column, winners):
+                    if rows:
+                        yield self._page(rows, place, total=total)
 
     # ------------------------------------------------------------ meanings and warnings
 

@@ -28,6 +28,7 @@ from connectors.salesforce.bulkread import LONGEST_WAIT
 from connectors.salesforce.client import SalesforceClient
 from connectors.salesforce.csvrows import BrokenCsv, rows
 from connectors.salesforce.deletions import read_log
+from connectors.salesforce.merges import Merges
 from connectors.salesforce.pull import LOOKBACK, MOST_PAGED_CALLS, StreamPull
 from connectors.salesforce.schema import ObjectAbsent
 from connectors.salesforce.streams import SPECS, stream_settings
@@ -68,7 +69,8 @@ class Reconciliation:
             return None
 
     def _pull(self) -> StreamPull:
-        return StreamPull(self._client, self._settings, self._stream, self._calls)
+        merges = Merges(self._settings.notes)
+        return StreamPull(self._client, self._settings, self._stream, self._calls, merges)
 
     def count(self, until: datetime) -> int | None:
         """Live records created so long before `until` that no late commit can add to them."""

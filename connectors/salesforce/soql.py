@@ -67,6 +67,10 @@ class Selection:
         """The rows of these ids."""
         return self._query(columns, [format_soql("Id IN {}", list(ids))], "")
 
+    def linked(self, columns: Sequence[str], *, by: str, to: Sequence[str]) -> str:
+        """The rows that point to one of these ids."""
+        return self._query(columns, [f"{by} IN {format_soql('{}', list(to))}"], "")
+
     def count(self, *, high: datetime | None = None) -> str:
         """What to count: everything, or what was changed before `high` (text behind FROM)."""
         where = self._where([f"{self.cursor_column} < {instant(high)}"] if high else [])

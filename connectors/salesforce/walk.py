@@ -181,6 +181,14 @@ class Walk:
                 rows.extend(self._widened(result.records))
         return rows
 
+    def linked(self, column: str, to: Sequence[str]) -> Iterator[list[Row]]:
+        """Rows that point to one of these ids, deleted ones in the bin included."""
+        step = self._ids_at_once(self._groups[0])
+        for start in range(0, len(to), step):
+            some = to[start : start + step]
+            for result in self._results(self.selection.linked(self._groups[0], by=column, to=some)):
+                yield self._widened(result.records)
+
     def count(self, high: datetime | None = None) -> int:
         """How many rows there are in all, or were changed before `high`."""
         self._tally.calls()
