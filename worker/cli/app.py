@@ -217,6 +217,7 @@ def main() -> None:
         kpis,
         letters,
         services,
+        sinks,
         steps,
         writebacks,
     )
