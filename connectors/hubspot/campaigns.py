@@ -113,7 +113,13 @@ class CampaignPull:
         # What is not asked for is not sent.
         properties = ",".join(one for one in fieldmap.sources if "." not in one)
         paging = [("after", after)] if after else []
-        return [("limit", str(PAGE)), ("properties", properties), *paging]
+        # In the order of their creation pages do not shift while names are edited.
+        return [
+            ("limit", str(PAGE)),
+            ("sort", "createdAt"),
+            ("properties", properties),
+            *paging,
+        ]
 
     def _mapped(self, fieldmap: FieldMap, rows: Sequence[Json], lost: dict[str, str]) -> Mapped:
         mapped = Mapped()

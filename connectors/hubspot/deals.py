@@ -73,6 +73,9 @@ class DealMapper:
                     " measured."
                 )
             return True
+        if self.flags[1] in missing and stage.is_closed and stage.probability is None:
+            mapped.rejected.append(_undecided(ref, stage_id))
+            return False
         for name in missing:
             native[name] = _TEXTS[stage.is_closed if name == self.flags[0] else stage.is_won]
         return True
@@ -160,6 +163,19 @@ def unknown_stage(ref: RecordRef, stage_id: str, what: str) -> RejectedRecord:
             " Put it into a stage."
         ),
         code="unknown_stage",
+        raw=stage_id[:200],
+    )
+
+
+def _undecided(ref: RecordRef, stage_id: str) -> RejectedRecord:
+    return RejectedRecord(
+        ref=ref,
+        field="is_won",
+        reason=(
+            f'Stage "{stage_id}" is closed, and HubSpot does not say whether what is closed there'
+            " is won. Map is_won from a property that says it."
+        ),
+        code="unknown_outcome",
         raw=stage_id[:200],
     )
 

@@ -46,6 +46,9 @@ ENTERED: Final = "@entered"
 QUALIFIED: Final = "@qualified"
 CONVERTED: Final = "@converted"
 FIRST_REPLY: Final = "@first_reply"
+CONTRACT_START: Final = "@start"
+CONTRACT_END: Final = "@end"
+CONTRACT_AMOUNT: Final = "@amount"
 IS_CLOSED: Final = "@is_closed"
 IS_WON: Final = "@is_won"
 
@@ -209,8 +212,9 @@ _FIELDS: Final[Mapping[tuple[str, str], Mapping[str, FieldSource]]] = MappingPro
         ("contracts", SUBSCRIPTIONS): {
             **_OTHER_STAMPS,
             "account": _COMPANY_LINK,
-            "start_date": FieldSource("hs_recurring_billing_start_date"),
-            "end_date": FieldSource("hs_recurring_billing_end_date"),
+            "start_date": FieldSource(CONTRACT_START),
+            "end_date": FieldSource(CONTRACT_END),
+            "amount": FieldSource(CONTRACT_AMOUNT),
             "currency": FieldSource("hs_currency_code"),
         },
         ("campaigns", CAMPAIGNS): {

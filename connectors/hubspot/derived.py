@@ -14,6 +14,9 @@ from typing import Final
 
 from connectors.fieldmap import NativeField
 from connectors.hubspot.defaults import (
+    CONTRACT_AMOUNT,
+    CONTRACT_END,
+    CONTRACT_START,
     CONVERTED,
     DERIVED,
     ENTERED,
@@ -39,6 +42,12 @@ _STAMPS: Final = frozenset({"createdate", "hs_createdate", "hs_lastmodifieddate"
 """Every record carries these beside its properties, whatever the portal describes."""
 _FLAGS: Final = frozenset({"hs_is_closed", "hs_is_closed_won", IS_CLOSED, IS_WON})
 """What a stage's definition can stand in for."""
+
+_OF_SUBSCRIPTIONS: Final[Mapping[str, tuple[str, ...]]] = {
+    CONTRACT_START: ("hs_recurring_billing_start_date", "hs_start_date"),
+    CONTRACT_END: ("hs_recurring_billing_end_date", "hs_end_date"),
+    CONTRACT_AMOUNT: ("hs_recurring_revenue", "hs_acv", "hs_tcv"),
+}
 
 Values = Mapping[str, object]
 
@@ -101,6 +110,14 @@ def derived_of_tickets(properties: Mapping[str, Property]) -> Mapping[str, Deriv
     return {FIRST_REPLY: Derived("datetime", sources, read)}
 
 
+def derived_of_subscriptions(properties: Mapping[str, Property]) -> Mapping[str, Derived]:
+    """Span and amount of a subscription; their properties have changed their names."""
+    return {
+        name: _one_of(_present(candidates, properties), properties)
+        for name, candidates in _OF_SUBSCRIPTIONS.items()
+    }
+
+
 def entries_of(stage: str, properties: Mapping[str, Property]) -> tuple[str, ...]:
     """The properties that tell when a record entered a stage, the best first.
 
@@ -136,6 +153,12 @@ def _joined(sources: tuple[str, ...]) -> Derived:
         return " ".join(str(part).strip() for part in parts if part).strip()
 
     return Derived("text", sources, read)
+
+
+def _one_of(sources: tuple[str, ...], properties: Mapping[str, Property]) -> Derived:
+    kind = properties[sources[0]].kind if sources else "text"
+    alike = tuple(name for name in sources if properties[name].kind == kind)
+    return Derived(kind, alike, lambda values: _filled(values, alike))
 
 
 def _first_known(sources: tuple[str, ...]) -> Derived:

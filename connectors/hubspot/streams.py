@@ -31,6 +31,7 @@ from connectors.hubspot.defaults import (
     MUST_BE_MAPPED,
     PRIMARY_COMPANY,
     STREAM_OBJECTS,
+    SUBSCRIPTIONS,
     TICKETS,
     defaults_of,
     modified_property,
@@ -39,6 +40,7 @@ from connectors.hubspot.defaults import (
 from connectors.hubspot.derived import (
     Derived,
     derived_of_contacts,
+    derived_of_subscriptions,
     derived_of_tickets,
     native_field,
 )
@@ -164,6 +166,8 @@ def derived_of(
     if stream.object == CONTACTS:
         named = settings_of(settings, stream).converted_stage or CUSTOMER_STAGE
         return derived_of_contacts(properties, (stages or {}).get(named.lower(), named))
+    if stream.object == SUBSCRIPTIONS:
+        return derived_of_subscriptions(properties)
     return derived_of_tickets(properties) if stream.object == TICKETS else {}
 
 
