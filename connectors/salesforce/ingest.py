@@ -238,6 +238,9 @@ class BulkWriter:
             "INCOMPLETE_ANSWER",
             f"The job {job_id} does not tell what became of it, or tells it twice.",
         )
+        if not told and job.get("state") != "JobComplete" and _looked_at(job) == 0:
+            # It ended before it read its file, and so has nothing to list.
+            silence = _unprocessed(job)
         return [
             result
             for entry in entries
@@ -343,6 +346,11 @@ def _refusal(row: Mapping[str, Any]) -> _Told:
     message, _, fields = rest.rpartition(":")
     named = [name for name in fields.removesuffix("--").strip().split(",") if name]
     return outcome_of([{"statusCode": code, "message": message or rest, "fields": named}])
+
+
+def _looked_at(job: Json) -> int | None:
+    count = job.get("numberRecordsProcessed")
+    return count if type(count) is int else None
 
 
 def _unprocessed(job: Json) -> _Told:
