@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from connectors.base import CallCounter, ConnectionSettings, Purpose
 from connectors.errors import PermissionMissing
 from connectors.hubspot import faults
-from connectors.hubspot.paths import ACCOUNT_DETAILS, SCHEMAS, STATIC_TOKEN_INFO
+from connectors.hubspot.paths import ACCOUNT_DETAILS, DAILY_USAGE, SCHEMAS, STATIC_TOKEN_INFO
 from connectors.hubspot.session import Answer, Json, Session, Unparsable, is_object
 
 __all__ = ["Account", "Answer", "HubSpotClient", "Json", "Unparsable"]
@@ -36,6 +36,14 @@ class Account:
     timezone: str | None
     currency: str | None
     more_currencies: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """The calls of the portal's day."""
+
+    used: int
+    limit: int
 
 
 class HubSpotClient:
@@ -118,6 +126,16 @@ class HubSpotClient:
             # Not every kind of static token is told about.
             return {}
         return answer.content
+
+    def daily_usage(self) -> Usage | None:
+        """How much of the portal's day is used; None where HubSpot does not tell."""
+        answer = self.resource(DAILY_USAGE, is_complete=is_object)
+        listed = answer.content.get("results")
+        usage = listed[0] if isinstance(listed, list) and listed else answer.content
+        used, limit = (usage.get(name) for name in ("currentUsage", "usageLimit"))
+        if not isinstance(used, int) or not isinstance(limit, int) or limit <= 0:
+            return None
+        return Usage(used, limit)
 
     def schemas(self) -> Answer:
         """The portal's custom objects with their properties."""

@@ -16,6 +16,7 @@ from typing import Final
 from connectors.base import FieldType, NewField, StreamSettings, TargetField
 from connectors.fieldmap import NativeField
 from connectors.hubspot.client import Json
+from connectors.hubspot.scopes import scope_object
 from connectors.values import ReadOptions, Unreadable, reader
 from store.canonical import Scalar
 
@@ -43,7 +44,9 @@ def object_streams(streams: Mapping[str, StreamSettings]) -> Mapping[str, str]:
         for name, one in streams.items()
         if one.object is not None and one.object not in READ_ONLY_OBJECTS
     }
-    return MappingProxyType({**mapped, **OBJECT_STREAMS})
+    # A stream that is read from another object has no records of its usual one.
+    usual = {native: name for native, name in OBJECT_STREAMS.items() if name not in mapped.values()}
+    return MappingProxyType({**mapped, **usual})
 
 
 GROUP: Final = MappingProxyType({"name": "kpisync", "label": "KPIs (kpisync)"})
@@ -267,5 +270,5 @@ def by_hand(object_name: str, field: NewField) -> str:
     return (
         f'Create it by hand (Settings > Properties > {object_name}): label "{field.label}",'
         f" internal name {field.name}, type {kind} ({field_type}{shown_as});"
-        f" or give the token the scope crm.schemas.{object_name}.write."
+        f" or give the token the scope crm.schemas.{scope_object(object_name)}.write."
     )
