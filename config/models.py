@@ -360,6 +360,63 @@ HubspotAuth: TypeAlias = Annotated[
 ]
 
 
+class FileColumn(FieldSource):
+    """Which column of a file a field of a stream is read from."""
+
+    source: Text = Field(alias="from")
+    """The column's heading, or the key of a JSON line."""
+    of: Name | None = None
+    """For a link: the connection whose record ids stand in the column."""
+
+
+MappedColumn: TypeAlias = Annotated[
+    FileColumn, BeforeValidator(_long_source, json_schema_input_type=str | FileColumn)
+]
+
+
+def _columns_of_key(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+class FileStream(Stream):
+    """Files that hold one kind of record."""
+
+    object: Text | None = None
+    """Which files, by a pattern within the folder (costs-*.csv); by default STREAM.*."""
+    fields: Mapping[Word, MappedColumn] = Field(default_factory=dict)
+    """Own mappings; columns that are headed like a field map themselves."""
+    key: Annotated[
+        tuple[Text, ...],
+        BeforeValidator(_columns_of_key, json_schema_input_type=str | tuple[str, ...]),
+    ] = ()
+    """Columns that tell rows apart; by default id, or all columns together."""
+    snapshot: Boolean = True
+    """Whether the files hold all records: a row that is gone then means a deletion."""
+    encoding: Text | None = None
+    """Of text files; by default UTF-8, or what their first bytes say, or Windows-1252."""
+    delimiter: Text | None = None
+    """Between the cells of a CSV file; by default found out."""
+    decimal: Literal[".", ","] = "."
+    """The decimal mark; with a comma, points and spaces group thousands."""
+
+
+class NoAuth(AuthSection):
+    """Nothing to log in to."""
+
+
+class FilesConnection(ConnectionSection):
+    """Files in a folder: CSV, JSON lines, Parquet."""
+
+    type: Literal["files"]
+    """What kind of source this is."""
+    folder: Text
+    """Where the files are; relative to the configuration file."""
+    streams: Mapping[StreamName, FileStream] = Field(min_length=1)
+    """What the files hold."""
+    auth: NoAuth = NoAuth()
+    """Files need none."""
+
+
 class SalesforceConnection(ConnectionSection):
     """One Salesforce org."""
 
@@ -380,7 +437,8 @@ class HubspotConnection(ConnectionSection):
 
 Connection: TypeAlias = Annotated[
     Annotated[SalesforceConnection, Tag("type=salesforce")]
-    | Annotated[HubspotConnection, Tag("type=hubspot")],
+    | Annotated[HubspotConnection, Tag("type=hubspot")]
+    | Annotated[FilesConnection, Tag("type=files")],
     Discriminator(_type_of, custom_error_type=UNKNOWN_TYPE, custom_error_message="unknown type"),
 ]
 

@@ -42,6 +42,8 @@ class FieldSource:
     values: Mapping[str, str] = field(default_factory=dict)
     """CRM value -> canonical value; a value that is not listed stays as it is."""
     required: bool = False
+    of: str | None = None
+    """For a link: the connection whose record ids these are; None: this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,8 @@ class StreamSettings:
     """Which of the CRM's ways to read (Salesforce: rest, bulk); None: the connector chooses."""
     touch: str = "created"
     """Campaign members: what counts as the touch, created or responded."""
+    options: Mapping[str, str] = field(default_factory=dict)
+    """What only this kind of connection knows, by the names of the configuration."""
     converted_stage: str | None = None
     """Leads made from lifecycle stages: the stage at which one counts as converted."""
 
@@ -192,6 +196,8 @@ class ConnectionSettings:
     """The company's exchange rates are those of this CRM (``company.fx.from``)."""
     written_objects: frozenset[str] | None = None
     """The CRM's objects that write-backs name; None: nobody says."""
+    options: Mapping[str, str] = field(default_factory=dict)
+    """What only this kind of connection knows, by the names of the configuration."""
     daily_calls: DailyCalls | None = None
     """What this connection may use; None: up to 90 % of the org's own limit."""
     ledger: CallLedger | None = field(default=None, repr=False)

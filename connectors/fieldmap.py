@@ -353,7 +353,7 @@ def _merged(request: MapRequest, known: Mapping[str, _CanonicalField]) -> Mappin
         is_required = source.required or (default is not None and default.required)
         kept_values = default.values if default and not source.values and name in _CHOICES else {}
         merged[name] = FieldSource(
-            source.source, source.type, source.values or kept_values, is_required
+            source.source, source.type, source.values or kept_values, is_required, source.of
         )
     return {name: source for name, source in merged.items() if name in known or name in request.own}
 
@@ -368,7 +368,7 @@ def _column(
     kind = _reading(request, canonical, name, source, native)
     options = ReadOptions(
         zone=request.company.timezone,
-        prefix=f"{request.connection}:",
+        prefix=f"{source.of or request.connection}:",
         identify=request.identify_of.get(name, request.identify),
         percent_divisor=request.percent_divisor,
         is_midnight_utc=native.type == "date",

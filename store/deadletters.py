@@ -7,12 +7,21 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, bindparam, delete, func, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    bindparam,
+    delete,
+    exists,
+    func,
+    select,
+    update,
+)
 
 from store.canonical import RecordRef, RejectedRecord
 from store.conversion import cleaned_text
 from store.engine import database_now
-from store.tables import DEAD_LETTERS
+from store.tables import DEAD_LETTERS, SEEN_REFS
 from store.upsert import upsert
 
 PULL: Final = "pull"
@@ -92,6 +101,18 @@ def clear_mapped(conn: Connection, connection: str, stream: str, refs: Iterable[
         ).rowcount
         for start in range(0, len(keys), _AT_ONCE)
     )
+
+
+def clear_unseen(conn: Connection, connection: str, stream: str) -> int:
+    """Drop the letters of records that a full pull did not meet; returns how many left."""
+    is_seen = exists().where(
+        SEEN_REFS.c.connection == connection,
+        SEEN_REFS.c.stream == stream,
+        SEEN_REFS.c.ref == DEAD_LETTERS.c.ref,
+    )
+    return conn.execute(
+        delete(DEAD_LETTERS).where(_of_stream(PULL, connection, stream), ~is_seen)
+    ).rowcount
 
 
 def park(  # noqa: PLR0917 - in the order of a sentence, as `RejectedRecord`

@@ -609,6 +609,7 @@ class _Pull:
                 stored=staged.changed,
                 unchanged=len(vanished) - staged.changed,
             )
+        deadletters.clear_unseen(conn, self._connection, self._stream.name)
         seen.clear(conn, self._connection, self._stream.name)
         return True
 

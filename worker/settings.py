@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path as FilePath
 from typing import Final
 
 from pydantic import SecretStr
 
 from config.errors import Path, Problem, did_you_mean
-from config.models import Config, Section
+from config.models import Config, FileColumn, FilesConnection, FileStream, Section, Stream
 from config.scalars import month_number, weekday_number
 from connectors.base import (
     ConnectionSettings,
@@ -64,26 +65,7 @@ def connection_settings(
         type=section.type,
         auth=section.auth.resolved(),
         company=company_of(config),
-        streams={
-            stream: StreamSettings(
-                object=one.object,
-                where=one.where,
-                pipelines=one.pipelines,
-                api=one.api,
-                touch=one.touch or "created",
-                converted_stage=one.converted_stage,
-                fields={
-                    field: FieldSource(
-                        source=source.source,
-                        type=source.type,
-                        values=source.canonical_values(),
-                        required=source.required,
-                    )
-                    for field, source in one.fields.items()
-                },
-            )
-            for stream, one in section.streams.items()
-        },
+        streams={stream: _stream_settings(one) for stream, one in section.streams.items()},
         base_url=section.base_url,
         api_version=section.api_version,
         tuning=_tuning(config),
@@ -94,7 +76,52 @@ def connection_settings(
             one.object for one in config.writebacks.values() if one.connection == name
         ),
         daily_calls=_daily_calls(section.limits.daily_calls),
+        options=_connection_options(config, name),
     )
+
+
+def _stream_settings(section: Stream) -> StreamSettings:
+    return StreamSettings(
+        object=section.object,
+        where=section.where,
+        pipelines=section.pipelines,
+        api=section.api,
+        touch=section.touch or "created",
+        converted_stage=section.converted_stage,
+        options=_stream_options(section),
+        fields={
+            name: FieldSource(
+                source=source.source,
+                type=source.type,
+                values=source.canonical_values(),
+                required=source.required,
+                of=source.of if isinstance(source, FileColumn) else None,
+            )
+            for name, source in section.fields.items()
+        },
+    )
+
+
+def _stream_options(section: Stream) -> dict[str, str]:
+    if not isinstance(section, FileStream):
+        return {}
+    written = {
+        "key": json.dumps(section.key) if section.key else None,
+        "encoding": section.encoding,
+        "delimiter": section.delimiter,
+        "decimal": section.decimal,
+        "snapshot": "yes" if section.snapshot else "no",
+    }
+    return {name: value for name, value in written.items() if value is not None}
+
+
+def _connection_options(config: Config, name: str) -> dict[str, str]:
+    section = config.connections[name]
+    if not isinstance(section, FilesConnection):
+        return {}
+    # A path in a file is meant from where the file is.
+    home = FilePath(config.locate(("connections", name, "folder")).file).absolute().parent
+    return {"folder": str(home / section.folder)}
 
 
 def _daily_calls(written: Decimal | int | None) -> DailyCalls | None:

@@ -1,0 +1,1 @@
+"""Files in a folder as a source of canonical records."""

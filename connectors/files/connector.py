@@ -1,0 +1,390 @@
+"""The files connector: CSV, JSON-lines and Parquet files as canonical records.
+
+A snapshot is read whole at every pull; rows that are stored as they are change nothing, and rows
+that are gone are removed with the worker's guard against a file that was cut short.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import MISSING, replace
+from datetime import UTC, date, datetime
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+from connectors.base import (
+    CallCounter,
+    Capabilities,
+    CheckReport,
+    ConnectionSettings,
+    Cursor,
+    DiscoveredField,
+    DiscoveredObject,
+    FieldSource,
+    Page,
+    Problem,
+    PushOutcome,
+    PushResult,
+    Stream,
+    StreamSettings,
+)
+from connectors.errors import MisconfiguredConnection, StreamPaused
+from connectors.fieldmap import (
+    FieldMap,
+    MapRequest,
+    NativeField,
+    canonical_fields,
+    compile_fieldmap,
+)
+from connectors.files.reading import (
+    KINDS,
+    BadLine,
+    Dialect,
+    GoodLine,
+    Row,
+    UnreadableFile,
+    columns_of,
+    lines_of,
+)
+from store.canonical import (
+    RECORD_TYPES,
+    CanonicalRecord,
+    FieldUpdate,
+    RecordRef,
+    RejectedRecord,
+)
+
+PAGE_ROWS: Final = 2_000
+_SAMPLED: Final = 200
+_APPENDED: Final = Cursor("appended")
+_REMEDY: Final = "Correct the heading, or map the field from the column that holds it."
+
+
+class FilesConnector:
+    """One folder; see ``connectors.base.Connector``."""
+
+    def __init__(self, settings: ConnectionSettings) -> None:
+        self._settings = settings
+        self._folder = Path(settings.options.get("folder", "."))
+        self.calls = CallCounter()
+        self.capabilities = Capabilities(
+            push_batch=1,
+            sees_deletions=True,
+            stream_objects={name: self._pattern(name) for name in settings.streams},
+            object_streams={},
+        )
+
+    def org_id(self) -> str | None:
+        """A folder belongs to nobody."""
+        return None
+
+    def check(self) -> CheckReport:
+        """Look at every configured file and its columns; never raises for what it sees."""
+        problems: list[Problem] = []
+        for name in self._settings.streams:
+            place = f"streams.{name}"
+            try:
+                found = self._map(name)
+            except (StreamPaused, MisconfiguredConnection) as error:
+                problems.append(Problem(place=place, message=error.message, remedy=""))
+            else:
+                problems += [
+                    Problem(place=place, message=words, remedy="", is_error=False)
+                    for words in found.warnings
+                ]
+        return CheckReport(org_id=None, problems=problems)
+
+    def streams(self) -> Sequence[Stream]:
+        """What is configured, what others link to first."""
+        order = list(RECORD_TYPES)
+        names = sorted(self._settings.streams, key=order.index)
+        return [Stream(name=name, object=self._pattern(name), yields=(name,)) for name in names]
+
+    def pull(
+        self,
+        stream: Stream,
+        since: Cursor | datetime | None,  # noqa: ARG002 - files do not say what changed
+    ) -> Iterator[Page]:
+        """Read every row of a stream's files.
+
+        Raises:
+            StreamPaused: there is no file, one cannot be read, or a needed column is missing.
+        """
+        now = datetime.now(UTC)
+        settings = self._settings.streams[stream.name]
+        fieldmap = self._map(stream.name)
+        is_snapshot = settings.options.get("snapshot") != "no"
+        records: list[CanonicalRecord] = []
+        rejected: list[RejectedRecord] = []
+        for found in self._found(stream.name, fieldmap):
+            if isinstance(found, RejectedRecord):
+                rejected.append(found)
+            else:
+                records.append(found)
+            if len(records) + len(rejected) >= (self._settings.tuning.page_size or PAGE_ROWS):
+                yield Page(records=records, rejected=rejected, resume_at=None)
+                records, rejected = [], []
+        yield Page(
+            records=records,
+            rejected=rejected,
+            # Without a place to resume at, the next pull sees all rows, and which are gone.
+            resume_at=None if is_snapshot else _APPENDED,
+            complete_until=now,
+            warnings=fieldmap.warnings,
+            unreadable=fieldmap.unreadable & fieldmap_names(settings),
+        )
+
+    def push(self, updates: Sequence[FieldUpdate]) -> Sequence[PushResult]:
+        """Files are never written."""
+        return [
+            PushResult(
+                update=update,
+                outcome=PushOutcome.FAILED,
+                code="read_only",
+                message="Files are a source, not a target.",
+            )
+            for update in updates
+        ]
+
+    def objects(self) -> Sequence[DiscoveredObject]:
+        """The readable files of the folder."""
+        return [
+            DiscoveredObject(name=path.name, label=path.name, stream=self._stream_of(path))
+            for path in sorted(self._folder.glob("*"))
+            if path.suffix.lower() in KINDS
+        ]
+
+    def discover(self, object_name: str) -> DiscoveredObject:
+        """One file with its columns and how many of its first rows fill them.
+
+        Raises:
+            MisconfiguredConnection: there is no such file, or it cannot be read.
+        """
+        path = self._folder / Path(object_name).name
+        stream = self._stream_of(path)
+        settings = self._settings.streams.get(stream or "", StreamSettings())
+        filled: Counter[str] = Counter()
+        columns: dict[str, None] = {}
+        sampled = 0
+        try:
+            for line in lines_of(path, _dialect(settings)):
+                if isinstance(line, GoodLine):
+                    sampled += 1
+                    columns.update(dict.fromkeys(line.row))
+                    filled.update(
+                        name for name, value in line.row.items() if value not in {None, ""}
+                    )
+                if sampled >= _SAMPLED:
+                    break
+        except UnreadableFile as error:
+            raise MisconfiguredConnection(self._settings.name, str(error)) from None
+        return DiscoveredObject(
+            name=path.name,
+            label=path.name,
+            stream=stream,
+            sampled=sampled,
+            fields=[
+                DiscoveredField(
+                    name=name, label=name, type="text", is_custom=True, filled=filled[name]
+                )
+                for name in columns
+            ],
+        )
+
+    def close(self) -> None:
+        """Nothing is kept open."""
+
+    # ------------------------------------------------------------ files
+
+    def _pattern(self, stream: str) -> str:
+        return self._settings.streams[stream].object or f"{stream}.*"
+
+    def _files(self, stream: str) -> Sequence[Path]:
+        """The files of a stream by name.
+
+        Raises:
+            StreamPaused: there is none: nothing is read, and above all nothing removed.
+        """
+        home = self._folder.resolve()
+        pattern = self._pattern(stream)
+        try:
+            found = sorted(
+                path
+                for path in self._folder.glob(pattern)
+                if path.suffix.lower() in KINDS and path.resolve().is_relative_to(home)
+            )
+        except (ValueError, NotImplementedError):
+            raise MisconfiguredConnection(
+                self._settings.name,
+                f'streams.{stream}.object: "{pattern}" is no pattern within the folder,'
+                " such as costs-*.csv.",
+            ) from None
+        if not found:
+            raise StreamPaused(
+                self._settings.name,
+                f"no file in {self._folder} fits {pattern} ({', '.join(sorted(KINDS))}): put it"
+                f" there, or correct streams.{stream}.object. What was read before stays.",
+            )
+        return found
+
+    def _stream_of(self, path: Path) -> str | None:
+        for name in self._settings.streams:
+            if path.match(self._pattern(name)):
+                return name
+        return path.stem if path.stem in RECORD_TYPES else None
+
+    # ------------------------------------------------------------ rows
+
+    def _map(self, stream: str) -> FieldMap:
+        settings = self._settings.streams[stream]
+        columns: dict[str, str] = {}
+        for path in self._files(stream):
+            try:
+                for name in columns_of(path, _dialect(settings)):
+                    columns.setdefault(name.casefold(), name)
+            except UnreadableFile as error:
+                raise StreamPaused(
+                    self._settings.name, f"{error} What was read before stays."
+                ) from None
+        needed = _needed(stream)
+        return compile_fieldmap(
+            MapRequest(
+                connection=self._settings.name,
+                crm="the file",
+                stream=stream,
+                object=self._pattern(stream),
+                company=self._settings.company,
+                defaults={
+                    name: FieldSource(name, required=name in needed)
+                    for name in canonical_fields(stream)
+                },
+                own=settings.fields,
+                look_up=lambda source: (
+                    NativeField(columns[source.casefold()])
+                    if source.casefold() in columns
+                    else None
+                ),
+                missing_remedy=_REMEDY,
+                may_lack=frozenset(canonical_fields(stream)) - needed,
+            )
+        )
+
+    def _found(self, stream: str, fieldmap: FieldMap) -> Iterator[CanonicalRecord | RejectedRecord]:
+        settings = self._settings.streams[stream]
+        keys = _Keys(settings)
+        for path in self._files(stream):
+            try:
+                for line in lines_of(path, _dialect(settings)):
+                    yield self._mapped(stream, fieldmap, keys, path, line)
+            except UnreadableFile as error:
+                raise StreamPaused(self._settings.name, str(error)) from None
+
+    def _mapped(
+        self, stream: str, fieldmap: FieldMap, keys: _Keys, path: Path, line: GoodLine | BadLine
+    ) -> CanonicalRecord | RejectedRecord:
+        place = RecordRef(self._settings.name, stream, f"{path.name}:{line.line}")
+        if isinstance(line, BadLine):
+            reason = f"line {line.line:,} of {path.name} {line.reason}. Correct the file."
+            return RejectedRecord(place, None, reason, line.code, line.raw[:_LONGEST_RAW])
+        row = _plain(line.row, self._settings.streams[stream].options.get("decimal") == ",")
+        key = keys.of(row)
+        if key is None:
+            reason = (
+                f"line {line.line:,} of {path.name} has the key of a line before it (or none):"
+                " each record needs one of its own. Correct the file, or name other columns in"
+                " `key`."
+            )
+            return RejectedRecord(place, None, reason, "no_key_of_its_own", "")
+        found = fieldmap.record(RecordRef(self._settings.name, stream, key), row)
+        if isinstance(found, RejectedRecord):
+            return replace(found, reason=f"line {line.line:,} of {path.name}: {found.reason}")
+        return found
+
+
+_LONGEST_RAW: Final = 200
+
+
+class _Keys:
+    """Tells rows apart, each once in a pull."""
+
+    def __init__(self, settings: StreamSettings) -> None:
+        written = settings.options.get("key")
+        self._columns: tuple[str, ...] = tuple(json.loads(written)) if written else ()
+        self._seen: set[bytes] = set()
+        self._twins: Counter[str] = Counter()
+
+    def of(self, row: Row) -> str | None:
+        """A row's key; None where it is empty or another row has it."""
+        columns = self._columns or (("id",) if "id" in row else ())
+        if not columns:
+            return self._of_content(row)
+        parts = [str(row.get(column) or "").strip() for column in columns]
+        key = "|".join(parts)
+        mark = hashlib.blake2b(key.encode(), digest_size=16).digest()
+        if not any(parts) or mark in self._seen:
+            return None
+        self._seen.add(mark)
+        return key
+
+    def _of_content(self, row: Row) -> str:
+        """All cells together; equal rows are told apart by their number."""
+        text = json.dumps(dict(row), sort_keys=True, default=str)
+        key = hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+        self._twins[key] += 1
+        return key if self._twins[key] == 1 else f"{key}-{self._twins[key]}"
+
+
+def fieldmap_names(settings: StreamSettings) -> frozenset[str]:
+    """Fields that the configuration maps itself."""
+    return frozenset(settings.fields)
+
+
+def _needed(stream: str) -> frozenset[str]:
+    """Canonical fields that a record of the stream cannot be without."""
+    known = RECORD_TYPES[stream].__dataclass_fields__
+    return frozenset(name for name in canonical_fields(stream) if known[name].default is MISSING)
+
+
+def _dialect(settings: StreamSettings) -> Dialect:
+    return Dialect(
+        encoding=settings.options.get("encoding"), delimiter=settings.options.get("delimiter")
+    )
+
+
+def _plain(row: Row, has_decimal_comma: bool) -> Mapping[str, object]:
+    """Cells as a CRM's JSON would have them: empty is none, numbers have a point."""
+    plain: dict[str, object] = {}
+    for name, value in row.items():
+        if isinstance(value, str):
+            text = value.strip()
+            plain[name] = (_pointed(text) if has_decimal_comma else text) or None
+        elif isinstance(value, date):  # an instant is one too
+            plain[name] = value.isoformat()
+        else:
+            plain[name] = value
+    return MappingProxyType(plain)
+
+
+def _pointed(text: str) -> str:
+    """``1.234,50`` as ``1234.50``; what is no such number stays as it is."""
+    bare = text.replace(".", "").replace(" ", "").replace("\u00a0", "").replace("\u202f", "")
+    whole, comma, rest = bare.lstrip("+-").partition(",")
+    is_number = whole.isdecimal() and (rest.isdecimal() if comma else "," not in text)
+    if not is_number or ("." in text and not comma and not _is_grouped(text)):
+        return text
+    return bare.replace(",", ".")
+
+
+def _is_grouped(text: str) -> bool:
+    """Whether the points of a number stand at every third digit, as grouping does."""
+    first, *groups = text.lstrip("+-").split(".")
+    return 1 <= len(first) <= 3 and all(len(group) == 3 for group in groups)  # noqa: PLR2004  # thousands
+
+
+def connect(settings: ConnectionSettings) -> FilesConnector:
+    """The factory behind the entry point ``files``."""
+    return FilesConnector(settings)

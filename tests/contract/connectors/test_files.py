@@ -1,0 +1,204 @@
+"""Files in a folder: what is read, what is refused with its line, what vanishes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from connectors.base import ConnectionSettings, FieldSource, Page, StreamSettings
+from connectors.errors import StreamPaused
+from connectors.files.connector import FilesConnector
+from store.canonical import CanonicalRecord, Company, RejectedRecord
+
+BERLIN = Company(timezone=ZoneInfo("Europe/Berlin"), currency="EUR")
+COSTS = "id,date,amount,campaign\n1,2026-03-05,100.50,salesforce:701A\n2,2026-03-06,20,\n"
+
+Pull = Callable[..., list[Page]]
+
+
+@pytest.fixture
+def pull(tmp_path: Path) -> Pull:
+    def run(stream: str = "costs", **how: object) -> list[Page]:
+        connector = FilesConnector(settings(tmp_path, stream, **how))
+        (found,) = connector.streams()
+        return list(connector.pull(found, None))
+
+    return run
+
+
+def settings(folder: Path, stream: str = "costs", **how: object) -> ConnectionSettings:
+    fields = how.pop("fields", {})
+    pattern = how.pop("object", None)
+    return ConnectionSettings(
+        name="books",
+        type="files",
+        auth={},
+        company=BERLIN,
+        streams={stream: StreamSettings(object=pattern, fields=fields, options=how)},  # type: ignore[arg-type]  # texts
+        options={"folder": str(folder)},
+    )
+
+
+def rows(pages: Sequence[Page]) -> list[CanonicalRecord]:
+    return [record for page in pages for record in page.records]
+
+
+def letters(pages: Sequence[Page]) -> list[RejectedRecord]:
+    return [letter for page in pages for letter in page.rejected]
+
+
+def test_columns_that_are_headed_like_fields_map_themselves(pull: Pull, tmp_path: Path) -> None:
+    (tmp_path / "costs.csv").write_text(COSTS)
+
+    first, second = rows(pull())
+
+    assert first.ref.key == "books:1"
+    assert (first.amount, str(first.date)) == (Decimal("100.50"), "2026-03-05")
+    assert (first.campaign, second.campaign) == ("books:salesforce:701A", None)
+
+
+def test_a_link_may_name_the_connection_its_ids_belong_to(pull: Pull, tmp_path: Path) -> None:
+    (tmp_path / "costs.csv").write_text("id,date,amount,Kampagne\n1,2026-03-05,1,701A\n")
+
+    (row,) = rows(pull(fields={"campaign": FieldSource("Kampagne", of="salesforce")}))
+
+    assert row.campaign == "salesforce:701A"
+
+
+def test_a_table_from_a_german_spreadsheet_is_understood(pull: Pull, tmp_path: Path) -> None:
+    text = "Nr;Tag;Betrag;Kategorie\n7;2026-03-05;1.234,50;Münzen\n8;2026-03-06;-3,5;\n"
+    (tmp_path / "costs.csv").write_bytes(text.encode("cp1252"))
+    fields = {
+        "date": FieldSource("Tag"),
+        "amount": FieldSource("Betrag"),
+        "category": FieldSource("Kategorie"),
+    }
+
+    first, second = rows(pull(fields=fields, key='["Nr"]', decimal=","))
+
+    assert (first.ref.key, first.amount, first.category) == (
+        "books:7",
+        Decimal("1234.50"),
+        "Münzen",
+    )
+    assert second.amount == Decimal("-3.5")
+
+
+def test_a_bad_line_is_set_aside_with_its_number_and_the_rest_lives(
+    pull: Pull, tmp_path: Path
+) -> None:
+    (tmp_path / "costs.csv").write_text(
+        COSTS + "3,2026-03-07\n4,2026-03-08,abc,\n5,2026-03-09,5,\n"
+    )
+
+    pages = pull()
+
+    assert [row.ref.key for row in rows(pages)] == ["books:1", "books:2", "books:5"]
+    short, word = letters(pages)
+    assert (short.ref.key, short.code) == ("books:costs.csv:4", "wrong_cells")
+    assert "line 4 of costs.csv has 2 cells where the heading names 4" in short.reason
+    assert (word.ref.key, word.field, word.raw) == ("books:4", "amount", "abc")
+    assert "line 5 of costs.csv" in word.reason
+
+
+def test_quoted_line_breaks_and_marks_of_other_systems_survive(pull: Pull, tmp_path: Path) -> None:
+    text = 'id,date,amount,category\r\n1,2026-03-05,1,"two\nlines, one cell"\r\n'
+    (tmp_path / "costs.csv").write_bytes(b"\xef\xbb\xbf" + text.encode())
+
+    (row,) = rows(pull())
+
+    assert row.category == "two\nlines, one cell"
+
+
+def test_json_lines_and_parquet_are_read_as_csv_is(pull: Pull, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"id": 1, "date": "2026-03-05", "amount": 0.1}\nnonsense\n')
+    table = pa.table({"id": [2], "date": ["2026-03-06"], "amount": [Decimal("0.20")]})
+    parquet.write_table(table, tmp_path / "b.parquet")
+
+    pages = pull(object="*")
+
+    assert [row.amount for row in rows(pages)] == [Decimal("0.1"), Decimal("0.20")]
+    assert [letter.code for letter in letters(pages)] == ["not_json"]
+
+
+def test_two_rows_of_one_key_are_no_two_records(pull: Pull, tmp_path: Path) -> None:
+    (tmp_path / "costs.csv").write_text(COSTS + "2,2026-03-07,9,\n,2026-03-07,9,\n")
+
+    pages = pull()
+
+    assert [row.ref.key for row in rows(pages)] == ["books:1", "books:2"]
+    assert {letter.code for letter in letters(pages)} == {"no_key_of_its_own"}
+
+
+def test_rows_without_an_id_are_known_by_their_content(pull: Pull, tmp_path: Path) -> None:
+    (tmp_path / "costs.csv").write_text("date,amount\n2026-03-05,1\n2026-03-05,1\n2026-03-06,1\n")
+    before = {row.ref.key for row in rows(pull())}
+    (tmp_path / "costs.csv").write_text("date,amount\n2026-03-06,1\n2026-03-05,1\n2026-03-05,1\n")
+
+    after = {row.ref.key for row in rows(pull())}
+
+    assert len(before) == 3
+    assert after == before
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "no file in"),
+        ("", "is empty"),
+        ("id,date\n1,2026-03-05\n", "costs.amount"),
+        ("id,date,amount,amount\n", "twice"),
+    ],
+)
+def test_a_file_that_cannot_be_read_pauses_its_stream_and_removes_nothing(
+    pull: Pull, tmp_path: Path, content: str | None, words: str
+) -> None:
+    if content is not None:
+        (tmp_path / "costs.csv").write_text(content)
+
+    with pytest.raises(StreamPaused, match=words):
+        pull()
+
+
+def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path) -> None:
+    folder = tmp_path / "inside"
+    folder.mkdir()
+    (tmp_path / "costs.csv").write_text(COSTS)
+    (folder / "costs.csv").symlink_to(tmp_path / "costs.csv")
+    connector = FilesConnector(settings(folder))
+
+    (problem,) = connector.check().problems
+
+    assert "no file in" in problem.message
+
+
+def test_pages_are_small_and_only_the_last_one_is_complete(pull: Pull, tmp_path: Path) -> None:
+    lines = "".join(f"{n},2026-03-05,{n},\n" for n in range(4500))
+    (tmp_path / "costs.csv").write_text("id,date,amount,campaign\n" + lines)
+
+    pages = pull()
+
+    assert [len(page.records) for page in pages] == [2000, 2000, 500]
+    assert [page.complete_until is not None for page in pages] == [False, False, True]
+    assert all(page.resume_at is None for page in pages)
+
+
+def test_discovery_shows_columns_and_how_many_rows_fill_them(tmp_path: Path) -> None:
+    (tmp_path / "costs.csv").write_text(COSTS)
+    connector = FilesConnector(settings(tmp_path))
+
+    found = connector.discover("costs.csv")
+
+    assert found.stream == "costs"
+    assert {field.name: field.filled for field in found.fields} == {
+        "id": 2,
+        "date": 2,
+        "amount": 2,
+        "campaign": 1,
+    }
