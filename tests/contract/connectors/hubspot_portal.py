@@ -124,6 +124,8 @@ def portal(
     ledger: CallLedger | None = None,
     tokens: TokenVault | None = None,
     limits_storage: str | None = None,
+    written_objects: frozenset[str] | None = None,
+    gives_rates: bool = False,
 ) -> Iterator[HubSpotConnector]:
     """A connector named "web" with rate limits of its own; `fields` are those of deals."""
     settings = ConnectionSettings(
@@ -141,6 +143,8 @@ def portal(
         daily_calls=daily_calls,
         ledger=ledger,
         tokens=tokens,
+        written_objects=written_objects,
+        gives_rates=gives_rates,
     )
     connector = connect(settings)
     try:
