@@ -45,8 +45,9 @@ format: .venv/installed-dev ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-docs: .venv/installed-dev ## write the generated pages (docs/kpis.md)
+docs: .venv/installed-dev ## write the generated pages (docs/kpis.md, docs/configuration.md)
 	$(BIN)/python -m metrics.catalog.document > docs/kpis.md
+	$(BIN)/python -m config.reference docs/configuration.md
 
 bench: .venv/installed-dev ## first load and increments at 100,000 and 1,000,000 deals on both stores (minutes)
 	for deals in 100000 1000000; do for store in sqlite postgresql; do \

@@ -332,6 +332,9 @@ def _secrets(values: Values) -> Iterator[Path]:
         for key, value in _table(connection, "auth").items():
             if key in _SECRET_KEYS - _HARMLESS_KEYS and isinstance(value, str):
                 yield ("connections", name, "auth", key)
+    for name, url in _table(_table(values, "alerts"), "channels").items():
+        if isinstance(url, str):
+            yield ("alerts", "channels", name)
     for key in ("database", "broker"):
         url = values.get(key)
         if isinstance(url, str) and _has_password(url):

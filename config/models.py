@@ -6,6 +6,7 @@ keys the product can serve today stands in ``config.support``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import timedelta
 from decimal import Decimal
@@ -698,6 +699,8 @@ class MatchedRecords(Section):
     """A mapped field of those records that holds the same value; by default their id."""
 
 
+_OBJECT_NAME = re.compile(r"[A-Za-z]\w{0,254}|[0-9]-[0-9]{1,15}", re.ASCII)
+"""An API name, or HubSpot's number of an object (2-123)."""
 _TARGET_HINT = "Write CONNECTION.OBJECT, such as salesforce.Account or hubspot.companies."
 
 
@@ -705,7 +708,7 @@ def _target(value: object) -> str:
     if not isinstance(value, str):
         raise fault("{value} is not CONNECTION.OBJECT.", _TARGET_HINT)
     connection, _, object_name = value.partition(".")
-    if not connection or not object_name or "." in object_name or any(map(str.isspace, value)):
+    if not connection or not _OBJECT_NAME.fullmatch(object_name):
         raise fault("{value} is not CONNECTION.OBJECT.", _TARGET_HINT)
     return str(value)
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Final, Union, get_args, get_origin
 
-from pydantic import BaseModel, Tag
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from config.models import Config
 from config.scalars import Cron, Interval
-from config.support import NOT_YET_KEYS, NOT_YET_VALUES
+from config.support import NOT_YET_KEYS
+
+MARK: Final = "<!-- keys -->\n"
+"""What stands above the keys in the documentation."""
 
 _SPANS: Final = ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
 
@@ -61,8 +66,7 @@ def _walk(
 ) -> Iterator[Key]:
     origin = get_origin(annotation)
     if origin is Annotated:
-        inner, *marks = get_args(annotation)
-        yield from _walk(inner, path, is_supported=is_supported and not _is_later(marks))
+        yield from _walk(get_args(annotation)[0], path, is_supported=is_supported)
     elif origin in {Union, UnionType}:
         for member in get_args(annotation):
             yield from _walk(member, path, is_supported=is_supported)
@@ -77,13 +81,6 @@ def _walk(
             yield Key(key, field.description or "", _default(field), now)
             if now or not is_supported:  # the parts of what is refused as a whole need no line
                 yield from _walk(field.annotation, key, is_supported=now)
-
-
-def _is_later(marks: list[object]) -> bool:
-    """Whether a member of a union is a login flow that is not supported yet."""
-    refused, _ = NOT_YET_VALUES["connections.*.auth.flow"]
-    flows = (str(mark.tag).partition("=") for mark in marks if isinstance(mark, Tag))
-    return any(name == "flow" and refused.fullmatch(value) for name, _, value in flows)
 
 
 def _is_refused(path: str) -> bool:
@@ -122,3 +119,13 @@ def _written(value: object) -> str:
 def _span(span: timedelta) -> str:
     seconds = int(span.total_seconds())
     return next(f"{seconds // size}{unit}" for size, unit in _SPANS if seconds % size == 0)
+
+
+def write_into(page: Path) -> None:
+    """Put the keys below the mark of a page, in place of what stands there."""
+    before, mark, _ = page.read_text(encoding="utf-8").partition(MARK)
+    page.write_text(f"{before}{mark}\n{markdown()}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write_into(Path(sys.argv[1]))

@@ -380,25 +380,11 @@ FAULTS: dict[str, tuple[str, str, str, str]] = {
         "acme.my",
     ),
     # --- what is not supported yet
-    "alerts": (BASE + "¦alerts: {rules: 5}\n", "alerts", '"alerts" is not supported yet', "Remove"),
     "a sink of another kind": (
         BASE + 'sinks: {bi: {type: ¦mysql, url: "sqlite:///bi.db"}}\n',
         "sinks.bi.type",
         '"mysql" cannot stand here',
         "postgres, sqlite",
-    ),
-    "the jwt flow": (
-        BASE + '  x: {type: salesforce, auth: {flow: ¦jwt, username: "${TOKEN}",'
-        ' client_id: "${TOKEN}", private_key: "${TOKEN}"}}\n',
-        "connections.x.auth.flow",
-        '"jwt" is not supported yet',
-        "client_credentials or token",
-    ),
-    "tickets": (
-        BASE + "    streams: {¦tickets: {object: tickets}}\n",
-        "connections.hs.streams.tickets",
-        '"tickets" is not supported yet',
-        "Remove",
     ),
     "a rolling period": (
         BASE + WRITEBACK.replace("revenue", "{kpi: revenue, period: ¦last_90d}"),
@@ -456,7 +442,7 @@ def test_a_fault_is_named_at_its_place_with_a_remedy(name: str, tmp_path: Path) 
 def test_all_problems_come_at_once_sorted_by_place(tmp_path: Path) -> None:
     text = (
         BASE
-        + "    evry: 5m\nkpis: {use: [sales, marketing, nonsense]}\nalerts: {}\n"
+        + "    evry: 5m\nkpis: {use: [sales, marketing, nonsense]}\nalerts: {rules: 5}\n"
         + WRITEBACK.replace("sf.Account", "nowhere.Account")
         + '    stamp: "${NOT_SET}"\n'
     )
@@ -467,7 +453,7 @@ def test_all_problems_come_at_once_sorted_by_place(tmp_path: Path) -> None:
         "connections.hs.evry",
         "kpis.use[1]",
         "kpis.use[2]",
-        "alerts",
+        "alerts.rules",
         "writebacks.health.to",
         "writebacks.health.stamp",
     ]

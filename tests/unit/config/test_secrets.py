@@ -53,7 +53,7 @@ def test_a_message_never_shows_a_credential(name: str, tmp_path: Path) -> None:
         'writebacks: {w: {to: "${SECRET}.Account", fields: {a: "${SECRET}"}, every: "${SECRET}"}}',
         'security: {allow_hosts: ["${SECRET}!"]}',
         "database: mysql://me:hunter2-very-secret@db/x",
-        "alerts: {channels: {a: hunter2-very-secret}}",
+        "alerts: {chanels: {a: hunter2-very-secret}}",
         "sinks: {bi: {type: postgres, url: 'mysql://me:hunter2-very-secret@db/x'}}",
         'company: {name: "${SECRET}", currency: "${SECRET}", timezone: "${SECRET}"}',
     ],
