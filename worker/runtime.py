@@ -26,7 +26,7 @@ from store.schema import ensure_current
 from worker import observe, settings
 from worker.holding import HeldLeases
 from worker.progress import Progress, Unwatched
-from worker.sharing import StoredLedger, StoredNotes, StoredTokens
+from worker.sharing import OpenStore, StoredLedger, StoredNotes, StoredTokens
 from worker.writeback_settings import WritebackReader
 
 _SHORTEST_PAUSE: Final = timedelta(minutes=1)
@@ -124,7 +124,9 @@ class Runtime:
                 replace(
                     plain,
                     ledger=ledger,
-                    tokens=StoredTokens(self._opened_store, name, plain.auth, lambda: self.leases),
+                    tokens=StoredTokens(
+                        self._store_of_tokens(plain.auth), name, plain.auth, lambda: self.leases
+                    ),
                     notes=StoredNotes(self._opened_store, name),
                 )
             )
@@ -139,6 +141,14 @@ class Runtime:
     def _opened_store(self) -> Engine | None:
         """The store, if somebody has opened it: looking at a CRM alone creates no database."""
         return self._engine
+
+    def _store_of_tokens(self, auth: Mapping[str, str]) -> OpenStore:
+        """Where a login is kept.
+
+        A refresh token may be replaced at every login: one that a mere look at the CRM brought
+        must not end with this process, because the one before it is dead.
+        """
+        return (lambda: self.engine) if "refresh_token" in auth else self._opened_store
 
     def target(self, name: str) -> WriteTarget:
         """The write side of a connection.

@@ -158,15 +158,16 @@ class StoredTokens:
                 # Whoever held the lock before us has probably logged in for all.
                 held = self._usable(refused)
                 if held is None:
-                    held = log_in()
+                    # Ours, even if it cannot be written down: what it replaced may be dead.
+                    held = self._own = log_in()
                     self._keep(held)
                 return held
         except (Busy, StoreError):
-            return log_in()
+            return self._usable(refused) or log_in()
 
     def _usable(self, refused: str | None) -> Mapping[str, str] | None:
-        held = self._kept() or self._own
-        return None if held is None or held["access_token"] == refused else held
+        candidates = (self._kept(), self._own)
+        return next((one for one in candidates if one and one["access_token"] != refused), None)
 
     def _kept(self) -> Mapping[str, str] | None:
         engine = self._store()
