@@ -107,7 +107,13 @@ class OutboxRow:
 
 
 def enqueue(
-    conn: Connection, writeback: str, run: str, updates: Sequence[FieldUpdate], as_of: datetime
+    conn: Connection,
+    writeback: str,
+    run: str,
+    updates: Sequence[FieldUpdate],
+    as_of: datetime,
+    *,
+    is_exact: bool = False,
 ) -> int:
     """Queue values; a pending one for the same field is replaced, one being sent is not.
 
@@ -117,6 +123,7 @@ def enqueue(
         run: the run that wants them written.
         updates: the values, already rounded.
         as_of: the instant the values are true for.
+        is_exact: keep the digits of numbers as they are: what is put back stood there so.
 
     Returns:
         How many were queued: all but those whose field is being sent right now.
@@ -137,7 +144,7 @@ def enqueue(
                 "object": wanted.object,
                 "record_id": wanted.record_id,
                 "field": wanted.field,
-                "value": encode(wanted.value),
+                "value": encode_exactly(wanted.value) if is_exact else encode(wanted.value),
                 "old": encode_exactly(wanted.old),
                 "as_of": as_of,
                 "state": PENDING,

@@ -199,7 +199,7 @@ class Push:
         with operating(self._engine) as conn:
             self._running.guard(conn)
             self._set_hold(conn, holds.REVERT, reason)
-            self._queue(conn, updates, plan.as_of)
+            self._queue(conn, updates, plan.as_of, is_exact=True)
         return self._send_all()
 
     def _fault_of(self, plan: Plan) -> State | None:
@@ -304,12 +304,10 @@ class Push:
         return State.REFUSED
 
     def _set_hold(self, conn: Connection, kind: str, reason: str) -> None:
-        mark = guard_fingerprint(self._runtime, self._spec) if self._is_configured else ""
+        # A run of a write-back that is no longer configured can be undone, too.
+        configured = self._runtime.writebacks.get(self._spec.name)
+        mark = guard_fingerprint(self._runtime, configured) if configured else ""
         holds.hold(conn, self._spec.name, kind, reason, mark, self._running.run)
-
-    @property
-    def _is_configured(self) -> bool:
-        return self._spec.name in self._runtime.writebacks
 
     def _release(self) -> None:
         with operating(self._engine) as conn:
@@ -468,11 +466,17 @@ class Push:
             self._queue(conn, updates, as_of)
 
     def _queue(
-        self, conn: Connection, updates: Sequence[FieldUpdate], as_of: datetime | None
+        self,
+        conn: Connection,
+        updates: Sequence[FieldUpdate],
+        as_of: datetime | None,
+        *,
+        is_exact: bool = False,
     ) -> None:
-        outbox.void_pending(conn, self._spec.name)
+        name = self._spec.name
+        outbox.void_pending(conn, name)
         when = as_of or database_now(conn)
-        outbox.enqueue(conn, self._spec.name, self._running.run, updates, as_of=when)
+        outbox.enqueue(conn, name, self._running.run, updates, as_of=when, is_exact=is_exact)
 
     # ------------------------------------------------------------ sending
 
