@@ -11,14 +11,18 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from sandbox.admin import PREFIX, Json, list_of, mapping_of, post, text_of
+from sandbox.faults import FOREVER
 from sandbox.org import Org, StageSpec, Value
 from sandbox.salesforce_convert import convert_lead
 from sandbox.salesforce_fields import NUMBER_TYPES, TEXT_TYPES, Compute, FieldSpec, ObjectSpec
 from sandbox.salesforce_formulas import age_formula, path_formula, roll_up
 from sandbox.salesforce_generate import generate
+from sandbox.salesforce_guards import OPERATORS, Guards, ValidationRule, Workflow
 from sandbox.salesforce_ids import long_id
 from sandbox.salesforce_jobs import ABORTED, FAILED, WAITING, Ending, Job
+from sandbox.salesforce_keys import new_pair
 from sandbox.salesforce_org import SalesforceOrg
+from sandbox.salesforce_refusals import Refused
 from sandbox.salesforce_schema import custom_object
 
 FIELD_TYPES: Final = TEXT_TYPES | NUMBER_TYPES | {"boolean", "date", "datetime", "reference"}
@@ -237,6 +241,72 @@ def make_many(org: SalesforceOrg, body: Json) -> Json:
     return {"first": first}
 
 
+# Rules, refusals, other tools
+
+
+def validation_rule(org: SalesforceOrg, body: Json) -> Json:
+    """``object``, ``field``, ``operator``, ``value``, ``message``; refuses what compares so."""
+    refuse_unknown(body, "object", "field", "operator", "value", "message")
+    spec = org.known_spec(text_of(body, "object"))
+    each, operator = spec.get(text_of(body, "field")), text_of(body, "operator")
+    if each is None or operator not in OPERATORS:
+        raise ValueError(f"a field of {spec.name}, and one of {', '.join(OPERATORS)}")
+    message = str(body.get("message", "The record breaks a validation rule."))
+    value = _value(body.get("value"))
+    org.guards.rules.append(ValidationRule(spec.name, each.name, operator, value, message))
+    return {}
+
+
+def duplicate_rule(org: SalesforceOrg, body: Json) -> Json:
+    """``object``, ``field``: equal values are duplicates; ``blocks`` also with allowSave."""
+    refuse_unknown(body, "object", "field", "blocks")
+    spec = org.known_spec(text_of(body, "object"))
+    each = spec.get(text_of(body, "field"))
+    if each is None:
+        raise ValueError(f"{spec.name} has no such field")
+    org.guards.duplicate_fields[spec.name] = (each.name, bool(body.get("blocks", False)))
+    return {}
+
+
+def workflow(org: SalesforceOrg, body: Json) -> Json:
+    """``object``, ``set`` (fields): every save through the API is followed by this one."""
+    refuse_unknown(body, "object", "set")
+    spec = org.known_spec(text_of(body, "object"))
+    values = {k: _value(v) for k, v in mapping_of(body.get("set", {})).items()}
+    org.guards.workflows.append(Workflow(spec.name, values))
+    return {}
+
+
+def no_rules(org: SalesforceOrg, body: Json) -> Json:
+    """Switch all rules, workflows, lock shares and refusals off."""
+    refuse_unknown(body)
+    org.guards = Guards()
+    org.refusals.clear()
+    return {}
+
+
+def refuse(org: SalesforceOrg, body: Json) -> Json:
+    """``name`` (see `salesforce_refusals.KNOWN`), ``times`` (1), ``after`` (0), ``path``."""
+    refuse_unknown(body, "name", "times", "after", "path")
+    times = body.get("times", 1)
+    org.refusals.add(
+        Refused(
+            text_of(body, "name"),
+            times=FOREVER if times == "forever" else _whole(times),
+            after=_whole(body.get("after", 0)),
+            path=str(body.get("path", "")),
+        )
+    )
+    return {}
+
+
+def private_key(org: SalesforceOrg, body: Json) -> Json:
+    """Make a key pair for the JWT flow, install its public half; answers ``private_key``."""
+    refuse_unknown(body)
+    private, org.sessions.public_key = new_pair()
+    return {"private_key": private}
+
+
 # Bulk jobs
 
 
@@ -317,6 +387,12 @@ VERBS: Final[Mapping[str, Callable[[SalesforceOrg, Json], Json]]] = {
     "touch": touch,
     "put_silently": put_silently,
     "generate": make_many,
+    "validation_rule": validation_rule,
+    "duplicate_rule": duplicate_rule,
+    "workflow": workflow,
+    "no_rules": no_rules,
+    "refuse": refuse,
+    "private_key": private_key,
     "job": job,
     "fail_jobs": fail_jobs,
 }

@@ -13,16 +13,17 @@ from starlette.responses import Response
 from sandbox.salesforce_columns import attributes, shown
 from sandbox.salesforce_fields import FieldSpec, ObjectSpec
 from sandbox.salesforce_http import ApiError, Call, json_response, not_found
-from sandbox.salesforce_ids import is_id
+from sandbox.salesforce_ids import is_id, long_id
 from sandbox.salesforce_org import SalesforceOrg
 from sandbox.salesforce_query import Found, Reader
+from sandbox.salesforce_refusals import KNOWN
 from sandbox.salesforce_sessions import Locator
 from sandbox.salesforce_values import stamp_text
 from sandbox.soql import SoqlError, parse
 
 LARGEST_PAGE: Final = 2000  # REST guide, "Query Options Header"
 SMALLEST_PAGE: Final = 200
-CELLS_A_PAGE: Final = 40_000
+CELLS_A_PAGE: Final = 20_000
 """A page of many columns holds fewer rows than asked for; the vendor does not say how many."""
 LONG_TEXTS_THAT_CAP: Final = 2  # SOQL Reference, "Change the Batch Size": then 200 rows a page
 DELETED_DAYS: Final = 15  # REST guide, "sObject Get Deleted"
@@ -58,6 +59,9 @@ def _query(call: Call, *, include_deleted: bool, tooling: bool = False) -> Respo
         reader = Reader(call.org, parsed, version=call.version, tooling=tooling)
     except SoqlError as error:
         raise ApiError(400, error.code, error.message) from None
+    limit = call.org.query_timeout_rows
+    if limit is not None and not parsed.is_count and reader.fits_more_than(limit):
+        raise ApiError(*KNOWN["QUERY_TIMEOUT"])
     found = reader.run(include_deleted=include_deleted)
     if parsed.is_count:
         return json_response({"totalSize": len(found.rows), "done": True, "records": []})
@@ -132,7 +136,49 @@ def describe(call: Call, object_name: str) -> Response:
         for each in spec.fields.values()
         if org.access.may_read(spec, each)
     ]
-    return json_response(spec.described(fields))
+    return json_response(spec.described(fields) | {"recordTypeInfos": _record_types(org, spec)})
+
+
+MASTER_RECORD_TYPE: Final = "012000000000000AAA"
+"""The record type of records that have none."""
+
+
+def _record_types(org: SalesforceOrg, spec: ObjectSpec) -> list[dict[str, object]]:
+    own = [
+        (r["Name"], r["DeveloperName"], r.id)
+        for r in org.all("RecordType")
+        if r["SobjectType"] == spec.name and r["IsActive"]
+    ]
+    return [
+        {
+            "name": name,
+            "developerName": developer_name,
+            "recordTypeId": record_type_id,
+            "active": True,
+            "available": True,
+            "defaultRecordTypeMapping": False,
+            "master": record_type_id == MASTER_RECORD_TYPE,
+        }
+        for name, developer_name, record_type_id in [*own, ("Master", "Master", MASTER_RECORD_TYPE)]
+    ]
+
+
+def picklist_values(call: Call, object_name: str, record_type_id: str) -> Response:
+    """GET ui-api/object-info/X/picklist-values/RECORDTYPE: the choices that a record type has.
+
+    Page: User Interface API Developer Guide, "Get Values for All Picklist Fields of a Record Type".
+    """
+    org, spec = call.org, _spec(call.org, object_name)
+    chosen = org.stages.of_record_type.get(long_id(record_type_id))
+    values: dict[str, object] = {}
+    for each in spec.fields.values():
+        if each.type != "picklist" or not org.access.may_read(spec, each):
+            continue
+        names = _choices(org, each)
+        if each.name == "StageName" and chosen is not None:
+            names = [name for name in names if name in chosen]
+        values[each.name] = {"values": [{"label": name, "value": name} for name in names]}
+    return json_response({"picklistFieldValues": values})
 
 
 def _choices(org: SalesforceOrg, each: FieldSpec) -> list[str]:
@@ -198,6 +244,7 @@ def deleted(call: Call, object_name: str) -> Response:
         if record.state.deleted_at is not None and start <= record.state.deleted_at < end
     }
     moments |= {gone.id: gone.at for gone in org.erased_between(spec.name, start, end)}
+    _refuse_too_many(org, len(moments))
     listed = [
         {"id": record_id, "deletedDate": stamp_text(moment)}
         for record_id, moment in moments.items()
@@ -216,8 +263,15 @@ def updated(call: Call, object_name: str) -> Response:
     org, spec = call.org, _replicated(call, object_name, "getUpdated")
     start, end = _span(call, days=UPDATED_DAYS)
     ids = [r.id for r in org.all(spec.name) if start <= r.state.modified_at < end]
+    _refuse_too_many(org, len(ids))
     covered = stamp_text(_covered_until(org, end))
     return json_response({"ids": ids, "latestDateCovered": covered})
+
+
+def _refuse_too_many(org: SalesforceOrg, count: int) -> None:
+    if count > org.replication_ids_max:
+        message = f"the number of ids exceeds {org.replication_ids_max}: use a shorter span"
+        raise ApiError(400, "EXCEEDED_ID_LIMIT", message)
 
 
 def _replicated(call: Call, object_name: str, operation: str) -> ObjectSpec:
@@ -255,7 +309,7 @@ def _instant(call: Call, name: str) -> datetime:
 
 def _covered_until(org: SalesforceOrg, end: datetime) -> datetime:
     """`latestDateCovered`: up to here no transaction is open that may still add deletions."""
-    until = min(end, org.now().replace(second=0, microsecond=0))
+    until = min(end, (org.now() - org.replication_lag).replace(second=0, microsecond=0))
     begun = org.oldest_open_transaction()
     return until if begun is None else min(until, begun)
 
@@ -265,7 +319,8 @@ def _covered_until(org: SalesforceOrg, end: datetime) -> datetime:
 
 def limits(call: Call) -> Response:
     """GET limits."""
-    remaining = max(0, call.org.api_calls_max - call.org.api_calls)
+    usage = call.org.usage
+    remaining = max(0, usage.most - usage.used)
     jobs = call.org.jobs
     used = {
         "DailyBulkV2QueryJobs": (jobs.query_jobs_max, jobs.query_jobs),
@@ -276,7 +331,7 @@ def limits(call: Call) -> Response:
         name: {"Max": most, "Remaining": max(0, most - taken)}
         for name, (most, taken) in used.items()
     }
-    answer["DailyApiRequests"] = {"Max": call.org.api_calls_max, "Remaining": remaining}
+    answer["DailyApiRequests"] = {"Max": usage.most, "Remaining": remaining}
     return json_response(answer)
 
 

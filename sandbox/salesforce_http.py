@@ -3,6 +3,7 @@
 Page: REST API Developer Guide, "Status Codes and Error Responses" and "Headers".
 """
 
+import gzip
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -145,6 +146,17 @@ def dispatch(resources: Sequence[Resource], call: Call) -> Response:
 def json_response(body: object, status: int = 200) -> Response:
     """A JSON answer in the vendor's content type."""
     return Response(orjson.dumps(body), status, media_type=JSON_TYPE)
+
+
+def compressed(request: Request, response: Response) -> Response:
+    """The answer gzipped, if the client takes that (REST guide, "Use Compression")."""
+    accepted = request.headers.get("accept-encoding", "")
+    if "gzip" not in accepted or not response.body:
+        return response
+    response.body = gzip.compress(bytes(response.body), compresslevel=1)
+    response.headers["Content-Encoding"] = "gzip"
+    response.headers["Content-Length"] = str(len(response.body))
+    return response
 
 
 def no_content() -> Response:

@@ -34,12 +34,14 @@ from sandbox.salesforce_history import History
 from sandbox.salesforce_ids import is_id, long_id, make_id
 from sandbox.salesforce_indexes import Indexes
 from sandbox.salesforce_jobs import Jobs
+from sandbox.salesforce_refusals import Refusals
 from sandbox.salesforce_relatives import Relatives
 from sandbox.salesforce_rules import defaults, derived, user_defaults
 from sandbox.salesforce_schema import standard_objects, tooling_objects
 from sandbox.salesforce_sessions import Sessions
 from sandbox.salesforce_settings import change_setting
 from sandbox.salesforce_stages import STANDARD_STAGES, Stages
+from sandbox.salesforce_usage import Usage
 from sandbox.salesforce_values import stored
 
 MERGED_AT_ONCE: Final = 3  # SOAP API guide, merge(): one winner and up to two more
@@ -56,10 +58,17 @@ class SalesforceOrg(Org):
         super().__init__(crm="salesforce", clock=clock, seed=seed)
         self.schema: dict[str, ObjectSpec] = standard_objects()
         self._tooling = tooling_objects()
-        self.api_calls = 0
-        self.api_calls_max = 100_000
+        self.usage = Usage(self.now)
+        self.refusals = Refusals()
         self.page_rows = 2000
         self.assignment_owner: str | None = None
+        self.compresses = False
+        """Whether answers are gzipped for clients that take that."""
+        self.query_timeout_rows: int | None = None
+        """How many rows a query's conditions may fit before it runs for too long."""
+        self.replication_lag = timedelta()
+        """By how much latestDateCovered trails."""
+        self.replication_ids_max = 600_000  # REST guide, "sObject Get Deleted": EXCEEDED_ID_LIMIT
         self.deletion_log_since: datetime | None = None
         self.indexes = Indexes(self.rows)
         self.access = Access(self)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Final
 
 from sandbox.org import Record
@@ -95,6 +96,12 @@ class Reader:
         if not found.is_ordered:
             rows = self._ordered(rows)
         return Found(tuple(self._limited(rows)), self._show, tuple(self.columns))
+
+    def fits_more_than(self, rows: int) -> bool:
+        """Whether more records than that fit the conditions, whatever LIMIT says."""
+        found = candidates(self._org, self.object, self._query)
+        matching = self._matching(found.records, live_only=False)
+        return next(islice(matching, rows, None), None) is not None
 
     # Names
 

@@ -12,6 +12,9 @@ from sandbox.salesforce_ids import make_id
 READY_TOKEN: Final = "sandbox-token"  # noqa: S105 - the sandbox's published credentials
 CLIENT_ID: Final = "sandbox-client"
 CLIENT_SECRET: Final = "sandbox-secret"  # noqa: S105 - the sandbox's published credentials
+USERNAME: Final = "integration@sandbox.example"
+PASSWORD: Final = "sandbox-password"  # noqa: S105 - the sandbox's published credentials
+SECURITY_TOKEN: Final = "sandbox-security-token"  # noqa: S105 - the sandbox's published credentials
 LOCATOR_LIFE: Final = timedelta(days=2)  # App Limits Cheat Sheet, "Query cursors"
 OPEN_LOCATORS: Final = 10  # SOAP API guide, queryMore(): older cursors are released
 
@@ -33,6 +36,15 @@ class Sessions:
     def __init__(self, org: Org) -> None:
         self.rotates = False
         """Whether a new login ends the sessions before it, as with token rotation."""
+        self.takes_client_credentials = True
+        self.takes_soap_login = True
+        """Whether the org still has SOAP login() switched on; new orgs have not."""
+        self.trusts_network = False
+        """Whether a password is enough, without a security token."""
+        self.pre_authorized: set[str] = {USERNAME}
+        """Usernames that may use the JWT flow."""
+        self.public_key: str | None = None
+        """What verifies assertions, in PEM; None: the app has no certificate."""
         self._org = org
         self._tokens: set[str] = {READY_TOKEN}
         self._locators: dict[str, Locator] = {}
@@ -56,6 +68,13 @@ class Sessions:
         """End every session and its cursors, the ready token's too."""
         self._tokens.clear()
         self._locators.clear()
+
+    def revoke_one(self, token: str) -> None:
+        """End one session and its cursors."""
+        self._tokens.discard(token)
+        self._locators = {
+            name: each for name, each in self._locators.items() if each.token != token
+        }
 
     def open_locator(self, locator: Locator) -> str:
         """Keep a cursor and return its name; the oldest goes when there are too many."""

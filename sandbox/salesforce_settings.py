@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from sandbox.salesforce_ids import is_id, long_id
+from sandbox.salesforce_keys import public_pem
 
 if TYPE_CHECKING:
     from sandbox.salesforce_org import SalesforceOrg
@@ -71,11 +73,11 @@ def _set_permission(permission: str) -> Callable[[SalesforceOrg, object], None]:
 
 
 def _set_daily_calls_max(org: SalesforceOrg, value: object) -> None:
-    org.api_calls_max = whole(value)
+    org.usage.most = whole(value)
 
 
 def _set_daily_calls_used(org: SalesforceOrg, value: object) -> None:
-    org.api_calls = whole(value)
+    org.usage.set_used(whole(value))
 
 
 def _set_page_rows(org: SalesforceOrg, value: object) -> None:
@@ -119,8 +121,11 @@ def _set_hidden_records(org: SalesforceOrg, value: object) -> None:
     org.access.hidden_records = {long_id(each) for each in names(value)}
 
 
-def _revoke_tokens(org: SalesforceOrg, _: object) -> None:
-    org.sessions.revoke()
+def _revoke_tokens(org: SalesforceOrg, value: object) -> None:
+    if isinstance(value, str):
+        org.sessions.revoke_one(value)
+    else:
+        org.sessions.revoke()
 
 
 def _expire_locators(org: SalesforceOrg, _: object) -> None:
@@ -169,6 +174,57 @@ def _set_bulk(org: SalesforceOrg, value: object) -> None:
                 raise ValueError(f"bulk has no {name!r}: {known}, {', '.join(_BULK_NUMBERS)}")
 
 
+def _set_app_calls_max(org: SalesforceOrg, value: object) -> None:
+    org.usage.app_most = None if value is None else whole(value)
+
+
+def _set_gzip(org: SalesforceOrg, value: object) -> None:
+    org.compresses = bool(value)
+
+
+def _set_query_timeout_rows(org: SalesforceOrg, value: object) -> None:
+    org.query_timeout_rows = None if value is None else whole(value)
+
+
+def _set_replication_lag(org: SalesforceOrg, value: object) -> None:
+    org.replication_lag = timedelta(seconds=float(str(value)))
+
+
+def _set_replication_ids_max(org: SalesforceOrg, value: object) -> None:
+    org.replication_ids_max = whole(value)
+
+
+def _set_certificate(org: SalesforceOrg, value: object) -> None:
+    org.sessions.public_key = None if value is None else public_pem(str(value))
+
+
+def _set_pre_authorized(org: SalesforceOrg, value: object) -> None:
+    org.sessions.pre_authorized = set(names(value))
+
+
+def _set_soap_login(org: SalesforceOrg, value: object) -> None:
+    org.sessions.takes_soap_login = bool(value)
+
+
+def _set_trusted_network(org: SalesforceOrg, value: object) -> None:
+    org.sessions.trusts_network = bool(value)
+
+
+def _set_client_credentials(org: SalesforceOrg, value: object) -> None:
+    org.sessions.takes_client_credentials = bool(value)
+
+
+def _set_is_sandbox(org: SalesforceOrg, value: object) -> None:
+    org.edit("Organization", org.org_id, {"IsSandbox": bool(value)})
+
+
+def _set_lock_share(org: SalesforceOrg, value: object) -> None:
+    share = float(str(value))
+    if not 0 <= share <= 1:
+        raise ValueError(f"a share lies between 0 and 1, not {share}")
+    org.guards.lock_share = share
+
+
 _BULK_NUMBERS: Final = (
     "part_rows", "upload_bytes", "batch_rows", "query_jobs_max", "result_mb_max", "batches_max",
     "query_jobs", "batches",
@@ -194,4 +250,16 @@ _SETTINGS: Final[Mapping[str, Callable[[SalesforceOrg, object], None]]] = {
     "track_fields": _set_tracked,
     "cascades_stamp": _set_cascades_stamp,
     "bulk": _set_bulk,
+    "app_calls_max": _set_app_calls_max,
+    "gzip": _set_gzip,
+    "query_timeout_rows": _set_query_timeout_rows,
+    "replication_lag": _set_replication_lag,
+    "replication_ids_max": _set_replication_ids_max,
+    "certificate": _set_certificate,
+    "pre_authorized": _set_pre_authorized,
+    "soap_login": _set_soap_login,
+    "trusted_network": _set_trusted_network,
+    "client_credentials": _set_client_credentials,
+    "is_sandbox": _set_is_sandbox,
+    "lock_share": _set_lock_share,
 }

@@ -138,7 +138,7 @@ def simple_salesforce(crm: Crm, **auth: Any) -> Iterator[Salesforce]:
             "consumer_secret": "sandbox-secret",
             "domain": "acme.my",
         }
-        yield Salesforce(session=session, version="62.0", **keys)
+        yield Salesforce(session=session, **{"version": "62.0", **keys})
 
 
 def error_of(answer: requests.Response) -> tuple[int, str]:
