@@ -23,6 +23,7 @@ from tests.contract.connectors.hubspot_portal import (
     stream_of,
     update,
 )
+from tests.fixtures.cli import Cli
 from tests.fixtures.sandboxes import Crm, Sandbox, start_sandbox
 from worker.holding import HeldLeases
 from worker.sharing import StoredTokens
@@ -278,3 +279,31 @@ def test_calls_of_an_app_are_counted_with_those_of_its_logins(crm: Crm, grant: s
         pull(connector, "owners")
         assert isinstance(connector.calls, CallCounter)
         assert connector.calls.made == len(crm.requests()) == 3
+
+
+def test_a_mere_look_at_the_connection_does_not_use_up_the_grant(
+    crm: Crm, grant: str, kpisync: Cli
+) -> None:
+    """Each command is a process: what its login brought must not end with it."""
+    kpisync.configure(
+        f"""
+version: 1
+database: sqlite:///kpisync.db
+company: {{name: Acme, timezone: UTC, currency: USD}}
+security: {{allow_hosts: [127.0.0.1]}}
+connections:
+  web:
+    type: hubspot
+    base_url: "{crm.url}"
+    auth: {{flow: refresh_token, client_id: sandbox-app, client_secret: {SECRET},
+           refresh_token: {grant}}}
+    every: 15m
+kpis: {{use: [sales]}}
+"""
+    )
+
+    for command in (["check", "--online"], ["discover", "web"]):
+        kpisync(*command)
+
+    assert logins(crm) == 1
+    assert 400 not in [one["status"] for one in crm.requests()]
