@@ -404,6 +404,8 @@ def close_values(conn: Connection, places: Iterable[tuple[str, str, str]], as_of
     """
     ended = 0
     is_later = KPI_VALUES.c.valid_from >= as_of
+    # With its type: SQLite would keep the bare instant without its zone.
+    ends = literal(as_of, KPI_VALUES.c.valid_to.type)
     for kpi, dimension, period in places:
         statement = (
             update(KPI_VALUES)
@@ -413,7 +415,7 @@ def close_values(conn: Connection, places: Iterable[tuple[str, str, str]], as_of
                 KPI_VALUES.c.dimension == dimension,
                 KPI_VALUES.c.period == period,
             )
-            .values(valid_to=case((is_later, KPI_VALUES.c.valid_from), else_=as_of))
+            .values(valid_to=case((is_later, KPI_VALUES.c.valid_from), else_=ends))
         )
         ended += conn.execute(statement).rowcount
     return ended
