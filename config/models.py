@@ -401,6 +401,39 @@ class FileStream(Stream):
     """The decimal mark; with a comma, points and spaces group thousands."""
 
 
+class QueryStream(Stream):
+    """Rows of a query that are one kind of record."""
+
+    query: Text
+    """One SELECT; its columns are what fields are mapped from."""
+    fields: Mapping[Word, MappedColumn] = Field(default_factory=dict)
+    """Own mappings; columns that are named like a field map themselves."""
+    key: Text = "id"
+    """The column that tells rows apart."""
+    cursor: Text | None = None
+    """A column that rises with every change (an instant or a number); without it all rows are
+    read each time, and rows that are gone are deletions."""
+
+
+class SqlAuth(AuthSection):
+    """How to reach a database."""
+
+    url: Secret
+    """An SQLAlchemy URL: postgresql+psycopg://READER:PASSWORD@HOST/NAME; its driver is installed
+    by you."""
+
+
+class SqlConnection(ConnectionSection):
+    """Queries on a database, read only."""
+
+    type: Literal["sql"]
+    """What kind of source this is."""
+    auth: SqlAuth
+    """How to log in."""
+    streams: Mapping[StreamName, QueryStream] = Field(min_length=1)
+    """What the queries bring."""
+
+
 class NoAuth(AuthSection):
     """Nothing to log in to."""
 
@@ -439,7 +472,8 @@ class HubspotConnection(ConnectionSection):
 Connection: TypeAlias = Annotated[
     Annotated[SalesforceConnection, Tag("type=salesforce")]
     | Annotated[HubspotConnection, Tag("type=hubspot")]
-    | Annotated[FilesConnection, Tag("type=files")],
+    | Annotated[FilesConnection, Tag("type=files")]
+    | Annotated[SqlConnection, Tag("type=sql")],
     Discriminator(_type_of, custom_error_type=UNKNOWN_TYPE, custom_error_message="unknown type"),
 ]
 

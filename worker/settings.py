@@ -18,7 +18,15 @@ from typing import Final
 from pydantic import SecretStr
 
 from config.errors import Path, Problem, did_you_mean
-from config.models import Config, FileColumn, FilesConnection, FileStream, Section, Stream
+from config.models import (
+    Config,
+    FileColumn,
+    FilesConnection,
+    FileStream,
+    QueryStream,
+    Section,
+    Stream,
+)
 from config.scalars import month_number, weekday_number
 from connectors.base import (
     ConnectionSettings,
@@ -103,6 +111,9 @@ def _stream_settings(section: Stream) -> StreamSettings:
 
 
 def _stream_options(section: Stream) -> dict[str, str]:
+    if isinstance(section, QueryStream):
+        options = {"query": section.query, "key": section.key, "cursor": section.cursor}
+        return {name: value for name, value in options.items() if value is not None}
     if not isinstance(section, FileStream):
         return {}
     written = {

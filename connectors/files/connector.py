@@ -10,10 +10,9 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, replace
-from datetime import UTC, date, datetime
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
-from types import MappingProxyType
 from typing import Final
 
 from connectors.base import (
@@ -24,7 +23,6 @@ from connectors.base import (
     Cursor,
     DiscoveredField,
     DiscoveredObject,
-    FieldSource,
     Page,
     Problem,
     PushOutcome,
@@ -33,13 +31,7 @@ from connectors.base import (
     StreamSettings,
 )
 from connectors.errors import MisconfiguredConnection, StreamPaused
-from connectors.fieldmap import (
-    FieldMap,
-    MapRequest,
-    NativeField,
-    canonical_fields,
-    compile_fieldmap,
-)
+from connectors.fieldmap import FieldMap
 from connectors.files.reading import (
     KINDS,
     BadLine,
@@ -50,6 +42,7 @@ from connectors.files.reading import (
     columns_of,
     lines_of,
 )
+from connectors.tabular import as_json_has_it, map_columns
 from store.canonical import (
     RECORD_TYPES,
     CanonicalRecord,
@@ -61,7 +54,6 @@ from store.canonical import (
 PAGE_ROWS: Final = 2_000
 _SAMPLED: Final = 200
 _APPENDED: Final = Cursor("appended")
-_REMEDY: Final = "Correct the heading, or map the field from the column that holds it."
 
 
 class FilesConnector:
@@ -250,27 +242,8 @@ class FilesConnector:
                 raise StreamPaused(
                     self._settings.name, f"{error} What was read before stays."
                 ) from None
-        needed = _needed(stream)
-        return compile_fieldmap(
-            MapRequest(
-                connection=self._settings.name,
-                crm="the file",
-                stream=stream,
-                object=self._pattern(stream),
-                company=self._settings.company,
-                defaults={
-                    name: FieldSource(name, required=name in needed)
-                    for name in canonical_fields(stream)
-                },
-                own=settings.fields,
-                look_up=lambda source: (
-                    NativeField(columns[source.casefold()])
-                    if source.casefold() in columns
-                    else None
-                ),
-                missing_remedy=_REMEDY,
-                may_lack=frozenset(canonical_fields(stream)) - needed,
-            )
+        return map_columns(
+            self._settings, stream, place=self._pattern(stream), columns=columns.values()
         )
 
     def _found(self, stream: str, fieldmap: FieldMap) -> Iterator[CanonicalRecord | RejectedRecord]:
@@ -290,7 +263,8 @@ class FilesConnector:
         if isinstance(line, BadLine):
             reason = f"line {line.line:,} of {path.name} {line.reason}. Correct the file."
             return RejectedRecord(place, None, reason, line.code, line.raw[:_LONGEST_RAW])
-        row = _plain(line.row, self._settings.streams[stream].options.get("decimal") == ",")
+        has_comma = self._settings.streams[stream].options.get("decimal") == ","
+        row = _plain(line.row, has_decimal_comma=has_comma)
         key = keys.of(row)
         if key is None:
             reason = (
@@ -343,30 +317,21 @@ def fieldmap_names(settings: StreamSettings) -> frozenset[str]:
     return frozenset(settings.fields)
 
 
-def _needed(stream: str) -> frozenset[str]:
-    """Canonical fields that a record of the stream cannot be without."""
-    known = RECORD_TYPES[stream].__dataclass_fields__
-    return frozenset(name for name in canonical_fields(stream) if known[name].default is MISSING)
-
-
 def _dialect(settings: StreamSettings) -> Dialect:
     return Dialect(
         encoding=settings.options.get("encoding"), delimiter=settings.options.get("delimiter")
     )
 
 
-def _plain(row: Row, has_decimal_comma: bool) -> Mapping[str, object]:
+def _plain(row: Row, *, has_decimal_comma: bool) -> Mapping[str, object]:
     """Cells as a CRM's JSON would have them: empty is none, numbers have a point."""
-    plain: dict[str, object] = {}
-    for name, value in row.items():
-        if isinstance(value, str):
-            text = value.strip()
-            plain[name] = (_pointed(text) if has_decimal_comma else text) or None
-        elif isinstance(value, date):  # an instant is one too
-            plain[name] = value.isoformat()
-        else:
-            plain[name] = value
-    return MappingProxyType(plain)
+    if not has_decimal_comma:
+        return as_json_has_it(row)
+    pointed = {
+        name: _pointed(value.strip()) if isinstance(value, str) else value
+        for name, value in row.items()
+    }
+    return as_json_has_it(pointed)
 
 
 def _pointed(text: str) -> str:

@@ -1,0 +1,1 @@
+"""Queries on a database as a source of canonical records."""

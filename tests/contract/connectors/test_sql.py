@@ -1,0 +1,180 @@
+"""Queries on a database, SQLite and PostgreSQL alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from zoneinfo import ZoneInfo
+
+import pytest
+from sqlalchemy import Engine, create_engine, text
+
+from connectors.base import ConnectionSettings, Page, StreamSettings, Tuning
+from connectors.errors import CrmUnavailable, MisconfiguredConnection, RequestRefused
+from connectors.sql.connector import SqlConnector
+from store.canonical import Company, RecordRef
+
+BERLIN = Company(timezone=ZoneInfo("Europe/Berlin"), currency="EUR")
+ORDERS = "SELECT id, label AS name, total AS amount, paid AS close_date, 'won' AS stage FROM orders"
+BEGUN = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture(params=["sqlite_database", "postgres_database"])
+def shop(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    url = request.getfixturevalue(request.param).replace("postgresql://", "postgresql+psycopg://")
+    engine = create_engine(url)
+    instant = "TIMESTAMP" if engine.dialect.name == "sqlite" else "TIMESTAMPTZ"
+    with engine.begin() as conn:
+        conn.execute(
+            text(
+                "CREATE TABLE orders (id INTEGER PRIMARY KEY, label TEXT, total NUMERIC(12, 2),"
+                f" paid DATE, changed {instant})"
+            )
+        )
+    yield engine
+    engine.dispose()
+
+
+def put(shop: Engine, number: int, total: str = "10.00", minutes: int = 0) -> None:
+    changed = (BEGUN + timedelta(minutes=minutes)).strftime("%Y-%m-%d %H:%M:%S")
+    changed += "" if shop.dialect.name == "sqlite" else "+00:00"
+    with shop.begin() as conn:
+        conn.execute(
+            text(
+                "INSERT INTO orders VALUES (:n, :label, :total, '2026-03-05', :changed)"
+                " ON CONFLICT (id) DO UPDATE SET total = :total, changed = :changed"
+            ),
+            {"n": number, "label": f"Order {number}", "total": total, "changed": changed},
+        )
+
+
+def connector(shop: Engine, query: str = ORDERS, **options: str) -> SqlConnector:
+    page_size = int(options.pop("page_size", "2000"))
+    return SqlConnector(
+        ConnectionSettings(
+            name="shop",
+            type="sql",
+            auth={"url": shop.url.render_as_string(hide_password=False)},
+            company=BERLIN,
+            streams={"deals": StreamSettings(options={"query": query, "key": "id"} | options)},
+            tuning=Tuning(page_size=page_size, connect_timeout=timedelta(seconds=2)),
+        )
+    )
+
+
+def pages(reader: SqlConnector, since: object = None) -> list[Page]:
+    (stream,) = reader.streams()
+    try:
+        return list(reader.pull(stream, since))  # type: ignore[arg-type]  # cursors are texts
+    finally:
+        reader.close()
+
+
+def keys(found: list[Page]) -> list[str]:
+    return [record.ref.key for page in found for record in page.records]
+
+
+def test_columns_that_are_named_like_fields_map_themselves(shop: Engine) -> None:
+    put(shop, 7, "1234.50")
+
+    (deal,) = pages(connector(shop))[0].records
+
+    assert deal.ref.key == "shop:7"
+    assert (deal.name, Decimal(deal.amount), str(deal.close_date)) == (
+        "Order 7",
+        Decimal("1234.5"),
+        "2026-03-05",
+    )
+    assert deal.stage == "shop:won"
+
+
+def test_an_increment_reads_from_its_cursor_with_an_overlap(shop: Engine) -> None:
+    query = ORDERS.replace(" FROM", ", changed FROM")
+    for number in range(5):
+        put(shop, number, minutes=10 * number)
+    first = pages(connector(shop, query, cursor="changed"))
+    put(shop, 1, "99.00", minutes=60)
+
+    second = pages(connector(shop, query, cursor="changed"), first[-1].resume_at)
+
+    assert keys(first) == [f"shop:{n}" for n in range(5)]
+    # The last quarter of an hour again, for rows that were committed late.
+    assert keys(second) == ["shop:3", "shop:4", "shop:1"]
+
+
+def test_more_rows_of_one_instant_than_a_page_are_each_read_once(shop: Engine) -> None:
+    query = ORDERS.replace(" FROM", ", changed FROM")
+    for number in range(25):
+        put(shop, number)
+
+    found = pages(connector(shop, query, cursor="changed", page_size="10"))
+
+    assert [len(page.records) for page in found] == [10, 10, 5]
+    assert len(set(keys(found))) == 25
+
+
+def test_without_a_cursor_every_pull_sees_all_rows(shop: Engine) -> None:
+    put(shop, 1)
+
+    (page,) = pages(connector(shop))
+
+    assert page.resume_at is None
+    assert page.complete_until is not None
+
+
+def test_keys_can_be_listed_and_rows_fetched_by_them(shop: Engine) -> None:
+    query = ORDERS.replace(" FROM", ", changed FROM")
+    for number in range(3):
+        put(shop, number)
+    reader = connector(shop, query, cursor="changed")
+    (stream,) = reader.streams()
+
+    listed = [ref.key for page in reader.ids(stream) or () for ref in page.refs]
+    fetched = reader.fetch(
+        stream, [RecordRef("shop", "deals", "2"), RecordRef("shop", "deals", "9")]
+    )
+    reader.close()
+
+    assert sorted(listed) == ["shop:0", "shop:1", "shop:2"]
+    assert [record.ref.key for record in fetched.records] == ["shop:2"]
+
+
+@pytest.mark.parametrize("query", ["DELETE FROM orders", "SELECT 1; DROP TABLE orders"])
+def test_what_is_no_single_select_is_refused_when_it_is_configured(
+    shop: Engine, query: str
+) -> None:
+    with pytest.raises(MisconfiguredConnection, match="one SELECT"):
+        connector(shop, query)
+
+
+def test_a_select_that_writes_is_refused_by_the_database(shop: Engine) -> None:
+    if shop.dialect.name == "sqlite":
+        query = "WITH gone AS (SELECT 1 AS id) SELECT id FROM gone"
+        assert pages(connector(shop, query.replace("SELECT id", "SELECT id, 'x' AS stage")))
+        return
+    put(shop, 1)
+    query = "WITH gone AS (DELETE FROM orders RETURNING id) SELECT id FROM gone"
+
+    with pytest.raises((RequestRefused, CrmUnavailable)):
+        pages(connector(shop, query))
+    with shop.connect() as conn:
+        assert conn.execute(text("SELECT count(*) FROM orders")).scalar_one() == 1
+
+
+def test_check_names_a_column_that_is_not_there(shop: Engine) -> None:
+    reader = connector(shop, ORDERS, cursor="changed")
+
+    (problem,) = reader.check().problems
+    reader.close()
+
+    assert 'no column "changed"' in problem.message
+
+
+def test_a_database_that_is_away_is_unavailable_and_no_password_is_shown() -> None:
+    away = create_engine("postgresql+psycopg://reader:hunter2@127.0.0.1:1/shop")
+
+    with pytest.raises(CrmUnavailable) as caught:
+        pages(connector(away))
+
+    assert "hunter2" not in str(caught.value)
