@@ -112,19 +112,6 @@ def test_none_clears_without_a_null(crm: Crm, connector: HubSpotConnector) -> No
     assert held(crm, record_id) == {}
 
 
-@pytest.mark.parametrize("zone", ["US/Pacific", "Asia/Tokyo"])
-def test_a_calendar_day_is_the_same_day_in_every_account(crm: Crm, zone: str) -> None:
-    crm.settings(time_zone=zone)
-    (record_id,) = companies(crm, 1)
-
-    with portal(crm, zone=zone) as connector:
-        push(connector, update(record_id, "kpi_day", date(2026, 3, 1)))
-        (live,) = connector.read("companies", [record_id], ["kpi_day"])
-
-    assert held(crm, record_id) == {"kpi_day": "2026-03-01"}
-    assert live.values == {"kpi_day": date(2026, 3, 1)}
-
-
 def test_the_fields_of_a_record_travel_together(crm: Crm, connector: HubSpotConnector) -> None:
     (record_id,) = companies(crm, 1)
 
@@ -139,23 +126,6 @@ def test_the_fields_of_a_record_travel_together(crm: Crm, connector: HubSpotConn
 
 
 # ---------------------------------------------------------------- refusals
-
-
-def test_one_bad_of_250_is_reported_with_hubspots_words_and_249_are_written(
-    crm: Crm, connector: HubSpotConnector
-) -> None:
-    ids = companies(crm, 250)
-    crm.fault("validation", record=ids[120], times="forever", message="Not on my watch.")
-
-    results = push(connector, *(update(one, "kpi_count", 1) for one in ids))
-
-    failed = [result for result in results if result.outcome is not PushOutcome.WRITTEN]
-    assert [(one.update.record_id, one.outcome) for one in failed] == [
-        (ids[120], PushOutcome.FAILED)
-    ]
-    assert "Not on my watch." in str(failed[0].message)
-    assert sum(1 for one in ids if held(crm, one) == {"kpi_count": "1"}) == 249
-    assert len(paths(crm, "batch/update")) == 3
 
 
 def test_a_bad_value_keeps_no_other_field_of_its_record_out(
