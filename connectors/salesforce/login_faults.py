@@ -37,6 +37,12 @@ _LATE: Final = "The assertion came too late; check this machine's clock (time sy
 
 _CAUSES: Final = (
     _Cause(
+        ("invalid_login",),
+        "User name, password or security token are wrong, or the user is locked out. Check"
+        " auth.username, auth.password, auth.security_token, and that auth.domain is test or the"
+        " sandbox's My Domain for a sandbox.",
+    ),
+    _Cause(
         ("hasn't approved this consumer", "not admin approved", "invalid_app_access"),
         "The user is not authorised for the app beforehand. In the policies of "
         f"{_APP} set Permitted Users to admin-approved users, and assign the app to the user by a"
@@ -71,7 +77,7 @@ _CAUSES: Final = (
         "The user is deactivated. Activate it (Setup > Users), or connect another user.",
     ),
     _Cause(
-        ("user is locked", "password_lockout", "user locked"),
+        ("user is locked", "password_lockout"),
         "The user is locked after failed logins. Unlock it (Setup > Users), and correct the"
         " credentials before the next attempt.",
     ),
@@ -110,12 +116,6 @@ _CAUSES: Final = (
     _Cause(
         ("must_use_security_token",),
         "From this address the login needs the user's security token: set auth.security_token.",
-    ),
-    _Cause(
-        ("invalid_login",),
-        "User name, password or security token are wrong, or the user is locked out. Check"
-        " auth.username, auth.password, auth.security_token, and that auth.domain is test or the"
-        " sandbox's My Domain for a sandbox.",
     ),
     _Cause(
         ("api_disabled", "api_currently_disabled"),

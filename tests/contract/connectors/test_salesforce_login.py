@@ -26,6 +26,7 @@ from tests.contract.connectors.suite import QUICK, Copy
 from tests.fixtures.sandboxes import Sandbox, launch
 
 LOGIN = "oauth2/token"
+USERNAME = "integration@sandbox.example"
 
 
 class Vault:
@@ -258,20 +259,215 @@ def test_corrected_credentials_need_not_wait(org: SalesforceOrg) -> None:
     assert notes.notes == {}
 
 
+# JWT
+
+
+def new_key() -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
+
+def pem_of(key: rsa.RSAPrivateKey, passphrase: bytes | None = None) -> str:
+    lock = (
+        serialization.BestAvailableEncryption(passphrase)
+        if passphrase
+        else serialization.NoEncryption()
+    )
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, lock
+    ).decode()
+
+
+@pytest.fixture(scope="module")
+def key() -> rsa.RSAPrivateKey:
+    return new_key()
+
+
+@pytest.fixture
+def jwt_org(org: SalesforceOrg, key: rsa.RSAPrivateKey) -> SalesforceOrg:
+    public = key.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    org.crm.settings(certificate=public.decode(), pre_authorized=[USERNAME], is_sandbox=False)
+    return org
+
+
+def by_jwt(key: rsa.RSAPrivateKey, **other: str) -> Mapping[str, str]:
+    own = {
+        "flow": "jwt",
+        "domain": "acme.my",
+        "client_id": "sandbox-client",
+        "username": USERNAME,
+        "private_key": pem_of(key),
+    }
+    return own | other
+
+
+@pytest.mark.parametrize(
+    ("domain", "is_sandbox"),
+    [
+        ("acme.my", False),
+        ("login", False),
+        ("", False),
+        ("acme--uat.sandbox.my", True),
+        ("https://acme--uat.sandbox.my.salesforce.com", True),
+        ("acme-dream-1234.scratch.my", True),
+        ("test", True),
+    ],
+)
+def test_a_jwt_names_the_login_host_of_its_kind_of_org_as_audience(
+    jwt_org: SalesforceOrg, key: rsa.RSAPrivateKey, domain: str, *, is_sandbox: bool
+) -> None:
+    jwt_org.crm.settings(is_sandbox=is_sandbox)
+
+    connector = connect(jwt_org.settings(auth=by_jwt(key, domain=domain)))
+
+    assert connector.check().is_ok
+    assert isinstance(connector, KnowsItsOrg)
+    assert connector.org_id() == connect(jwt_org.settings()).check().org_id
+
+
+def test_a_key_from_the_environment_may_carry_its_line_ends_escaped(
+    jwt_org: SalesforceOrg, key: rsa.RSAPrivateKey
+) -> None:
+    escaped = pem_of(key).strip().replace("\n", "\\n")
+
+    assert connect(jwt_org.settings(auth=by_jwt(key, private_key=escaped))).check().is_ok
+
+
+def test_a_jwt_login_is_renewed_when_its_token_ends(
+    jwt_org: SalesforceOrg, key: rsa.RSAPrivateKey
+) -> None:
+    connector = connect(jwt_org.settings(auth=by_jwt(key)))
+    copy = Copy()
+    copy.pull(connector, "accounts", pages=1)
+    jwt_org.crm.settings(revoke_tokens=True)
+
+    copy.pull(connector, "accounts")
+
+    assert len(copy.records) == 900
+
+
+def test_a_user_who_is_not_authorised_beforehand_is_told_where_to_do_it(
+    jwt_org: SalesforceOrg, key: rsa.RSAPrivateKey
+) -> None:
+    jwt_org.crm.settings(pre_authorized=[])
+
+    assert "admin-approved" in problem_of(connect(jwt_org.settings(auth=by_jwt(key))))
+
+
+def test_a_production_login_to_a_sandbox_is_told(
+    jwt_org: SalesforceOrg, key: rsa.RSAPrivateKey
+) -> None:
+    jwt_org.crm.settings(is_sandbox=True)
+
+    assert "another kind" in problem_of(connect(jwt_org.settings(auth=by_jwt(key))))
+
+
+def test_a_key_that_does_not_fit_the_certificate_is_told(jwt_org: SalesforceOrg) -> None:
+    found = problem_of(connect(jwt_org.settings(auth=by_jwt(new_key()))))
+
+    assert "does not belong to the app's certificate" in found
+
+
+@pytest.mark.parametrize(("skew", "words"), [(-420, "behind"), (420, "ahead of")])
+def test_a_clock_that_is_wrong_is_told_with_by_how_much(
+    jwt_org: SalesforceOrg, key: rsa.RSAPrivateKey, skew: int, words: str
+) -> None:
+    with time_machine.travel(datetime.now(UTC) + timedelta(seconds=skew), tick=True):
+        found = problem_of(connect(jwt_org.settings(auth=by_jwt(key))))
+
+    assert f"seconds {words} Salesforce's" in found
+    assert any(f"{seconds} seconds" in found for seconds in range(415, 426))
+
+
+def test_a_wrong_consumer_key_is_told_as_such_even_if_the_clock_is_wrong_too(
+    jwt_org: SalesforceOrg, key: rsa.RSAPrivateKey
+) -> None:
+    with time_machine.travel(datetime.now(UTC) - timedelta(minutes=10), tick=True):
+        found = problem_of(connect(jwt_org.settings(auth=by_jwt(key, client_id="another"))))
+
+    assert "auth.client_id" in found
+
+
+# SOAP
+
+
+PASSWORD: Mapping[str, str] = {
+    "flow": "password",
+    "domain": "login",
+    "username": USERNAME,
+    "password": "sandbox-password",
+    "security_token": "sandbox-security-token",
+}
+
+
+def test_the_legacy_login_works_and_warns_with_its_end_in_check_and_at_every_pull(
+    org: SalesforceOrg,
+) -> None:
+    org.crm.settings(soap_login=True)
+    connector = connect(org.settings(auth=PASSWORD))
+    copy = Copy()
+
+    copy.pull(connector, "accounts")
+    report = connector.check()
+
+    assert len(copy.records) == 900
+    assert sum("Summer '27" in warning for warning in copy.warnings) == 1
+    assert "65.0" in copy.warnings[0]
+    assert report.is_ok
+    (legacy,) = [each for each in report.problems if each.place.endswith("auth.flow")]
+    assert "Summer '27" in legacy.message
+    assert report.org_id == connect(org.settings()).check().org_id
+
+
+def test_a_newer_api_version_does_not_end_the_legacy_login(org: SalesforceOrg) -> None:
+    settings = replace(org.settings(auth=PASSWORD), api_version="66.0")
+
+    assert connect(settings).check().is_ok
+    assert any("Soap/u/64.0" in str(request["path"]) for request in org.crm.requests())
+
+
+def test_a_legacy_login_that_is_switched_off_names_the_other_flows(org: SalesforceOrg) -> None:
+    org.crm.settings(soap_login=False)
+
+    found = problem_of(connect(org.settings(auth=PASSWORD)))
+
+    org.crm.settings(soap_login=True)
+    assert "client_credentials or jwt" in found
+
+
+def test_a_wrong_password_is_tried_once(org: SalesforceOrg) -> None:
+    connector = connect(org.settings(auth={**PASSWORD, "password": "wrong-secret"}))
+
+    for _ in range(3):
+        found = problem_of(connector)
+
+    assert "auth.security_token" in found
+    assert "wrong-secret" not in found
+    assert sum("Soap" in str(request["path"]) for request in org.crm.requests()) == 1
+
+
+def test_a_password_with_signs_of_xml_is_sent_as_it_is(org: SalesforceOrg) -> None:
+    connector = connect(org.settings(auth={**PASSWORD, "password": "<&'\"> ü"}))
+
+    assert "INVALID_LOGIN" in problem_of(connector)
+
+
+def test_a_trusted_network_needs_no_security_token(org: SalesforceOrg) -> None:
+    without = {name: value for name, value in PASSWORD.items() if name != "security_token"}
+    assert "auth.security_token" in problem_of(connect(org.settings(auth=without)))
+
+    org.crm.settings(trusted_network=True)
+    assert connect(org.settings(auth=without)).check().is_ok
+    org.crm.settings(trusted_network=False)
+
+
 # Misconfigured keys
 
 
 def test_a_private_key_that_is_none_is_told_before_any_call(org: SalesforceOrg) -> None:
-    jwt = {"flow": "jwt", "domain": "acme.my", "client_id": "x", "username": "u@sandbox.example"}
-    locked = (
-        rsa.generate_private_key(public_exponent=65537, key_size=2048)
-        .private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.BestAvailableEncryption(b"pass"),
-        )
-        .decode()
-    )
+    jwt = {"flow": "jwt", "domain": "acme.my", "client_id": "x", "username": USERNAME}
+    locked = pem_of(new_key(), b"pass")
 
     for key, words in (("no key", "PEM"), (locked, "passphrase"), ("", "auth.private_key")):
         with pytest.raises(MisconfiguredConnection, match=words) as caught:
