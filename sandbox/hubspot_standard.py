@@ -207,8 +207,8 @@ PROPERTIES: Mapping[str, str] = {
         hs_name | Name | text
         hs_status | Status | choice active past_due paused canceled expired scheduled
         hs_currency_code | Currency | text
-        hs_start_date | Start date | day
-        hs_end_date | End date | day
+        hs_recurring_billing_start_date | Billing start date | day
+        hs_recurring_billing_end_date | Billing end date | day
         hs_next_payment_due_date | Next payment due date | day
         hs_recurring_revenue | Recurring revenue | money
     """,

@@ -1,7 +1,8 @@
 """Invents a company of two years: the same one for the same seed, size and day.
 
 It holds what real CRMs hold: deals that skip stages, were re-opened, have no amount or no
-account, were entered late or deleted, and a rep who left.
+account, were entered late or deleted, and a rep who left; leads that came to nothing, campaigns
+that cost more than they brought, tickets that were re-opened, and customers who left.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from decimal import Decimal
 
 from sandbox.company import Account, Company, Deal, Rep, StageVisit
 from sandbox.org import StageSpec
+from sandbox.seed_marketing import with_marketing
+from sandbox.seed_service import with_service
 
 DAYS = 730
 GROWTH = 1.3
@@ -59,13 +62,14 @@ def make_company(*, seed: int, deals: int, today: date) -> Company:
     chance = random.Random(seed)  # noqa: S311 - invents data, guards nothing
     reps = _reps(max(FEWEST_REPS, deals // DEALS_PER_REP))
     accounts = _accounts(chance, max(1, deals // DEALS_PER_ACCOUNT), reps)
-    return Company(
+    sales = Company(
         stages=STAGES,
         reps=reps,
         accounts=accounts,
         deals=[_deal(chance, number, reps, accounts, today) for number in range(1, deals + 1)],
         last_day=today - timedelta(days=1),
     )
+    return with_service(with_marketing(sales, seed=seed), seed=seed)
 
 
 def _reps(count: int) -> list[Rep]:
