@@ -96,7 +96,8 @@ def _whole(path: Path, write: Callable[[Path], int]) -> int:
 def _write_csv(path: Path, rows: Iterable[Row]) -> int:
     count = 0
     with path.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
+        # With both characters of the line's end: a cell that holds either is then quoted.
+        writer = csv.writer(stream, lineterminator="\r\n")
         writer.writerow(exports.COLUMNS)
         for row in rows:
             writer.writerow([_cell(name, row[name]) for name in exports.COLUMNS])

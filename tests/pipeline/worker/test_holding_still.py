@@ -38,10 +38,10 @@ def inflate(site: Site, factor: int) -> None:
     site.sandbox.salesforce.forget()
 
 
-def applied(site: Site, **how: bool) -> RunResult:
+def applied(site: Site, *, accepts_guard: bool = False) -> RunResult:
     with site.runtime() as runtime:
         plan = pipeline.plan_writeback(runtime, "account_kpis")
-        return pipeline.apply_plan(runtime, plan, is_fresh=True, **how)
+        return pipeline.apply_plan(runtime, plan, is_fresh=True, accepts_guard=accepts_guard)
 
 
 def hold_of(site: Site) -> holds.Hold | None:
