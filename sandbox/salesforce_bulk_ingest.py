@@ -123,12 +123,13 @@ class IngestWork:
 
     # Saving
 
-    def go_on(self, rows: int | None) -> None:
-        """Save the next so many rows, or all that are left, in transactions of 200."""
-        end = len(self.rows) if rows is None else min(len(self.rows), self.processed + rows)
+    def go_on(self, rows: int) -> bool:
+        """Save the next so many rows in transactions of 200; whether all are saved."""
+        end = min(len(self.rows), self.processed + rows)
         while self.processed < end:
             start = self.processed
             self._save(self.rows[start : min(end, start + CHUNK)])
+        return self.processed >= len(self.rows)
 
     def _save(self, rows: list[list[str]]) -> None:
         job = self.job

@@ -57,7 +57,7 @@ class QueryWork:
         """Nothing to look at: the query was checked when the job was created."""
         return None
 
-    def go_on(self, rows: int | None) -> None:
+    def go_on(self, rows: int) -> bool:
         """Find the rows; `rows` limits nothing, a query job has its results or has none."""
         del rows
         found: Found = self._reader.run(include_deleted=self._everything)
@@ -69,6 +69,7 @@ class QueryWork:
         # LIMIT and ORDER BY switch PK chunking off; without them chunks come as they end.
         if self._query.limit is None and not self._query.order:
             self._org.random.shuffle(self.rows)
+        return True
 
     def part(self, start: int, end: int, *, delimiter: str, line_ending: str) -> bytes:
         """Rows of the results as CSV, with the header row that every part has."""

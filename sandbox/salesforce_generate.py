@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
@@ -56,6 +57,8 @@ def generate(
         return made
 
     org.put_many(spec.name, records())
+    # They live as long as the process: the collector need not walk them again and again.
+    gc.freeze()
     return first
 
 

@@ -6,6 +6,7 @@ eighteen and take both.
 """
 
 import re
+from functools import lru_cache
 from typing import Final
 
 _ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -35,6 +36,7 @@ def is_id(text: str) -> bool:
     return len(text) == _SHORT or all(letter in _CHECKSUM for letter in text[_SHORT:].upper())
 
 
+@lru_cache(maxsize=131_072)
 def long_id(text: str) -> str:
     """The 18-character form of a well-shaped id; other text is handed back as it is.
 

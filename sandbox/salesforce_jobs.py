@@ -38,8 +38,8 @@ class Work(Protocol):
     def begin(self) -> str | None:
         """Look at what was sent; an error message if the job fails before any row."""
 
-    def go_on(self, rows: int | None) -> None:
-        """Do the next so many rows, or all that are left."""
+    def go_on(self, rows: int) -> bool:
+        """Do the next so many rows; whether all are done."""
 
     @property
     def processed(self) -> int:
@@ -60,8 +60,10 @@ class Idle:
         """Nothing is wrong."""
         return None
 
-    def go_on(self, rows: int | None) -> None:
-        """Do nothing."""
+    def go_on(self, rows: int) -> bool:
+        """There is nothing to do."""
+        del rows
+        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +128,8 @@ class Jobs:
         self.upload_bytes = 100_000_000
         """Bulk guide, limits: 150 MB after base64, so 100 MB of data in the one upload."""
         self.batch_rows = 10_000
+        self.rows_at_once = 20_000
+        """Rows of an ingest job that one question about it lets be saved."""
         self.empty_body = False
         """Whether the results of a query without rows have no header either."""
         self.query_jobs_max = 10_000
@@ -173,8 +177,7 @@ class Jobs:
         if self._org.now() < due:
             return
         if self.pace.polls == 0:
-            while job.state in WAITING:
-                self.move(job)
+            self.run(job)
         elif job.polls >= self.pace.polls:
             self.move(job)
 
@@ -192,8 +195,13 @@ class Jobs:
             job.error = job.ending.message
             self.enter(job, job.ending.state)
             return
-        job.work.go_on(None)
-        self.enter(job, JOB_COMPLETE)
+        if job.work.go_on(self.rows_at_once):
+            self.enter(job, JOB_COMPLETE)
+
+    def run(self, job: Job) -> None:
+        """Bring a waiting job to its end."""
+        while job.state in WAITING:
+            self.move(job)
 
     def enter(self, job: Job, state: str) -> None:
         """Put the job into a state."""

@@ -27,6 +27,7 @@ from sandbox.org import (
 )
 from sandbox.salesforce_access import Access
 from sandbox.salesforce_effects import add_up_line_items, follow_up
+from sandbox.salesforce_entities import entity_definitions
 from sandbox.salesforce_features import Features
 from sandbox.salesforce_fields import FieldSpec, ObjectSpec
 from sandbox.salesforce_guards import Guards
@@ -462,6 +463,8 @@ class SalesforceOrg(Org):
 
     def rows(self, object_name: str) -> Mapping[str, Record]:
         """All visible records of an object by id, deleted ones included."""
+        if object_name == "EntityDefinition":
+            return entity_definitions(self)
         return self._records.get(object_name, {})
 
     def children(self, object_name: str, field: str, parent_id: Value) -> Sequence[Record]:

@@ -235,15 +235,17 @@ class Saving:
     def write(self, save: Save) -> str:
         """Save a checked record and return its id."""
         org = self.org
+        owner: dict[str, Value] = {"OwnerId": org.assignment_owner}
+        runs_rules = self.assigns and save.spec.name in ASSIGNED and bool(org.assignment_owner)
         if save.id is None:
-            made = org.create(save.spec.name, save.values, by=API)
+            values = {**owner, **save.values} if runs_rules else save.values
+            made = org.create(save.spec.name, values, by=API)
             org.guards.run_workflows(org, save.spec, made)
             return made
         # Saving what is there already still moves the stamps: the vendor saves, it does not
         # compare.
         org.edit(save.spec.name, save.id, save.values, by=API)
-        if self.assigns and save.spec.name in ASSIGNED and org.assignment_owner is not None:
-            owner: dict[str, Value] = {"OwnerId": org.assignment_owner}
+        if runs_rules:
             org.edit(save.spec.name, save.id, owner, by=org.api_user_id)
         org.guards.run_workflows(org, save.spec, save.id)
         return save.id

@@ -31,7 +31,8 @@ def standard_objects() -> dict[str, ObjectSpec]:
     objects = (
         *sales_objects(), *service_objects(), _user(), _user_role(), _profile(), _organization(),
         _record_type(), _business_process(), _group(), _queue_object(), _opportunity_stage(),
-        _lead_status(), _permission_set(), _field_permissions(), _permission_set_assignment(),
+        _lead_status(), _entity_definition(), _permission_set(), _field_permissions(),
+        _permission_set_assignment(),
     )  # fmt: skip
     return {spec.name.lower(): spec for spec in objects}
 
@@ -140,6 +141,20 @@ def _opportunity_stage() -> ObjectSpec:
         setup_object("OpportunityStage", "Opportunity Stage", "01J"),
         *(read_only(spec) for spec in fields),
         system=system("IsDeleted"),
+    )
+
+
+def _entity_definition() -> ObjectSpec:
+    # Tooling API, "EntityDefinition": which objects there are; Id and DurableId are no record ids.
+    fields = (
+        text("DurableId", 255), text("QualifiedApiName", 70), text("DeveloperName", 40),
+        text("Label", 40), text("PluralLabel", 40), text("KeyPrefix", 3), flag("IsQueryable"),
+        flag("IsReplicateable"), flag("IsCustomizable"), flag("IsCustomSetting"),
+    )  # fmt: skip
+    return built(
+        setup_object("EntityDefinition", "Entity Definition", "4ie"),
+        *(read_only(each) for each in fields),
+        system=[each for each in system() if each.name == "Id"],
     )
 
 

@@ -227,7 +227,7 @@ def _set_lock_share(org: SalesforceOrg, value: object) -> None:
 
 _BULK_NUMBERS: Final = (
     "part_rows", "upload_bytes", "batch_rows", "query_jobs_max", "result_mb_max", "batches_max",
-    "query_jobs", "batches",
+    "query_jobs", "batches", "rows_at_once",
 )  # fmt: skip
 _SETTINGS: Final[Mapping[str, Callable[[SalesforceOrg, object], None]]] = {
     "daily_calls_max": _set_daily_calls_max,
