@@ -29,6 +29,7 @@ from connectors.hubspot.create import create
 from connectors.hubspot.defaults import STREAM_OBJECTS
 from connectors.hubspot.discover import Discovery
 from connectors.hubspot.fields import Property, object_streams, properties_of
+from connectors.hubspot.find import find
 from connectors.hubspot.push import push, read
 from connectors.hubspot.readers import PortalReader
 from store.canonical import FieldUpdate, RecordRef
@@ -139,6 +140,11 @@ class HubSpotConnector:
             native: name for name, native in reversed([*self.capabilities.stream_objects.items()])
         }
         return Discovery(self._client, {**defaults, **self.capabilities.object_streams})
+
+    def find(self, object_name: str, field_name: str) -> Iterator[Sequence[tuple[str, str]]]:
+        """Records of any object by one of their properties; see ``connectors.hubspot.find``."""
+        with self._client.working_for(Purpose.WRITE):
+            return iter([*find(self._client, object_name, field_name, self._describe)])
 
     def close(self) -> None:
         """Give sockets back."""

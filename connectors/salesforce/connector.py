@@ -30,6 +30,7 @@ from connectors.salesforce.client import SalesforceClient
 from connectors.salesforce.create import FieldMaker
 from connectors.salesforce.discover import Discovery
 from connectors.salesforce.fields import LiveReader, target_fields
+from connectors.salesforce.find import find
 from connectors.salesforce.ingest import FROM_RECORDS, BulkWriter
 from connectors.salesforce.ingest import MOST_RECORDS as MOST_OF_A_JOB
 from connectors.salesforce.lists import Lists
@@ -151,6 +152,11 @@ class SalesforceConnector:
             self._parents.clear()
         self._parents.update(reader.parents)
         return records
+
+    def find(self, object_name: str, field_name: str) -> Iterator[Sequence[tuple[str, str]]]:
+        """Records of any object by one of their fields; see ``connectors.salesforce.find``."""
+        with spending_on(Purpose.WRITE):
+            return iter([*find(self._client, OrgSchema(self._client), object_name, field_name)])
 
     def objects(self) -> Sequence[DiscoveredObject]:
         """Every readable object, without fields."""
