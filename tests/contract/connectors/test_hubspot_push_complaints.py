@@ -94,6 +94,7 @@ def test_one_bad_record_sinks_a_hundred(crm: Crm) -> None:
     assert failed[0].message == "Not on my watch."
     held = [one for one in crm.snapshot()["companies"] if _fields(one).get("kpi_count") == "1"]
     assert len(held) == 249
+    assert len(paths(crm, "batch/update")) == 3
 
 
 def test_writes_to_merged_records_are_lost(crm: Crm, kpisync: Cli) -> None:
