@@ -19,7 +19,7 @@ from connectors.errors import (
     RequestRefused,
 )
 from connectors.fieldmap import NativeField, canonical_fields, missing_fields
-from connectors.salesforce.client import SalesforceClient
+from connectors.salesforce.client import API_VERSION, SalesforceClient
 from connectors.salesforce.faults import UnknownName
 from connectors.salesforce.login_faults import LoginRefused
 from connectors.salesforce.mapping import map_request, stream_settings, streams_of
@@ -28,6 +28,7 @@ from connectors.salesforce.schema import MISSING_REMEDY, ObjectAbsent, OrgSchema
 from connectors.salesforce.streams import SPECS
 
 _LOW_QUOTA: Final = 0.1
+_TOLERATED_SKEW: Final = 60.0
 _NUMBERS: Final = frozenset({"integer", "number", "money", "percent"})
 _FITTING: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
     {
@@ -81,6 +82,11 @@ def check(client: SalesforceClient, settings: ConnectionSettings) -> CheckReport
         problems.append(_problem(f"{place}.streams", error))
     schema = OrgSchema(client)
     try:
+        problems.extend(_clock_problems(client, settings, place))
+        unserved = list(_version_problems(client, settings, place))
+        if unserved:
+            # Nothing is to be found under a version that is not there: one problem, not many.
+            return CheckReport(org_id=org_id, problems=[*problems, *unserved])
         for stream in streams:
             problems.extend(_stream_problems(client, settings, stream, schema))
         problems.extend(_currency_problems(client, settings, streams, schema))
@@ -90,6 +96,45 @@ def check(client: SalesforceClient, settings: ConnectionSettings) -> CheckReport
     except _OF_THE_WHOLE_CONNECTION as error:
         problems.append(_problem(place, error))
     return CheckReport(org_id=org_id, problems=problems)
+
+
+def _version_problems(
+    client: SalesforceClient, settings: ConnectionSettings, place: str
+) -> Iterator[Problem]:
+    served = client.served_versions()
+    if not served or client.version in served:
+        return
+    newest = max(served, key=_as_number)
+    yield Problem(
+        place=f"{place}.api_version",
+        message=f"The org does not serve the API version {client.version}.",
+        remedy=f'Set api_version: "{min(newest, API_VERSION, key=_as_number)}".'
+        if settings.api_version
+        else f'Set api_version: "{newest}".',
+    )
+
+
+def _as_number(version: str) -> float:
+    try:
+        return float(version)
+    except ValueError:
+        return 0.0
+
+
+def _clock_problems(
+    client: SalesforceClient, settings: ConnectionSettings, place: str
+) -> Iterator[Problem]:
+    skew = client.clock_skew
+    if settings.auth.get("flow") != "jwt" or abs(skew) <= _TOLERATED_SKEW:
+        return
+    yield Problem(
+        place=f"{place}.auth",
+        message=f"This machine's clock is {abs(skew):,.0f} seconds"
+        f" {'ahead of' if skew > 0 else 'behind'} Salesforce's; beyond three minutes a JWT login"
+        " fails.",
+        remedy="Set the clock (time synchronisation).",
+        is_error=False,
+    )
 
 
 def _stream_problems(

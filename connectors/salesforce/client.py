@@ -41,6 +41,7 @@ from connectors.salesforce.faults import (
 )
 from connectors.salesforce.ids import is_id, long_id
 from connectors.salesforce.login import Login, Token, refused_fresh_token
+from connectors.salesforce.login_faults import clock_skew
 from connectors.salesforce.quota import CallBudget
 from connectors.salesforce.tokens import SharedToken
 from connectors.salesforce.transport import Session
@@ -292,6 +293,30 @@ class SalesforceClient:
             found = str(rows[0].get("Id")) if rows else ""
             return (long_id(found) if is_id(found) else None), None
         return None, None
+
+    def served_versions(self) -> frozenset[str]:
+        """The API versions that the org's host serves (``62.0``); empty where it does not say."""
+        host = self._tokens.current().host
+
+        def ask() -> object:
+            try:
+                return _body_of(self._session.get(f"https://{host}{_DATA_PATH}"))
+            except requests.RequestException as error:
+                raise no_answer(self.connection, error, self._base_url) from None
+
+        answer = self._retry.call(ask)
+        rows = answer if isinstance(answer, list) else []
+        return frozenset(str(row.get("version")) for row in rows if isinstance(row, Mapping))
+
+    @property
+    def version(self) -> str:
+        """The API version in use, such as ``62.0``."""
+        return self._version
+
+    @property
+    def clock_skew(self) -> float:
+        """Seconds by which this machine's clock is ahead of the server's in its latest answer."""
+        return clock_skew(self._session.last.headers)
 
     def server_time(self) -> datetime:
         """The server's clock in its latest answer (whole seconds, UTC)."""

@@ -139,6 +139,17 @@ def test_a_quota_that_is_nearly_used_up_is_told(org: SalesforceOrg) -> None:
     assert any("API calls" in each.message for each in problems)
 
 
+@pytest.mark.parametrize("version", ["99.0", "30.0"])
+def test_a_version_that_the_org_does_not_serve_is_one_problem(
+    org: SalesforceOrg, version: str
+) -> None:
+    report = connect(replace(org.settings(), api_version=version)).check()
+
+    (problem,) = report.problems
+    assert problem.place == "connections.salesforce.api_version"
+    assert 'api_version: "62.0"' in problem.remedy
+
+
 def test_a_good_connection_has_no_errors(org: SalesforceOrg) -> None:
     report = connect(org.settings()).check()
 

@@ -380,6 +380,16 @@ def test_a_clock_that_is_wrong_is_told_with_by_how_much(
     assert any(f"{seconds} seconds" in found for seconds in range(415, 426))
 
 
+def test_a_clock_that_begins_to_be_wrong_is_a_warning(
+    jwt_org: SalesforceOrg, key: rsa.RSAPrivateKey
+) -> None:
+    with time_machine.travel(datetime.now(UTC) + timedelta(seconds=100), tick=True):
+        report = connect(jwt_org.settings(auth=by_jwt(key))).check()
+
+    assert report.is_ok
+    assert any("seconds ahead of" in problem.message for problem in report.problems)
+
+
 def test_a_wrong_consumer_key_is_told_as_such_even_if_the_clock_is_wrong_too(
     jwt_org: SalesforceOrg, key: rsa.RSAPrivateKey
 ) -> None:
