@@ -152,16 +152,18 @@ def _note(
 
 def _link(target: Json) -> Link:
     types = target.get("associationTypes") or ()
-    labels = sorted({str(one["label"]) for one in types if one.get("label")} - {PRIMARY_LABEL})
-    return Link(
-        str(target["toObjectId"]),
-        is_primary=any(
-            one.get("category") == "HUBSPOT_DEFINED"
-            and (one.get("label") == PRIMARY_LABEL or one.get("typeId") in _PRIMARY_TYPES)
-            for one in types
-        ),
-        label=labels[0] if labels else None,
+    return Link(str(target["toObjectId"]), any(map(_is_primary, types)), _label(types))
+
+
+def _is_primary(kind: Json) -> bool:
+    return kind.get("category") == "HUBSPOT_DEFINED" and (
+        kind.get("label") == PRIMARY_LABEL or kind.get("typeId") in _PRIMARY_TYPES
     )
+
+
+def _label(kinds: Sequence[Json]) -> str | None:
+    labels = [str(one["label"]) for one in kinds if one.get("label")]
+    return min((one for one in labels if one != PRIMARY_LABEL), default=None)
 
 
 def _next_pages(answer: Answer) -> list[Json]:
@@ -174,5 +176,8 @@ def _next_pages(answer: Answer) -> list[Json]:
 
 
 def _after(result: Json) -> str | None:
-    after = ((result.get("paging") or {}).get("next") or {}).get("after")
+    paging = result.get("paging")
+    if not paging:
+        return None
+    after = (paging.get("next") or {}).get("after")
     return str(after) if after not in {None, ""} else None

@@ -193,7 +193,7 @@ def native_of(row: Json, links: LinksByObject) -> dict[str, object]:
         linked_ids[COMPANIES] = native.get(PRIMARY_COMPANY) or None
     native[LINK.rstrip(".")] = linked_ids
     for name, own in _STAMPS:
-        if native.get(name) in {None, ""}:
+        if not native.get(name):
             native[name] = row.get(own)
     return native
 

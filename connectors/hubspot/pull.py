@@ -12,7 +12,7 @@ winners of the window.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
@@ -302,7 +302,7 @@ class ObjectPull:
                 row = fetched.rows[record_id]
                 links = {target: found.known[record_id] for target, found in linked.items()}
                 self.plan.map_row(row, links, mapped)
-                self._note_age(row)
+        self._note_age(fetched.rows.values())
         self._mark_merged(fetched, unread, foreign, mapped)
         mapped.deleted += [self._ref(one) for one in fetched.gone]
         if not is_listed:
@@ -372,11 +372,12 @@ class ObjectPull:
         keys = tuple(dict.fromkeys(self._ref(one).key for one in known))
         return (WholeFamily(children.stream, children.link, keys),) if keys else ()
 
-    def _note_age(self, row: Json) -> None:
-        for name in ("createdAt", "updatedAt"):
-            at = instant(row.get(name))
-            if at is not None and at > self.newest:
-                self.newest = at
+    def _note_age(self, rows: Iterable[Json]) -> None:
+        """Keep the latest change; instants of one spelling sort as their texts do."""
+        told = [str(row.get(name) or "") for row in rows for name in ("createdAt", "updatedAt")]
+        latest = instant(max(told, default=""))
+        if latest is not None and latest > self.newest:
+            self.newest = latest
 
     def _remember_unsettled(self, ids: Sequence[str], unread: Mapping[str, str]) -> None:
         for record_id in ids:

@@ -46,7 +46,9 @@ def chunks(items: Sequence[T], size: int) -> list[Sequence[T]]:
 
 def merged_ids(row: Json) -> tuple[str, ...]:
     """The ids of the records that were merged into this one."""
-    joined = (row.get("properties") or {}).get(MERGED) or ""
+    joined = (row.get("properties") or {}).get(MERGED)
+    if not joined:
+        return ()
     own = str(row["id"])
     return tuple(part for part in str(joined).split(";") if part and part != own)
 
