@@ -270,6 +270,7 @@ KEYS: Mapping[str, frozenset[str]] = {
     "pipeline": frozenset({"object", "id", "label", "stages"}),
     "define_object": frozenset({"name", "label", "properties"}),
     "label": frozenset({"from", "to", "label"}),
+    "webhooks": frozenset({"url", "secret", "types"}),
 }
 """What the body of each verb may hold; `settings` knows its own."""
 

@@ -1,14 +1,19 @@
-"""The admin endpoints that only HubSpot has: associations, pipelines, custom objects."""
+"""The admin endpoints that only HubSpot has: links, pipelines, custom objects, webhooks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
 
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from sandbox.admin import BadAdminRequestError, Json, list_of, mapping_of, post, text_of
+from sandbox.admin import PREFIX, BadAdminRequestError, Json, list_of, mapping_of, post, text_of
 from sandbox.hubspot_pipelines import Pipeline, Stage
 from sandbox.hubspot_portal import Portal
+from sandbox.hubspot_webhooks import send
 from sandbox.org import FieldType, Org
 
 
@@ -19,8 +24,10 @@ def routes(portal: Portal) -> list[Route]:
         "pipeline": pipeline,
         "define_object": define_object,
         "label": label,
+        "webhooks": webhooks,
     }
-    return [post(portal, name, _for(portal, verb)) for name, verb in verbs.items()]
+    routes = [post(portal, name, _for(portal, verb)) for name, verb in verbs.items()]
+    return [*routes, Route(f"{PREFIX}deliver", _deliver_endpoint(portal), methods=["POST"])]
 
 
 def associate(portal: Portal, body: Json) -> Json:
@@ -75,6 +82,49 @@ def label(portal: Portal, body: Json) -> Json:
     pair = _type(portal, body, "from"), _type(portal, body, "to")
     made = portal.link_types.add_label(pair, text_of(body, "label"))
     return {"type_ids": [one.type_id for one in made]}
+
+
+def webhooks(portal: Portal, body: Json) -> Json:
+    """Subscribe: ``url`` (empty: nobody any more), ``secret``, ``types`` (all)."""
+    kinds = [str(one) for one in list_of(body, "types")]
+    portal.webhooks.subscribe(str(body.get("url", "")), str(body.get("secret", "")), kinds)
+    return {}
+
+
+def _deliver_endpoint(portal: Portal) -> Callable[[Request], Awaitable[Response]]:
+    async def endpoint(request: Request) -> Response:
+        body = json.loads(await request.body() or b"{}")
+        unknown = sorted(set(body) - DELIVERY)
+        if unknown:
+            words = f"unknown key {', '.join(unknown)}; there is {', '.join(sorted(DELIVERY))}"
+            return JSONResponse({"error": words}, status_code=400)
+        return JSONResponse(await deliver(portal, body))
+
+    return endpoint
+
+
+async def deliver(portal: Portal, body: Json) -> dict[str, object]:
+    """Send what waits: ``twice``, ``shuffle``, ``hold`` (events kept for later), ``age_seconds``.
+
+    Answers the ``statuses`` of the batches, and how many events are ``waiting`` still: those
+    held back, and those nobody took, which are sent again.
+    """
+    hooks = portal.webhooks
+    hold, age = int(str(body.get("hold", 0))), float(str(body.get("age_seconds", 0)))
+    batches = hooks.take(portal.random, shuffle=bool(body.get("shuffle")), hold=hold)
+    statuses: list[int] = []
+    for batch in batches:
+        for _ in range(2 if body.get("twice") else 1):
+            # Aside, so that whoever receives it may call the portal meanwhile.
+            status = await asyncio.to_thread(send, hooks.url, hooks.secret, batch, age_seconds=age)
+            statuses.append(status)
+        if not OK <= statuses[-1] < REDIRECT:
+            hooks.put_back(batch)
+    return {"statuses": statuses, "waiting": len(hooks.waiting), "given_up": hooks.given_up}
+
+
+DELIVERY = frozenset({"twice", "shuffle", "hold", "age_seconds"})
+OK, REDIRECT = 200, 300
 
 
 def _type(portal: Portal, body: Json, name: str) -> str:

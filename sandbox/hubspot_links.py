@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
 Pair: TypeAlias = tuple[str, str]
 """(object type, other object type)."""
+
+Changed: TypeAlias = Callable[[Pair, Pair, bool], None]
+"""Told of a change: the two ends as (object type, record id), and whether the link is gone."""
 
 PRIMARY = "Primary"
 HUBSPOT_DEFINED, USER_DEFINED = "HUBSPOT_DEFINED", "USER_DEFINED"
@@ -122,9 +125,10 @@ class LinkTypes:
 class Links:
     """All associations of a portal; each has the labels it carries, none being plain."""
 
-    def __init__(self) -> None:
+    def __init__(self, changed: Changed | None = None) -> None:
         self._of: dict[Pair, dict[str, dict[str, frozenset[str]]]] = {}
         """(object type, record id) -> other object type -> other id -> labels."""
+        self._changed = changed
 
     def add(
         self,
@@ -147,11 +151,13 @@ class Links:
             self._unmark(to_type, to_id, from_type)
         self._side(from_type, from_id, to_type)[to_id] = carried
         self._side(to_type, to_id, from_type)[from_id] = carried
+        self._tell((from_type, from_id), (to_type, to_id), is_removed=False)
 
     def remove(self, from_type: str, from_id: str, to_type: str, to_id: str) -> None:
         """Undo `add`; nothing happens where there is no such association."""
         self._side(from_type, from_id, to_type).pop(to_id, None)
         self._side(to_type, to_id, from_type).pop(from_id, None)
+        self._tell((from_type, from_id), (to_type, to_id), is_removed=True)
 
     def labels(self, from_type: str, from_id: str, to_type: str, to_id: str) -> frozenset[str]:
         """The labels of one association; empty where it is plain, or is not there."""
@@ -173,6 +179,10 @@ class Links:
                 labels -= {PRIMARY}
             if not known.get(other_id):
                 self.add(object_type, new_id, other_type, other_id, labels=labels)
+
+    def _tell(self, one: Pair, other: Pair, *, is_removed: bool) -> None:
+        if self._changed is not None:
+            self._changed(one, other, is_removed)
 
     def _side(self, from_type: str, from_id: str, to_type: str) -> dict[str, frozenset[str]]:
         return self._of.setdefault((from_type, from_id), {}).setdefault(to_type, {})

@@ -13,7 +13,7 @@ import uuid
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal, DecimalException
 
 from sandbox.hubspot_derived import (
@@ -28,9 +28,9 @@ from sandbox.hubspot_derived import (
 )
 from sandbox.hubspot_errors import correlation_id, not_found, usual_answer
 from sandbox.hubspot_grants import Grants
-from sandbox.hubspot_index import SearchIndex
+from sandbox.hubspot_index import SearchIndex, milliseconds
 from sandbox.hubspot_limits import SETTABLE, Limits
-from sandbox.hubspot_links import PRIMARY, Links, LinkTypes
+from sandbox.hubspot_links import PRIMARY, Links, LinkTypes, Pair
 from sandbox.hubspot_pipelines import (
     DEFAULT_PIPELINES,
     Pipeline,
@@ -54,7 +54,10 @@ from sandbox.hubspot_standard import (
     standard_properties,
 )
 from sandbox.hubspot_types import OTHER_RECORDS, ObjectType, ObjectTypes
+from sandbox.hubspot_webhooks import Webhooks
 from sandbox.org import (
+    API,
+    NO_FIELDS,
     PEOPLE,
     Change,
     Clock,
@@ -95,7 +98,8 @@ class Portal(Org):
         self.limits = Limits()
         self.grants = Grants()
         self.types = ObjectTypes(self.settings.portal_id)
-        self.links = Links()
+        self.webhooks = Webhooks()
+        self.links = Links(self._link_changed)
         self.link_types = LinkTypes()
         self.properties: dict[str, dict[str, Property]] = {}
         self.groups: dict[str, dict[str, str]] = {}
@@ -167,6 +171,47 @@ class Portal(Org):
             derived |= visit_times(record, before, "lifecyclestage", at)
         self._put_fields(record, derived)
         self._put_fields(record, self._calculated(kind, record))
+        self._tell_of_write(kind, record, before, at, by)
+
+    def delete(
+        self,
+        object_name: str,
+        record_id: str,
+        *,
+        merged_into: str | None = None,
+        by: str = PEOPLE,
+        at: datetime | None = None,
+        commit_after: timedelta | None = None,
+    ) -> None:
+        """Archive a record; see `Org.delete`."""
+        super().delete(
+            object_name,
+            record_id,
+            merged_into=merged_into,
+            by=by,
+            at=at,
+            commit_after=commit_after,
+        )
+        if merged_into is None:
+            self._tell(object_name, "deletion", at, objectId=record_id, changeFlag="DELETED")
+
+    def undelete(
+        self,
+        object_name: str,
+        record_id: str,
+        *,
+        by: str = PEOPLE,
+        at: datetime | None = None,
+        commit_after: timedelta | None = None,
+    ) -> None:
+        """Restore a record; see `Org.undelete`."""
+        super().undelete(object_name, record_id, by=by, at=at, commit_after=commit_after)
+        self._tell(object_name, "restore", at, objectId=record_id, changeFlag="RESTORED")
+
+    def erase(self, object_name: str, record_id: str) -> None:
+        """Remove a record for good; see `Org.erase`."""
+        super().erase(object_name, record_id)
+        self._tell(object_name, "privacyDeletion", None, objectId=record_id)
 
     def usual_answer(self, status: int) -> UsualAnswer | None:
         """See `sandbox.hubspot_errors.usual_answer`."""
@@ -205,10 +250,21 @@ class Portal(Org):
         """
         winner = self.get(object_name, winner_id)
         losers = [self.get(object_name, loser) for loser in loser_ids]
-        if not self.settings.merge_keeps_winner:
-            return self._merge_anew(winner, losers, by)
-        self._absorb(winner, losers, by)
-        return winner.id
+        if self.settings.merge_keeps_winner:
+            self._absorb(winner, losers, by)
+            lives_on = winner.id
+        else:
+            lives_on = self._merge_anew(winner, losers, by)
+        self._tell(
+            object_name,
+            "merge",
+            None,
+            objectId=lives_on,
+            primaryObjectId=int(winner.id),
+            mergedObjectIds=[int(record.id) for record in losers],
+            newObjectId=int(lives_on),
+        )
+        return lives_on
 
     def add_field(
         self,
@@ -353,6 +409,60 @@ class Portal(Org):
         return {other: labels for other, labels in found.items() if self._is_live(to_type, other)}
 
     # Inside
+
+    def _tell_of_write(
+        self, kind: ObjectType, record: Record, before: Fields, at: datetime, by: str
+    ) -> None:
+        if not self.webhooks.url:
+            return
+        source = "INTEGRATION" if by == API else "CRM_UI"
+        if before is NO_FIELDS:
+            self._tell(
+                kind.name,
+                "creation",
+                at,
+                objectId=record.id,
+                changeFlag="CREATED",
+                changeSource=source,
+            )
+        for name in sorted({*before, *record.fields}):
+            if before.get(name) != record[name]:
+                self._tell(
+                    kind.name,
+                    "propertyChange",
+                    at,
+                    objectId=record.id,
+                    propertyName=name,
+                    propertyValue=as_text(record[name]) or "",
+                    changeSource=source,
+                )
+
+    def _link_changed(self, one: Pair, other: Pair, is_removed: bool) -> None:
+        if not self.webhooks.url:
+            return
+        here, there = (self.types[end[0]].singular.upper() for end in (one, other))
+        self._tell(
+            one[0],
+            "associationChange",
+            None,
+            associationType=f"{here}_TO_{there}",
+            fromObjectId=int(one[1]),
+            toObjectId=int(other[1]),
+            associationRemoved=is_removed,
+        )
+
+    def _tell(self, object_type: str, what: str, at: datetime | None, **details: object) -> None:
+        """Keep an event for whoever subscribed."""
+        kind = self.types.get(object_type)
+        if kind is None or not self.webhooks.url:
+            return
+        if "objectId" in details:
+            details["objectId"] = int(str(details["objectId"]))
+        word = "object" if kind.is_custom else kind.singular
+        if kind.is_custom:
+            details["objectTypeId"] = kind.type_id
+        occurred = milliseconds(at or self.now())
+        self.webhooks.keep(f"{word}.{what}", occurred, self.settings.portal_id, details)
 
     def _begin(self, name: str) -> None:
         self._last_id[name] = FIRST_ID
