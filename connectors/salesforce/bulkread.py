@@ -157,11 +157,10 @@ class BulkRead:
                     job = _job_of(place)
             if part is None or part.next_locator is None:
                 return
-            visited.add(job.part)
-            place = replace(place, job=Job(id=job.id, part=part.next_locator))
 
     def _fetched(self, job: Job, file: IO[bytes], visited: set[str]) -> Part:
         part = self._jobs.fetch(job.id, job.part, file)
+        visited.add(job.part)
         if part.next_locator is not None and part.next_locator in visited:
             raise MalformedAnswer(
                 self._settings.name, "The parts of a bulk query lead in a circle."
@@ -187,7 +186,11 @@ class BulkRead:
         if part.rows is not None and taken != part.rows:
             raise self._distrusted(f"it speaks of {part.rows} rows and brought {taken}")
         place = self._behind(place, page, taken)
-        yield Step(page, place, is_end=part.next_locator is None)
+        if part.next_locator is None:
+            yield Step(page, place, is_end=True)
+            return
+        # The place behind a part is the next part: who goes on from here always comes further.
+        yield Step(page, replace(place, job=Job(id=job.id, part=part.next_locator)))
 
     def _behind(self, place: Place, page: Sequence[Row], taken: int) -> Place:
         column = self._walk.map.cursor_column
