@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -123,3 +124,41 @@ def _paused(site: Site) -> str | None:
     with site.runtime() as runtime, reading(runtime.engine) as conn:
         pause = checkpoints.paused(conn, "salesforce")
     return None if pause is None else pause[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["waiting", "half way", "done"])
+def test_a_worker_killed_while_its_job_runs_repeats_no_write(site: Site, moment: str) -> None:
+    accounts = accounts_with_deals(site, 2_050)
+    read_and_computed(site)
+    crm = site.sandbox.salesforce
+    crm.settings(bulk={"held": True})
+    process = site.process()
+    _await_job(site)
+    match moment:
+        case "half way":
+            crm.admin("job", id="last", rows=1_000)
+        case "done":
+            crm.admin("job", id="last", state="JobComplete")
+    process.kill()
+    process.communicate(timeout=30)
+    crm.settings(bulk={"held": False})
+
+    again = site.full_pass()
+
+    assert again.exit_code == 0
+    held = site.kpi_fields()
+    assert all(held[account].get("KPI_Revenue__c") is not None for account in accounts)
+    assert site.redundant_writes() == []
+    assert len(site.writes()) == 2 * len(accounts)
+    assert site.full_pass().results[-1].sent == 0
+
+
+def _await_job(site: Site) -> None:
+    ends = time.monotonic() + 60
+    while time.monotonic() < ends:
+        jobs = site.sandbox.salesforce._list("jobs")
+        if jobs and jobs[-1]["state"] == "UploadComplete":
+            return
+        time.sleep(0.05)
+    raise AssertionError("no job was started")
