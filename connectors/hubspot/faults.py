@@ -39,7 +39,7 @@ LOCKED_WAIT: Final = 2.0
 MOVING_WAIT: Final = 60.0
 """477 without Retry-After: the account is being moved to another data centre."""
 
-_WORDS_LENGTH: Final = 400
+_WORDS_LENGTH: Final = 2000
 _NO_WORDS: Final = "without a word of explanation"
 
 UNAUTHORIZED: Final = 401

@@ -128,25 +128,46 @@ class _Writing:
             self._answered(object_name, records, answer)
 
     def _answered(self, object_name: str, records: Mapping[str, Values], answer: Answer) -> None:
+        names = {name: one for one in records for name in (one, _trace(one))}
         open_ids = dict.fromkeys(records)
         again: dict[str, Values] = {}
         # Errors first: a record that stands among the results, too, is not certainly written.
-        for record_id, entries in _by_record(entries_of(answer.content), open_ids).items():
+        about, unplaced = _by_record(entries_of(answer.content), names)
+        for record_id, entries in about.items():
             del open_ids[record_id]
             left = self._refuse(object_name, record_id, records[record_id], entries)
             if left:
                 again[record_id] = left
         for result in answer.results:
-            asked_id = _asked_id(result, open_ids)
-            if asked_id is not None:
+            asked_id = names.get(str(result.get("id"))) or names.get(
+                str(result.get("objectWriteTraceId"))
+            )
+            if asked_id in open_ids:
                 del open_ids[asked_id]
                 self._accept(object_name, asked_id, records[asked_id], result)
-        unknown = _Verdict(
-            PushOutcome.UNKNOWN, "left_out", "HubSpot's answer leaves the record out."
-        )
-        self._settle_all(object_name, {one: records[one] for one in open_ids}, unknown)
+        self._left_out(object_name, {one: records[one] for one in open_ids}, unplaced)
         if again:
             self.send(object_name, again)
+
+    def _left_out(
+        self, object_name: str, records: Mapping[str, Values], unplaced: Sequence[Entry]
+    ) -> None:
+        """Settle what an answer names nowhere.
+
+        Merged-away ids go missing without a word. Errors that do not say whose they are belong to
+        some of these records: in smaller batches they show whose.
+        """
+        if not unplaced:
+            words = "HubSpot's answer leaves the record out."
+            unknown = _Verdict(PushOutcome.UNKNOWN, "left_out", words)
+            self._settle_all(object_name, records, unknown)
+        elif len(records) == 1:
+            ((record_id, values),) = records.items()
+            left = self._refuse(object_name, record_id, values, unplaced)
+            if left:
+                self.send(object_name, {record_id: left})
+        else:
+            self._send_halves(object_name, records)
 
     def _refused(self, object_name: str, records: Mapping[str, Values], refusal: Refused) -> None:
         """The whole batch was refused: nothing was written. Find out whose fault it was."""
@@ -161,24 +182,30 @@ class _Writing:
             if again:
                 self.send(object_name, again)
             return
+        self._send_halves(object_name, records)
+
+    def _send_halves(self, object_name: str, records: Mapping[str, Values]) -> None:
         ids = list(records)
         for half in (ids[: len(ids) // 2], ids[len(ids) // 2 :]):
-            self.send(object_name, {record_id: records[record_id] for record_id in half})
+            if half:
+                self.send(object_name, {record_id: records[record_id] for record_id in half})
 
     def _refuse(
         self, object_name: str, record_id: str, values: Values, entries: Sequence[Entry]
     ) -> Values:
         """Settle the named properties; returns the others, which were kept out beside them."""
-        named = {name: one for one in entries for name in one.fields if name in values}
-        whole = next((one for one in entries if not one.fields), None)
-        if whole is None and not named:
-            whole = entries[0]
-        for name in values:
-            entry = named.get(name) or whole
-            if entry is not None:
-                verdict = _verdict(entry)
-                self.verdicts[object_name, record_id, name] = verdict
-        if whole is not None:
+        named: dict[str, list[Entry]] = {}
+        for entry in entries:
+            for name in entry.fields:
+                if name in values:
+                    named.setdefault(name, []).append(entry)
+        whole = [one for one in entries if not one.fields]
+        if not whole and not named:
+            whole = list(entries)
+        for name in values if whole else named:
+            verdict = _verdict([*named.get(name, ()), *whole])
+            self.verdicts[object_name, record_id, name] = verdict
+        if whole:
             return {}
         return {name: text for name, text in values.items() if name not in named}
 
@@ -224,36 +251,35 @@ def _trace(record_id: str) -> str:
     return f"kpisync-{record_id}"
 
 
-def _asked_id(result: Mapping[str, object], open_ids: Iterable[str]) -> str | None:
-    """Which input a result answers: by its id, else by its trace."""
-    ids = {name: one for one in open_ids for name in (one, _trace(one))}
-    for key in ("id", "objectWriteTraceId"):
-        found = ids.get(str(result.get(key)))
-        if found is not None:
-            return found
-    return None
-
-
-def _by_record(entries: Iterable[Entry], open_ids: Iterable[str]) -> dict[str, list[Entry]]:
-    names = {name: one for one in open_ids for name in (one, _trace(one))}
+def _by_record(
+    entries: Iterable[Entry], names: Mapping[str, str]
+) -> tuple[dict[str, list[Entry]], list[Entry]]:
+    """Errors by the record that they are about, and those that name none of the batch."""
     found: dict[str, list[Entry]] = {}
+    unplaced: list[Entry] = []
     for entry in entries:
-        named = (
+        told = (
             name
             for key in ("objectWriteTraceId", "ids", "id", "objectId")
             for name in entry.context.get(key, ())
         )
-        for record_id in dict.fromkeys(names[name] for name in named if name in names):
+        about = dict.fromkeys(names[name] for name in told if name in names)
+        for record_id in about:
             found.setdefault(record_id, []).append(entry)
-    return found
+        if not about:
+            unplaced.append(entry)
+    return found, unplaced
 
 
-def _verdict(entry: Entry) -> _Verdict:
-    code = entry.code or entry.category or "refused"
-    words = entry.message or "HubSpot refuses without a word of explanation."
-    if NOT_FOUND in {entry.category, entry.code}:
+def _verdict(entries: Sequence[Entry]) -> _Verdict:
+    """What several errors about one value amount to, in all of HubSpot's words."""
+    first = entries[0]
+    code = first.code or first.category or "refused"
+    said = dict.fromkeys(one.message for one in entries if one.message)
+    words = "; ".join(said) or "HubSpot refuses without a word of explanation."
+    if any(NOT_FOUND in {one.category, one.code} for one in entries):
         return _Verdict(PushOutcome.GONE, code, words)
-    if entry.category in _VALIDATION or entry.fields or entry.code in _FOR_ALL:
+    if any(one.category in _VALIDATION or one.fields or one.code in _FOR_ALL for one in entries):
         return _Verdict(PushOutcome.FAILED, code, words)
     # Locks, limits, faults inside HubSpot and whatever it invents next.
     return _Verdict(PushOutcome.RETRY, code, words)

@@ -173,6 +173,7 @@ def fresh(crm: Crm) -> Crm:
         association_page=100,
         archived_shows_merged=False,
         stale_calculated=False,
+        required={},
         scopes=SCOPES,
     )
     for object_name, records in crm.snapshot().items():

@@ -572,3 +572,57 @@ def test_a_record_that_is_named_twice_goes_out_once(crm: Crm, connector: HubSpot
 
     assert {result.outcome for result in results} == {PushOutcome.WRITTEN}
     assert held(crm, record_id) == {"kpi_count": "2"}
+
+
+def test_an_error_that_does_not_say_whose_it_is_is_traced_to_its_record(
+    crm: Crm, connector: HubSpotConnector
+) -> None:
+    ids = companies(crm, 8)
+    error = {"message": "One of them has no owner.", "category": "VALIDATION_ERROR"}
+    body = {**updated(), "numErrors": 1, "errors": [error]}
+    crm.fault(
+        "status",
+        path="batch/update",
+        body_contains=f'"{ids[3]}"',
+        status=207,
+        body=body,
+        times="forever",
+    )
+
+    results = push(connector, *(update(one, "kpi_count", 1) for one in ids))
+
+    outcomes = by_record(results)
+    assert outcomes.pop(ids[3]) is PushOutcome.FAILED
+    assert set(outcomes.values()) == {PushOutcome.WRITTEN}
+    assert results[3].message == "One of them has no owner."
+
+
+def test_all_of_hubspots_words_about_a_value_are_kept(
+    crm: Crm, connector: HubSpotConnector
+) -> None:
+    (record_id,) = companies(crm, 1)
+    errors = [
+        {"message": words, "category": "VALIDATION_ERROR", "context": {"ids": [record_id]}}
+        for words in ("The account is frozen.", "It has no owner.", "x" * 1_000)
+    ]
+    crm.fault("status", path="batch/update", status=207, body={**updated(), "errors": errors})
+
+    (result,) = push(connector, update(record_id, "kpi_count", 1))
+
+    assert (result.outcome, result.code) == (PushOutcome.FAILED, "VALIDATION_ERROR")
+    assert result.message == f"The account is frozen.; It has no owner.; {'x' * 1_000}"
+
+
+def test_a_rule_for_people_refuses_a_write_under_dated_paths_and_is_told(crm: Crm) -> None:
+    """From 2026-09 on conditionally required properties hold for the API, too."""
+    good, bad = companies(crm, 2)
+    rule = {"when": "kpi_text", "has": ["churned"], "needs": ["kpi_day"]}
+    crm.settings(required={"companies": [rule]})
+
+    with portal(crm, api_version="2026-09") as connector:
+        results = push(
+            connector, update(good, "kpi_text", "active"), update(bad, "kpi_text", "churned")
+        )
+
+    assert [one.outcome for one in results] == [PushOutcome.WRITTEN, PushOutcome.FAILED]
+    assert "kpi_day" in str(results[1].message)
