@@ -13,6 +13,7 @@ from config.scalars import ROLLING_PERIOD
 from connectors.base import Capabilities
 from metrics.catalog import BY_ACCOUNT, DEFAULT_GROUPINGS, Catalog, available
 from metrics.definition import Kpi
+from metrics.dimensions import checked_grouping, name_of
 from metrics.fitting import NUMBER, WORDS, Range
 from metrics.guards import declared_range
 from metrics.periods import Kind, kind_of
@@ -75,6 +76,11 @@ def dimension_of_target(config: Config, section: Writeback) -> str | None:
     return _USUAL_OBJECTS.get(section.object)
 
 
+def dimension_of(section: Writeback, stream: str | None) -> str | None:
+    """The dimension of a write-back whose target is known by now."""
+    return section.match.to if section.match is not None else DIMENSIONS.get(stream or "")
+
+
 def period_of_field(kpi: Kpi, written: WrittenKpi) -> str:
     """The period of a written value: as configured, else what suits the KPI."""
     if written.period is not None:
@@ -102,9 +108,18 @@ def implied_groupings(config: Config) -> dict[str, tuple[tuple[str, ...], ...]]:
             if written.kpi not in available() or dimension in {None, _TOTAL}:
                 continue
             grouping = (str(dimension),)
-            if not _is_kept_anyway(config, written, grouping):
+            if _exists(grouping) and not _is_kept_anyway(config, written, grouping):
                 found.setdefault(written.kpi, {})[grouping] = None
     return {kpi: tuple(groupings) for kpi, groupings in found.items()}
+
+
+def _exists(grouping: tuple[str, ...]) -> bool:
+    """Whether values can be grouped so at all; if not, the write-back's reader says so."""
+    try:
+        checked_grouping("", grouping)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_kept_anyway(config: Config, written: WrittenKpi, grouping: tuple[str, ...]) -> bool:
@@ -257,6 +272,7 @@ class WritebackReader:
             raise _Fault(period_place, f'"{kpi.name}" {kept}.', "Leave the period out.")
         self._check_period(period_place, period)
         self._check_dimension((*place, "by"), written, stream)
+        self._check_groups((*place, "by"), kpi, written.by or dimension_of(self._section, stream))
         is_text = str(kpi.unit) == "text"
         self._check_words(place, written, is_text=is_text)
         return FieldPlan(
@@ -275,8 +291,14 @@ class WritebackReader:
     def _check_dimension(self, place: Path, written: WrittenKpi, stream: str | None) -> None:
         """A value of another dimension needs to be found from the record."""
         by = written.by
-        if by is None or by == _TOTAL or not stream or by == DIMENSIONS.get(stream):
+        if by is None or by == _TOTAL or by == dimension_of(self._section, stream):
             return
+        if not stream:
+            raise _Fault(
+                place,
+                "Records that are matched by a field carry what the match names, or the total.",
+                "Leave it out, or write by: all.",
+            )
         columns = tuple(column.name for column in RECORD_TABLES[stream].columns)
         connection = self._config.connections[self._section.connection]
         own = {
@@ -290,6 +312,19 @@ class WritebackReader:
                 place,
                 f'{stream} have no field "{by}" by which their value could be found.',
                 did_you_mean(by, (*columns, *own)),
+            )
+
+    def _check_groups(self, place: Path, kpi: Kpi, dimension: str | None) -> None:
+        kept = {
+            name_of(grouping)
+            for kind in self._catalog.kinds_of(kpi)
+            for grouping in self._catalog.groupings_of(kpi, kind)
+        }
+        if dimension is not None and dimension not in kept:
+            raise _Fault(
+                place,
+                f'There are no values of "{kpi.name}" by {dimension}.',
+                f"It is kept by: {', '.join(sorted(kept))}.",
             )
 
     def _check_words(self, place: Path, written: WrittenKpi, *, is_text: bool) -> None:
