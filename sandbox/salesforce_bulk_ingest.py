@@ -45,6 +45,7 @@ class IngestWork:
         self._operation = operation
         self._key = key
         self.job: Job | None = None
+        self._contended: set[str] = set()
         self.header: list[str] = []
         self.rows: list[list[str]] = []
         self.succeeded: list[list[str]] = []
@@ -95,7 +96,33 @@ class IngestWork:
             self.rows = []
             return f"InvalidBatch : Failed to parse CSV: {error}"
         self._org.jobs.batches += -(-len(self.rows) // self._org.jobs.batch_rows)
-        return self._wrong_header() or self._wrong_width()
+        wrong = self._wrong_header() or self._wrong_width()
+        if wrong is None:
+            self._note_parents()
+        return wrong
+
+    def _note_parents(self) -> None:
+        """Find the parents that several batches would lock at the same time."""
+        if not self._org.jobs.parent_lock_share or "id" not in map(str.lower, self.header):
+            return
+        place = [name.lower() for name in self.header].index("id")
+        batches: dict[str, set[int]] = {}
+        for number, row in enumerate(self.rows):
+            if parent := self._parent_of(row[place]):
+                batches.setdefault(parent, set()).add(number // self._org.jobs.batch_rows)
+        self._contended = {parent for parent, found in batches.items() if len(found) > 1}
+
+    def _parent_of(self, record_id: str) -> str:
+        record = self._org.find(self._spec.name, record_id)
+        return str((record["AccountId"] or record["ParentId"] or "") if record else "")
+
+    def _is_locked(self, record: dict[str, object]) -> bool:
+        # "Record-Level Locking": batches run in parallel, and each save locks the parent.
+        share = self._org.jobs.parent_lock_share
+        if not share or not self._contended:
+            return False
+        parent = self._parent_of(str(record.get("Id", "")))
+        return parent in self._contended and self._org.random.random() < share
 
     def _wrong_header(self) -> str | None:
         known = {name.lower() for name in self.header}
@@ -167,6 +194,9 @@ class IngestWork:
     def _checked(
         self, saving: Saving, record: dict[str, object], counted: Counter[str]
     ) -> Save | Refusal:
+        if self._is_locked(record):
+            message = "unable to obtain exclusive access to this record or its parent"
+            return Refusal("UNABLE_TO_LOCK_ROW", message)
         try:
             match self._operation:
                 case "insert":

@@ -8,7 +8,7 @@ Optimization": Id, lookups, SystemModstamp, CreatedDate).
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -114,8 +114,8 @@ def _children(org: SalesforceOrg, spec: ObjectSpec, parts: list[Comparison]) -> 
         ids = _listed_ids([part], part.field.text.lower())
         if ids is None:
             continue
-        groups: Mapping[str, list[Record]] = org.indexes.referring(spec.name, each.name)
-        return [record for each_id in ids for record in groups.get(each_id, ())]
+        groups = org.indexes.referring(spec.name, each.name)
+        return [record for each_id in ids for record in groups.get(each_id, {}).values()]
     return None
 
 

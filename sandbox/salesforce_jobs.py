@@ -130,6 +130,8 @@ class Jobs:
         self.batch_rows = 10_000
         self.rows_at_once = 20_000
         """Rows of an ingest job that one question about it lets be saved."""
+        self.parent_lock_share = 0.0
+        """Share of rows refused with a lock whose parent has rows in several batches."""
         self.empty_body = False
         """Whether the results of a query without rows have no header either."""
         self.query_jobs_max = 10_000

@@ -469,12 +469,12 @@ class SalesforceOrg(Org):
 
     def children(self, object_name: str, field: str, parent_id: Value) -> Sequence[Record]:
         """The records whose reference field holds this id, deleted ones included."""
-        return self.indexes.referring(object_name, field).get(str(parent_id), ())
+        return list(self.indexes.referring(object_name, field).get(str(parent_id), {}).values())
 
     def holding(self, object_name: str, field: str, value: Value) -> Sequence[Record]:
         """The records whose field holds this value, deleted ones included."""
         if isinstance(value, str):
-            return self.indexes.referring(object_name, field).get(value, ())
+            return list(self.indexes.referring(object_name, field).get(value, {}).values())
         return [record for record in self.rows(object_name).values() if record[field] == value]
 
     def put_many(self, object_name: str, records: Iterable[Record]) -> None:

@@ -165,12 +165,14 @@ def _set_bulk(org: SalesforceOrg, value: object) -> None:
                 jobs.pace.polls = whole(given)
             case "seconds":
                 jobs.pace.seconds = float(str(given))
+            case "parent_lock_share":
+                jobs.parent_lock_share = float(str(given))
             case "empty_body":
                 jobs.empty_body = bool(given)
             case _ if name in _BULK_NUMBERS:
                 setattr(jobs, name, whole(given))
             case _:
-                known = "enabled, held, polls, seconds, empty_body"
+                known = "enabled, held, polls, seconds, empty_body, parent_lock_share"
                 raise ValueError(f"bulk has no {name!r}: {known}, {', '.join(_BULK_NUMBERS)}")
 
 

@@ -477,6 +477,22 @@ def test_values_that_do_not_fit_fail_their_row_alone(fresh: Rest) -> None:
     assert fresh.one("Account", good, "NumberOfEmployees")["NumberOfEmployees"] == 5
 
 
+def test_batches_that_share_parents_lock_them_and_sorted_ones_do_not(fresh: Rest) -> None:
+    crm = fresh.crm
+    crm.settings(bulk={"batch_rows": 10, "parent_lock_share": 1})
+    accounts = [crm.create("Account", {"Name": name}) for name in "ab"]
+    deals = [crm.create("Opportunity", {"AccountId": accounts[n % 2]}) for n in range(20)]
+    by_account = deals[::2] + deals[1::2]
+
+    refused = []
+    for order in (deals, by_account):
+        content = as_csv(["Id", "NextStep"], [[each, "x"] for each in order])
+        job = start_ingest(fresh, content, object="Opportunity")
+        refused.append(finished(fresh, job, "ingest")["numberRecordsFailed"])
+
+    assert refused == [20, 0]
+
+
 def test_upsert_by_external_id_creates_and_updates(fresh: Rest) -> None:
     crm = fresh.crm
     crm.admin("field", object="Account", name="Key__c", type="string", external_id=True)
