@@ -39,9 +39,7 @@ _OTHER: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
     {
         "owners": frozenset({"crm.objects.owners.read"}),
         "campaigns": frozenset({"marketing.campaigns.read", "marketing.campaigns.revenue.read"}),
-        "currencies": frozenset(
-            {"multi-currency-read", "settings.currencies.read", "crm.pipelines.currencies.read"}
-        ),
+        "currencies": frozenset({"settings.currencies.read", "multi-currency-read"}),
     }
 )
 """What is read and no CRM object -> scopes that it may take."""
