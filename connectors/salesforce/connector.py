@@ -25,6 +25,7 @@ from connectors.base import (
     Stream,
     TargetField,
 )
+from connectors.errors import MisconfiguredConnection
 from connectors.salesforce.check import check
 from connectors.salesforce.client import SalesforceClient
 from connectors.salesforce.create import FieldMaker
@@ -57,6 +58,8 @@ _WRITABLE: Final[Mapping[str, str]] = MappingProxyType(
 )
 """Canonical stream -> Salesforce's own object of its records, where single records are people's."""
 
+_SCHEMA_SECONDS: Final = 600.0
+"""How long a description of an object is good for: one push asks for it once."""
 _MOST_PARENTS: Final = 50_000
 """Remembered; of the others the order of writing is by id alone."""
 
@@ -81,6 +84,8 @@ class SalesforceConnector:
         self._client = SalesforceClient(settings, self.calls)
         self._jobs = BulkWriter(self._client, settings)
         self._parents: dict[str, str] = {}
+        self._targets = OrgSchema(self._client)
+        """Objects written to, as they were described last."""
         self._merges = Merges(settings.notes)
 
     def check(self) -> CheckReport:
@@ -135,7 +140,8 @@ class SalesforceConnector:
     def fields(self, object_name: str) -> Mapping[str, TargetField]:
         """The fields of an object that the connected user sees."""
         with spending_on(Purpose.WRITE):
-            return target_fields(OrgSchema(self._client).shape(object_name))
+            self._targets = OrgSchema(self._client)
+            return target_fields(self._targets.shape(object_name))
 
     def read(
         self, object_name: str, record_ids: Sequence[str], field_names: Sequence[str]
@@ -146,8 +152,20 @@ class SalesforceConnector:
         # A look at the targets belongs to the write: it may use what reading leaves for it.
         with spending_on(Purpose.WRITE):
             self._jobs.await_running()
-            reader = LiveReader(self._client, OrgSchema(self._client), object_name)
-            records = reader.read(record_ids, field_names)
+            if self._targets.age_seconds > _SCHEMA_SECONDS:
+                self._targets = OrgSchema(self._client)
+            try:
+                return self._read(object_name, record_ids, field_names)
+            except MisconfiguredConnection:
+                # What we knew of the object may be out of date: look at it once more.
+                self._targets = OrgSchema(self._client)
+                return self._read(object_name, record_ids, field_names)
+
+    def _read(
+        self, object_name: str, record_ids: Sequence[str], field_names: Sequence[str]
+    ) -> Sequence[LiveRecord]:
+        reader = LiveReader(self._client, self._targets, object_name)
+        records = reader.read(record_ids, field_names)
         if len(self._parents) > _MOST_PARENTS:
             self._parents.clear()
         self._parents.update(reader.parents)
@@ -187,6 +205,7 @@ class SalesforceConnector:
     ) -> Sequence[SetupResult]:
         """Create missing fields by the Tooling API and grant them by permission sets."""
         with spending_on(Purpose.WRITE):
+            self._targets = OrgSchema(self._client)
             return FieldMaker(self._client, object_name).create(fields, dry_run=dry_run)
 
     def close(self) -> None:

@@ -6,6 +6,7 @@ this user read, so a field that is not here may exist all the same.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -81,8 +82,14 @@ class OrgSchema:
     def __init__(self, client: SalesforceClient) -> None:
         self._client = client
         self._shapes: dict[str, ObjectShape] = {}
+        self._made = time.monotonic()
         self.described = 0
         """How many objects were asked for."""
+
+    @property
+    def age_seconds(self) -> float:
+        """How old the oldest description may be."""
+        return time.monotonic() - self._made
 
     def shape(self, object_name: str) -> ObjectShape:
         """Describe an object, once.

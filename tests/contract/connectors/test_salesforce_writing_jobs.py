@@ -10,7 +10,7 @@ from decimal import Decimal
 import pytest
 
 from connectors.base import Connector, FieldType, NewField, PushOutcome, PushResult
-from connectors.errors import ConnectorError
+from connectors.errors import ConnectorError, MisconfiguredConnection
 from connectors.registry import connect
 from connectors.salesforce import ingest
 from connectors.salesforce.entries import entries_of
@@ -445,3 +445,49 @@ def test_the_parents_of_children_are_known_from_the_look_before_the_write(
 
     parents = connector._parents  # type: ignore[attr-defined]
     assert [parents[deal] for deal in deals] == [second, first, second]
+
+
+# Looking at many records
+
+
+def test_a_look_at_most_records_of_an_object_reads_pages_instead_of_lists_of_ids(
+    org: SalesforceOrg, connector: Connector, ids: list[str]
+) -> None:
+    connector.push(updates(org, ids, Decimal(41)))
+    loser, winner = org.add_accounts(["loser", "winner"])
+    org.crm.merge("Account", winner, [loser])
+    org.crm.forget()
+
+    live = writer(connector).read("Account", [*ids, loser], [org.kpi_field])
+
+    queries = [call for call in calls(org) if call.startswith("GET quer") or "01" in call]
+    org.crm.delete("Account", winner)
+    assert [one.asked_id for one in live] == [*ids, loser]
+    assert live[-1].record_id == winner
+    assert {one.values[org.kpi_field] for one in live[:-1]} == {Decimal(41)}
+    assert len(queries) <= 4
+
+
+def test_one_push_describes_its_object_once(
+    org: SalesforceOrg, connector: Connector, ids: list[str]
+) -> None:
+    writer(connector).fields("Account")
+    org.crm.forget()
+
+    for start in range(0, 1000, 200):
+        writer(connector).read("Account", ids[start : start + 200], [org.kpi_field])
+
+    assert not any("describe" in call for call in calls(org))
+
+
+def test_a_field_hidden_after_it_was_described_is_named(
+    org: SalesforceOrg, connector: Connector, ids: list[str]
+) -> None:
+    writer(connector).read("Account", ids[:1], [org.kpi_field])
+    org.crm.settings(hide_fields=[f"Account.{org.kpi_field}"])
+
+    with pytest.raises(MisconfiguredConnection, match=org.kpi_field):
+        writer(connector).read("Account", ids[:1], [org.kpi_field])
+
+    org.crm.settings(show_fields=[f"Account.{org.kpi_field}"])
+    assert writer(connector).read("Account", ids[:1], [org.kpi_field])
