@@ -71,9 +71,9 @@ def _refuse_unknown_keys(name: str, body: Json) -> None:
         raise BadAdminRequestError(f"unknown key {', '.join(unknown)}; there is {known}")
 
 
-def _get(org: Org, name: str, view: Callable[[Org], object]) -> Route:
-    async def endpoint(request: Request) -> Response:  # noqa: ARG001 - Starlette's signature
-        return JSONResponse(view(org))
+def _get(org: Org, name: str, view: Callable[[Org, str], object]) -> Route:
+    async def endpoint(request: Request) -> Response:
+        return JSONResponse(view(org, request.query_params.get("object", "")))
 
     return Route(PREFIX + name, endpoint, methods=["GET"])
 
@@ -274,11 +274,12 @@ KEYS: Mapping[str, frozenset[str]] = {
 }
 """What the body of each verb may hold; `settings` knows its own."""
 
-VIEWS: Mapping[str, Callable[[Org], object]] = {
-    "journal": lambda org: [_journal_line(entry) for entry in org.journal],
-    "requests": lambda org: [_request_line(entry) for entry in org.requests],
-    "snapshot": lambda org: org.snapshot(),
+VIEWS: Mapping[str, Callable[[Org, str], object]] = {
+    "journal": lambda org, _: [_journal_line(entry) for entry in org.journal],
+    "requests": lambda org, _: [_request_line(entry) for entry in org.requests],
+    "snapshot": lambda org, object_name: org.snapshot(object_name),
 }
+"""What each shows of the org; a snapshot may be of one object alone."""
 
 
 def _journal_line(entry: JournalEntry) -> dict[str, object]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from starlette.responses import Response
 
 from sandbox import hubspot_search
-from sandbox.hubspot_errors import HubSpotError, JsonObject, bad_request
+from sandbox.hubspot_errors import JsonObject, bad_request, not_found
 from sandbox.hubspot_gate import Call, answer
 from sandbox.hubspot_links import LinkType
 from sandbox.hubspot_portal import Portal
@@ -50,10 +50,25 @@ def get_one(call: Call) -> Response:
     if call.flag("archived"):
         record = portal.find(object_type, call.path("id"))
         if record is None or not record.is_deleted:
-            raise HubSpotError(404, "resource not found", "OBJECT_NOT_FOUND")
+            raise not_found()
     else:
-        record = portal.live(object_type, call.path("id"))
+        record = live_record(call, object_type)
     return answer(_requested(call, record))
+
+
+def live_record(call: Call, object_type: str) -> Record:
+    """The record of the path, named by its id or by a unique property (`idProperty`).
+
+    Raises:
+        HubSpotError: 404 where there is none, 400 for a property that is not unique.
+    """
+    name = call.request.query_params.get("idProperty", "")
+    if not name:
+        return call.portal.live(object_type, call.path("id"))
+    found = finder(call, object_type, name)(call.path("id"))
+    if found is None:
+        raise not_found()
+    return found
 
 
 def batch_read(call: Call) -> Response:
@@ -65,7 +80,7 @@ def batch_read(call: Call) -> Response:
         if history
         else call.inputs(LARGEST_BATCH)
     )
-    find = _finder(call, object_type)
+    find = finder(call, object_type, str(call.body.get("idProperty") or "hs_object_id"))
     names = _names(call, "properties") or call.kind().defaults
     results: list[JsonObject] = []
     missing: list[str] = []
@@ -157,9 +172,9 @@ def _not_found(singular: str, ids: Sequence[str]) -> JsonObject:
     }
 
 
-def _finder(call: Call, object_type: str) -> Callable[[str], Record | None]:
-    """How the inputs name records: by id, or by a unique property."""
-    portal, name = call.portal, str(call.body.get("idProperty") or "hs_object_id")
+def finder(call: Call, object_type: str, name: str) -> Callable[[str], Record | None]:
+    """How records are named: by id, or by a unique property; 400 for another one."""
+    portal = call.portal
     if name == "hs_object_id":
         return lambda record_id: portal.find(object_type, record_id)
     definition = portal.properties[object_type].get(name)

@@ -29,6 +29,8 @@ MOST_FILTERS = 18
 LARGEST_PAGE = 200
 DEFAULT_PAGE = 10
 LAST_RESULT = 10_000
+LONGEST_QUERY = 3_000
+"""Characters of `query`, as the OpenAPI says; the guide says it of the body, peers send more."""
 RECORD_ID = "hs_object_id"
 
 Number: TypeAlias = int | Decimal
@@ -112,6 +114,8 @@ def parse(portal: Portal, object_type: str, body: Mapping[str, object]) -> Query
     if after + limit > LAST_RESULT:
         # `paging.next.after` may say 10000, but it cannot be asked for.
         raise bad_request(f"search results beyond {LAST_RESULT} cannot be paged to")
+    if len(str(body.get("query") or "")) > LONGEST_QUERY:
+        raise bad_request(f"query must have at most {LONGEST_QUERY} characters")
     return Query(
         groups=_groups(portal, object_type, body),
         sort=_sort(portal, object_type, body.get("sorts") or []),

@@ -22,7 +22,7 @@ from sandbox.hubspot_errors import (
     not_found,
 )
 from sandbox.hubspot_gate import Call, answer
-from sandbox.hubspot_objects import LARGEST_BATCH, as_object, batch_answer
+from sandbox.hubspot_objects import LARGEST_BATCH, as_object, batch_answer, live_record
 from sandbox.hubspot_pipelines import DEFAULT_PIPELINES
 from sandbox.hubspot_portal import Portal
 from sandbox.hubspot_properties import InvalidValueError, stored
@@ -38,7 +38,7 @@ ON_LEFT_OUT = None
 def update_one(call: Call) -> Response:
     """``PATCH {type}/{id}``: a merged-away id writes to the record it lives on in."""
     portal, object_type = call.portal, writable(call)
-    record = portal.live(object_type, call.path("id"))
+    record = live_record(call, object_type)
     values = _checked(call, object_type, record, call.body.get("properties"))
     _meet_fault(portal, record.id)
     portal.edit(object_type, record.id, values, by=API)

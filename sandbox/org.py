@@ -529,12 +529,13 @@ class Org(ABC):
             self.indexed(record)
         self._show(record)
 
-    def snapshot(self) -> dict[str, list[dict[str, object]]]:
-        """Every visible record of every object, as JSON values, for tests to look at."""
+    def snapshot(self, object_name: str = "") -> dict[str, list[dict[str, object]]]:
+        """Every visible record of every object (or of one), as JSON values, for tests."""
         self.settle()
         return {
             name: [as_json(record) for record in self._records.get(name, {}).values()]
             for name in self.objects()
+            if object_name in ("", name)
         }
 
     # Inside

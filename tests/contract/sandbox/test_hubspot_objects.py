@@ -117,6 +117,9 @@ def test_an_email_address_belongs_to_one_contact(
         {"idProperty": "email", "properties": ["email"], "inputs": [{"id": "taken@one.example"}]}
     )
     assert [one.id for one in found.results] == [contact]
+    named = "/crm/v3/objects/contacts/taken@one.example"
+    assert steady_api.get(named, idProperty="email").json()["id"] == contact
+    assert steady_api.get(named, idProperty="company").status_code == 400
     refused_read = steady_api.post(
         "/crm/v3/objects/contacts/batch/read", {"idProperty": "company", "inputs": [{"id": "C"}]}
     )
