@@ -11,7 +11,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from connectors.base import CallCounter, ConnectionSettings, Purpose
-from connectors.errors import PermissionMissing
+from connectors.errors import AuthenticationFailed, MalformedAnswer, PermissionMissing
 from connectors.hubspot import faults
 from connectors.hubspot.paths import ACCOUNT_DETAILS, DAILY_USAGE, SCHEMAS, STATIC_TOKEN_INFO
 from connectors.hubspot.session import Answer, Json, Session, Unparsable, is_object
@@ -122,8 +122,8 @@ class HubSpotClient:
             answer = self._session.read(
                 lambda: self._session.call("POST", STATIC_TOKEN_INFO, body=body), is_object
             )
-        except (faults.Refused, PermissionMissing):
-            # Not every kind of static token is told about.
+        except (faults.Refused, PermissionMissing, AuthenticationFailed, MalformedAnswer):
+            # Not every kind of static token is told about, and it is only asked for advice.
             return {}
         return answer.content
 

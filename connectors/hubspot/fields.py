@@ -64,6 +64,8 @@ _TARGETS: Final[Mapping[str, FieldType]] = MappingProxyType(
         "date": FieldType.DATE,
         "datetime": FieldType.DATETIME,
         "bool": FieldType.CHECKBOX,
+        # It takes the values of its options and nothing else; HubSpot refuses what is none.
+        "enumeration": FieldType.TEXT,
     }
 )
 _HINTS: Final[Mapping[str, FieldType]] = MappingProxyType(
@@ -165,18 +167,7 @@ def written(value: Scalar, described: Property | None) -> str:
         if described.type == "datetime" and isinstance(value, date):
             at = value if isinstance(value, datetime) else datetime.combine(value, time(), UTC)
             return encoded(at)
-        if described.options and isinstance(value, str):
-            return _option(value, described.options)
     return encoded(value)
-
-
-def _option(text: str, options: Sequence[tuple[str, str]]) -> str:
-    """The option's value, which HubSpot wants exactly, for its value or label in any case."""
-    if any(text == value for value, _ in options):
-        return text
-    wanted = text.casefold()
-    found = {value for value, label in options if wanted in {value.casefold(), label.casefold()}}
-    return found.pop() if len(found) == 1 else text
 
 
 def is_echoed(sent: str, echo: object, described: Property | None) -> bool:
@@ -260,7 +251,10 @@ def definition(field: NewField) -> Json:
 def is_same_type(field: NewField, existing: Property) -> bool:
     """Whether an existing property can hold what the KPI field would hold."""
     kind = _CREATED_AS[field.type][0] if field.type in _CREATED_AS else None
-    return existing.type == kind or (kind == "bool" and existing.kind == "boolean")
+    if existing.kind == "boolean":
+        return kind == "bool"
+    # A choice holds a KPI of words as long as each of them is one of its options.
+    return existing.type == kind or (kind == "string" and existing.type == "enumeration")
 
 
 def by_hand(object_name: str, field: NewField) -> str:
