@@ -34,6 +34,7 @@ from config.scalars import (
     Bounds,
     BrokerUrl,
     CrmName,
+    CrmObject,
     CrmPath,
     Cron,
     Currency,
@@ -196,7 +197,7 @@ StreamName: TypeAlias = Literal[
 class Stream(Section):
     """What is read of one kind of record; standard fields map themselves."""
 
-    object: CrmName | None = None
+    object: CrmObject | None = None
     """The CRM's own name of the object."""
     where: Text | None = None
     """An additional filter, in the CRM's own language."""
@@ -678,11 +679,9 @@ class WrittenKpi(Section):
     kpi: Word
     """The KPI whose value is written."""
     period: Period | None = None
-    """Its period: all, now, a kind (the running one), a label or last_90d; by default as the KPI
-    says."""
+    """Its period: all, now, a kind (the running one), a label, last_90d; else as the KPI says."""
     by: Word | None = None
-    """The dimension of the value: by default the record's own; `all` is the company's total,
-    another one (owner, region, segment) that of the record's own field of this name."""
+    """Another dimension than the record's own: `all`, or a field of the record such as owner."""
     show: Literal["number", "label", "words"] | None = None
     """What stands there: the number, the group's name (label), or the value in words."""
     band: Mapping[Text, Threshold] = Field(default_factory=dict)

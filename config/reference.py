@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Final, Union, get_args, get_origin
@@ -110,6 +111,8 @@ def _written(value: object) -> str:
             return f'"{expression.lower()}"'
         case timedelta():
             return _span(value)
+        case Decimal():
+            return f"{(value * 100).normalize():f}%"
         case tuple() if value and all(isinstance(item, str) for item in value):
             return f"[{', '.join(value)}]"
         case _:

@@ -96,6 +96,8 @@ Secret: TypeAlias = Annotated[SecretStr, Reads(read_secret, {"type": "string", "
 _WORD: Final = r"[a-z][a-z0-9_]{0,62}"
 _NAME: Final = r"[A-Za-z][A-Za-z0-9_-]{0,62}"
 _CRM_NAME: Final = r"[A-Za-z_][A-Za-z0-9_]{0,99}"
+_CRM_NUMBER: Final = r"[0-9]-[0-9]{1,12}"
+"""HubSpot's number of a kind of record, such as 2-1234567 of a custom object."""
 
 Word: TypeAlias = Annotated[
     str,
@@ -124,14 +126,29 @@ CrmName: TypeAlias = Annotated[
 ]
 """A CRM's own API name of an object or a field."""
 
+CrmObject: TypeAlias = Annotated[
+    str,
+    Reads(
+        named(
+            rf"(?:{_CRM_NAME}|{_CRM_NUMBER})",
+            "the API name of an object (letters, digits and _), or its number in HubSpot (2-123)",
+        ),
+        {"type": "string", "pattern": f"^(?:{_CRM_NAME}|{_CRM_NUMBER})$"},
+    ),
+]
+"""A CRM's own API name of an object."""
+
 CrmPath: TypeAlias = Annotated[
     str,
     Reads(
         named(
-            rf"{_CRM_NAME}(\.{_CRM_NAME}){{0,4}}",
+            rf"{_CRM_NAME}(\.(?:{_CRM_NAME}|{_CRM_NUMBER})){{0,4}}",
             "the API name of a field, or a path to one such as Account.Region__c",
         ),
-        {"type": "string", "pattern": rf"^{_CRM_NAME}(\.{_CRM_NAME}){{0,4}}$"},
+        {
+            "type": "string",
+            "pattern": rf"^{_CRM_NAME}(\.(?:{_CRM_NAME}|{_CRM_NUMBER})){{0,4}}$",
+        },
     ),
 ]
 """A CRM field, or a path over links to a parent's field."""
