@@ -417,6 +417,8 @@ class SalesforceClient:
                 version=self._version,
                 object_pairs_hook=dict,
             )
+            # Indented JSON is half as large again, and nobody here reads it.
+            library.headers.pop("X-PrettyPrint", None)
             self._library = token.text, library
         return self._library[1]
 

@@ -28,7 +28,6 @@ from connectors.errors import (
     CrmUnavailable,
     MalformedAnswer,
     PermissionMissing,
-    QuotaExhausted,
     RequestRefused,
 )
 from connectors.salesforce.client import Json, SalesforceClient
@@ -172,7 +171,7 @@ class BulkWriter:
     def _abort(self, job_id: str) -> None:
         try:
             self._patch(job_id, "Aborted")
-        except (AnswerLost, RequestRefused, CrmUnavailable, QuotaExhausted):
+        except ConnectorError:
             # An open job does nothing, and one that has ended in the meantime is what we want.
             return
 

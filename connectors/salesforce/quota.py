@@ -91,14 +91,6 @@ class CallBudget:
         has_share = self._daily is not None and self._daily.share is not None
         return has_share and "api-usage" not in self._usages
 
-    @property
-    def is_short(self) -> bool:
-        """More than half of what may be used is gone: dear ways of doing things should be left."""
-        most = self._own_budget()
-        if most is not None and self._ledger.used() * 2 > most:
-            return True
-        return any(usage.used * 2 > usage.limit for usage in self._usages.values())
-
     def ensure_left(self) -> None:
         """Refuse another call while too many of the last 24 hours' calls are gone.
 
