@@ -91,7 +91,8 @@ def check(client: SalesforceClient, settings: ConnectionSettings) -> CheckReport
             problems.extend(_stream_problems(client, settings, stream, schema))
         problems.extend(_currency_problems(client, settings, streams, schema))
         objects = list(dict.fromkeys(stream.object for stream in streams))
-        problems.extend(Rights(client, schema).problems(f"{place}.auth", objects))
+        rights = Rights(client, schema, settings.written_objects or ())
+        problems.extend(rights.problems(f"{place}.auth", objects))
         problems.extend(_quota_problems(client, place))
     except _OF_THE_WHOLE_CONNECTION as error:
         problems.append(_problem(place, error))

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from connectors.base import FieldSource, Problem, StreamSettings
+from connectors.base import ConnectionSettings, FieldSource, Problem, StreamSettings
 from connectors.registry import connect
 from tests.contract.connectors.salesforce_org import SalesforceOrg
 from tests.fixtures.sandboxes import Sandbox, launch
@@ -96,6 +96,14 @@ def test_rights_that_are_not_needed_are_told(org: SalesforceOrg) -> None:
     assert problem.place == "connections.salesforce.auth"
     assert not problem.is_error
     assert "Take it from" in problem.remedy
+
+
+def test_whoever_writes_onto_users_needs_to_manage_them(org: SalesforceOrg) -> None:
+    def says_too_much(settings: ConnectionSettings) -> bool:
+        return any("Manage Users" in each.message for each in connect(settings).check().problems)
+
+    assert says_too_much(org.settings())
+    assert not says_too_much(replace(org.settings(), written_objects=frozenset({"User"})))
 
 
 def test_several_currencies_without_rates_are_told(sandbox: Sandbox) -> None:
