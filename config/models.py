@@ -714,7 +714,7 @@ class Guard(Section):
     max_shrink: Percent | None = Decimal("0.3")
     """Largest share by which the records behind the values may have shrunk since the last pass."""
     max_jump: Annotated[int, whole_number(2)] | None = 10
-    """By this factor values may not move in one pass: more than a tenth of them stops it."""
+    """By this factor most values may not move in one pass."""
     range: Mapping[CrmName, Bounds] = Field(default_factory=dict)
     """Field: [lowest, highest] value that can be true, in the KPI's unit, instead of its own."""
 

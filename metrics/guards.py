@@ -25,8 +25,8 @@ FEW_BEHIND: Final = 10
 FEW_PAST_MOVES: Final = 20
 """A history of fewer moves is none."""
 
-_JUMPING_SHARE: Final = Decimal("0.1")
-"""Of the records holding a value: some may really grow tenfold, not so many in one pass."""
+_JUMPING_SHARE: Final = Decimal("0.5")
+"""Of the records holding a value: some really grow tenfold or lose their only deal, most do not."""
 
 _ZERO: Final = Decimal(0)
 _ONE: Final = Decimal(1)

@@ -103,8 +103,8 @@ RUNAWAYS: Mapping[str, Runaway] = {
     "a thousandth": Runaway(lambda: revenues(times("0.001")), "a factor of 10 or more"),
     "the sign turned round": Runaway(lambda: revenues(times("-1")), "a factor of 10 or more"),
     "all fallen to zero": Runaway(lambda: revenues(lambda _: "0"), "a factor of 10 or more"),
-    "a sixth of all grown tenfold": Runaway(
-        lambda: revenues(first(7, times("10"))), "7 of 40 values move by a factor of 10"
+    "most of them grown tenfold": Runaway(
+        lambda: revenues(first(21, times("10"))), "21 of 40 values move by a factor of 10"
     ),
     "40 % changed": Runaway(
         lambda: revenues(first(16, times("1.2"))),
@@ -195,7 +195,8 @@ def test_there_are_twenty_of_them() -> None:
     [
         ("nothing moved", revenues(usual), Behind()),
         ("everybody grew a little", revenues(times("1.1")), Behind()),
-        ("four grew a thousandfold", revenues(first(4, times("1000"))), Behind()),
+        ("some grew a thousandfold", revenues(first(20, times("1000"))), Behind()),
+        ("some lost their only deal", revenues(first(20, lambda _: "0")), Behind()),
         (
             "a few deals less",
             revenues(times("1.01")),
