@@ -460,12 +460,12 @@ def test_a_look_at_most_records_of_an_object_reads_pages_instead_of_lists_of_ids
 
     live = writer(connector).read("Account", [*ids, loser], [org.kpi_field])
 
-    queries = [call for call in calls(org) if call.startswith("GET quer") or "01" in call]
+    asked = len(org.crm.requests())
     org.crm.delete("Account", winner)
     assert [one.asked_id for one in live] == [*ids, loser]
     assert live[-1].record_id == winner
     assert {one.values[org.kpi_field] for one in live[:-1]} == {Decimal(41)}
-    assert len(queries) <= 4
+    assert asked <= 7  # by lists of 400 ids it would be more
 
 
 def test_one_push_describes_its_object_once(
@@ -480,7 +480,7 @@ def test_one_push_describes_its_object_once(
     assert not any("describe" in call for call in calls(org))
 
 
-def test_a_field_hidden_after_it_was_described_is_named(
+def test_a_field_that_goes_or_comes_after_the_description_is_noticed(
     org: SalesforceOrg, connector: Connector, ids: list[str]
 ) -> None:
     writer(connector).read("Account", ids[:1], [org.kpi_field])
@@ -490,4 +490,5 @@ def test_a_field_hidden_after_it_was_described_is_named(
         writer(connector).read("Account", ids[:1], [org.kpi_field])
 
     org.crm.settings(show_fields=[f"Account.{org.kpi_field}"])
-    assert writer(connector).read("Account", ids[:1], [org.kpi_field])
+    org.crm.add_field("Account", "KPI_later__c", "number")
+    assert writer(connector).read("Account", ids[:1], [org.kpi_field, "KPI_later__c"])
