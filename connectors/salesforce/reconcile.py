@@ -73,13 +73,13 @@ class Reconciliation:
         return StreamPull(self._client, self._settings, self._stream, self._calls, merges)
 
     def count(self, until: datetime) -> int | None:
-        """Live records created so long before `until` that no late commit can add to them."""
-        if not self._is_listed:
-            return None
-        walk = self._opened()
-        if walk is None or not walk.map.shape.has("CreatedDate"):
-            return None
-        return self._count(walk.selection.live_count(until - LOOKBACK))
+        """Live records that were there before `until` and have not changed since.
+
+        By change time, not by CreatedDate: an import may date that back while we read. Those that
+        changed shortly before `until` are left out, for a transaction may still commit more.
+        """
+        walk = self._opened() if self._is_listed else None
+        return None if walk is None else self._count(walk.selection.live_count(until - LOOKBACK))
 
     def fetch(self, refs: Sequence[RecordRef]) -> Page:
         """Records by id; one that does not exist any more is left out."""

@@ -82,11 +82,11 @@ class Selection:
             f" WHERE {self.live_where}" if self.live_where else ""
         )
 
-    def live_count(self, created_before: datetime) -> str:
-        """How many live records were created before an instant."""
+    def live_count(self, before: datetime) -> str:
+        """How many live records have not changed since an instant."""
         own = f" AND ({self.live_where})" if self.live_where else ""
-        bound = instant(created_before)
-        return f"SELECT COUNT() FROM {self.object} WHERE CreatedDate < {bound}{own}"  # noqa: S608  # described names
+        condition = f"{self.cursor_column} < {instant(before)}{own}"
+        return f"SELECT COUNT() FROM {self.object} WHERE {condition}"  # noqa: S608  # described names
 
     def _query(self, columns: Sequence[str], conditions: Sequence[str], order: str) -> str:
         where = self._where(conditions)

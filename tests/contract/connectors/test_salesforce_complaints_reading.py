@@ -248,9 +248,10 @@ def test_a_new_field_is_there_at_the_next_run_and_filled_for_all_rows(
     stored: Callable[[str], StoredOrg], org: SalesforceOrg
 ) -> None:
     ids = org.add_accounts([f"Account {number}" for number in range(20)])
+    # Beyond the overlap that every increment reads again.
+    org.crm.clock(advance=86_400)
     site = stored("{accounts: {fields: {segment: Segment__c}}}")
     first = site.pull("salesforce", "accounts")
-    org.crm.clock(advance=86_400)
     org.crm.add_field("Account", "Segment__c", "text")
     org.crm.admin("put_silently", object="Account", ids=ids, fields={"Segment__c": "SMB"})
 
