@@ -150,10 +150,10 @@ def _failed_writes(rule: AlertRule, pushes: dict[str, runs.Run]) -> Iterator[Tro
     for name, run in pushes.items():
         total = run.sent + run.failed
         share = run.failed / total if total else 0.0
-        if run.state == "failed" or share > float(rule.over or 0):
-            words = (
-                f"{run.failed:,} of {total:,} values failed" if total else run.error or "it failed"
-            )
+        # What a guard stopped waits for a person, who has to know.
+        if run.state in {"failed", "refused"} or share > float(rule.over or 0):
+            counts = f"{run.failed:,} of {total:,} values failed"
+            words = counts if run.failed else run.error or "it failed"
             yield Trouble("writeback_failed", name, words)
 
 

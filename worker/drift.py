@@ -55,6 +55,23 @@ class DriftReport:
         """Every field holds what we wrote."""
         return not self.differences
 
+    def to_json(self) -> dict[str, object]:
+        """For other programs."""
+        return {
+            "writeback": self.writeback,
+            "checked": self.checked,
+            "gone": self.gone,
+            "differences": [
+                {
+                    "record": one.record,
+                    "field": one.field,
+                    "ours": shown(one.ours),
+                    "held": shown(one.held),
+                }
+                for one in self.differences
+            ],
+        }
+
 
 def compare_live(runtime: Runtime, name: str) -> DriftReport:
     """Compare every field that a write-back has written with what the CRM holds now.

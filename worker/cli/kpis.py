@@ -13,11 +13,14 @@ from metrics import values as published
 from metrics.definition import Kpi
 from metrics.dimensions import DEAL_DIMENSIONS, TOTAL_NAME
 from metrics.values import KpiValue
+from metrics.verify import Verification
 from metrics.verify import verify as verify_store
 from store.engine import database_now, reading
+from worker import pipeline
 from worker.cli.app import CommandError, app, session_of
 from worker.cli.exits import ExitCode
-from worker.cli.output import Printer
+from worker.cli.output import Printer, as_json
+from worker.drift import DriftReport
 
 kpi_app = typer.Typer(help="The catalogue and the values.", no_args_is_help=True)
 app.add_typer(kpi_app, name="kpi")
@@ -142,40 +145,73 @@ def display(row: KpiValue) -> str:
 
 
 @app.command()
-def verify(context: typer.Context) -> None:
+def verify(
+    context: typer.Context,
+    is_online: Annotated[
+        bool, typer.Option("--online", help="Also compare the CRM fields with what was written.")
+    ] = False,
+) -> None:
     """Recompute everything from the stored records and compare with the stored values."""
     session = session_of(context)
-    with session.runtime() as runtime, reading(runtime.engine) as conn:
-        verification = verify_store(conn, runtime.catalog, as_of=database_now(conn))
+    with session.runtime() as runtime:
+        with reading(runtime.engine) as conn:
+            verification = verify_store(conn, runtime.catalog, as_of=database_now(conn))
+        names = runtime.writebacks if is_online else ()
+        reports = [pipeline.compare_live(runtime, name) for name in names]
+    is_ok = verification.ok and all(report.ok for report in reports)
     printer = session.printer
     if printer.is_json:
-        printer.document(
-            {
-                "ok": verification.ok,
-                "checked": verification.checked,
-                "differences": [
-                    {
-                        "kpi": difference.kpi,
-                        "period": difference.period,
-                        "dimension": difference.dimension,
-                        "key": difference.key,
-                        "stored": difference.stored,
-                        "recomputed": difference.recomputed,
-                    }
-                    for difference in verification.differences
-                ],
-            }
-        )
-    elif verification.ok:
-        printer.text(f"{verification.checked:,} values recomputed, all equal")
+        document: dict[str, object] = {
+            "ok": is_ok,
+            "checked": verification.checked,
+            "differences": [
+                {
+                    "kpi": difference.kpi,
+                    "period": difference.period,
+                    "dimension": difference.dimension,
+                    "key": difference.key,
+                    "stored": difference.stored,
+                    "recomputed": difference.recomputed,
+                }
+                for difference in verification.differences
+            ],
+        }
+        if is_online:
+            document["online"] = [report.to_json() for report in reports]
+        printer.document(document)
     else:
-        count = len(verification.differences)
-        printer.fail(f"{count:,} of {verification.checked:,} values differ; the first:")
-        printer.table(
-            ("kpi", "period", "by", "key", "stored", "recomputed"),
-            (
-                (d.kpi, d.period, d.dimension, d.key, d.stored, d.recomputed)
-                for d in verification.differences[:DIFFERENCES_SHOWN]
-            ),
-        )
-    raise typer.Exit(ExitCode.FINE if verification.ok else ExitCode.FAILED)
+        _show_verification(printer, verification)
+        for report in reports:
+            _show_comparison(printer, report)
+    raise typer.Exit(ExitCode.FINE if is_ok else ExitCode.FAILED)
+
+
+def _show_verification(printer: Printer, verification: Verification) -> None:
+    if verification.ok:
+        printer.text(f"{verification.checked:,} values recomputed, all equal")
+        return
+    count = len(verification.differences)
+    printer.fail(f"{count:,} of {verification.checked:,} values differ; the first:")
+    printer.table(
+        ("kpi", "period", "by", "key", "stored", "recomputed"),
+        (
+            (d.kpi, d.period, d.dimension, d.key, d.stored, d.recomputed)
+            for d in verification.differences[:DIFFERENCES_SHOWN]
+        ),
+    )
+
+
+def _show_comparison(printer: Printer, report: DriftReport) -> None:
+    name = report.writeback
+    if report.ok:
+        printer.text(f"{name}: {report.checked:,} CRM fields hold what was written")
+        return
+    count = len(report.differences)
+    printer.fail(f"{name}: {count:,} of {report.checked:,} CRM fields hold something else:")
+    printer.table(
+        ("record", "field", "written", "held"),
+        (
+            (one.record, one.field, as_json(one.ours), as_json(one.held))
+            for one in report.differences[:DIFFERENCES_SHOWN]
+        ),
+    )
