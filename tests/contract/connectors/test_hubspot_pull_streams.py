@@ -495,11 +495,33 @@ def test_a_required_property_that_vanished_pauses_its_stream_alone(crm: Crm) -> 
         assert pull(connector, "accounts").pages[-1].complete_until is not None
 
 
+EVERYTHING = reading(
+    "accounts", "contacts", "campaigns", "deals", "tickets", "survey_responses", "contracts"
+)
+
+
+def test_dated_paths_bring_every_stream_as_the_legacy_ones_do(crm: Crm) -> None:
+    crm.create("campaigns", {"hs_name": "Spring"})
+    company_id = crm.create("companies", {"name": "Account 0001"})
+    for name in ("contacts", "deals", "tickets", "subscriptions"):
+        crm.associate("companies", company_id, name, [crm.create(name, {})])
+
+    with (
+        portal(crm, streams=EVERYTHING) as legacy,
+        portal(crm, streams=EVERYTHING, api_version="2026-09") as dated,
+    ):
+        for stream in legacy.streams():
+            crm.forget()
+            full = pull(dated, stream.name)
+            increment = pull(dated, stream.name, full.cursor)
+            assert not paths(crm, "/v3/")
+            assert not paths(crm, "/v4/")
+            assert pull(legacy, stream.name).records == full.records
+            assert increment.records.items() <= full.records.items()
+
+
 def test_every_stream_is_one_of_those_the_connector_says_it_reads(crm: Crm) -> None:
-    configured = reading(
-        "accounts", "contacts", "campaigns", "deals", "tickets", "survey_responses", "contracts"
-    )
-    with portal(crm, streams=configured) as connector:
+    with portal(crm, streams=EVERYTHING) as connector:
         assert {one.name for one in connector.streams()} <= set(
             connector.capabilities.stream_objects
         )
