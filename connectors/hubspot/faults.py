@@ -207,7 +207,8 @@ def _forbidden(content: Mapping[str, Any], words: str) -> str:
     listed = ", ".join(scopes)
     return (
         f"The access token lacks the scope{'s' if len(scopes) > 1 else ''} {listed}."
-        " Add it to the service key or private app in HubSpot (Settings > Integrations)."
+        " Add it to the service key or app in HubSpot (Development); an app with OAuth has to be"
+        " installed again then."
     )
 
 

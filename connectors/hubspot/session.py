@@ -9,12 +9,13 @@ rate limits first.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from email.utils import parsedate_to_datetime
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 import orjson
 from hubspot import HubSpot
@@ -38,6 +39,8 @@ from connectors.hubspot.quota import DailyQuota
 from connectors.hubspot.transport import BoundedPool
 from connectors.limits import Rate, SharedLimiter
 from connectors.retry import RetryPolicy
+
+T = TypeVar("T")
 
 Json: TypeAlias = Mapping[str, Any]
 """A JSON object of HubSpot; it travels no further than this package."""
@@ -169,7 +172,7 @@ class Session:
                 )
             return answer
 
-        return self._policy.call(once)
+        return self._patiently(once)
 
     def read_settled(
         self, request: Callable[[], Any], is_settled: Callable[[Answer], bool]
@@ -207,7 +210,7 @@ class Session:
                 return None
 
         with self.working_for(Purpose.WRITE):
-            answer = self._policy.call(once)
+            answer = self._patiently(once)
         if answer is None:
             raise lost[-1]
         return answer
@@ -242,6 +245,24 @@ class Session:
     def raw(self) -> dict[str, Any]:
         """What every method of the library is given besides: raw answers, and deadlines."""
         return {"_preload_content": False, "_request_timeout": self._timeouts}
+
+    def _patiently(self, once: Callable[[], T]) -> T:
+        """Retry a call as the policy says, and longer where others use the limit up.
+
+        Searches are limited for the account: another app may take most of them for minutes.
+        """
+        deadline = time.monotonic() + self._settings.tuning.total_timeout.total_seconds()
+        longest = self._settings.tuning.retry_wait_max.total_seconds()
+        while True:
+            try:
+                return self._policy.call(once)
+            except TooManyCalls as error:
+                wait_seconds = error.wait_seconds
+                if wait_seconds > longest or time.monotonic() + wait_seconds > deadline:
+                    raise
+                if self._settings.on_wait is not None:
+                    self._settings.on_wait(str(error), wait_seconds)
+                time.sleep(wait_seconds)
 
     # ------------------------------------------------------------ one attempt
 

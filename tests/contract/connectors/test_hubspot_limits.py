@@ -159,6 +159,22 @@ def test_a_429_of_one_worker_makes_the_others_wait_as_long(crm: Crm) -> None:
     assert refused(crm) == 1
 
 
+def test_another_app_that_takes_the_searches_delays_a_pull_and_does_not_fail_it(crm: Crm) -> None:
+    company_id = crm.create("companies", {"name": "Account 0001"})
+    body = {"message": "You have reached your secondly limit.", "category": "RATE_LIMITS"}
+    # More refusals than a call has tries.
+    crm.fault(
+        "status", path="/search", status=429, body=body, headers={"Retry-After": "0.1"}, times=4
+    )
+    tuning = replace(QUICK, retry_attempts=3)
+
+    with portal(crm, tuning=tuning) as connector:
+        pulled = pull(connector, "accounts", datetime.now(UTC) - timedelta(days=1))
+
+    assert pulled.ids("accounts") == {company_id}
+    assert refused(crm) == 4
+
+
 def workers(crm: Crm, redis_url: str, *, count: int, pulls: int) -> list[int]:
     """Run worker processes at once; how many companies each pull of each of them brought."""
     command = [sys.executable, "-m", "tests.contract.connectors.hubspot_worker"]
