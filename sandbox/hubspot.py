@@ -12,6 +12,7 @@ from starlette.routing import Route
 
 from sandbox import hubspot_admin, hubspot_oauth
 from sandbox import hubspot_associations as associations
+from sandbox import hubspot_currencies as currencies
 from sandbox import hubspot_marketing as marketing
 from sandbox import hubspot_objects as objects
 from sandbox import hubspot_schema as schema
@@ -39,6 +40,7 @@ USAGE = "/api-usage/daily/private-apps"
 SCHEMAS, DATED_SCHEMAS = "/crm/v3/schemas", "/crm-object-schemas/{version}/schemas"
 CLIENT_SCHEMAS = "/crm-object-schemas/v3/schemas"
 CAMPAIGNS, DATED_CAMPAIGNS = "/marketing/v3/campaigns", "/marketing/campaigns/{version}"
+CURRENCIES, DATED_CURRENCIES = "/settings/v3/currencies", "/settings/currencies/{version}"
 EMAILS, DATED_EMAILS = "/marketing/v3/emails", "/marketing/emails/{version}"
 
 READ_CUSTOM = ("crm.schemas.custom.read", "crm.objects.custom.read")
@@ -46,6 +48,7 @@ WRITE_CUSTOM = ("crm.schemas.custom.write",)
 READ_CAMPAIGNS = ("marketing.campaigns.read",)
 READ_REVENUE = ("marketing.campaigns.revenue.read",)
 READ_EMAILS = ("content",)
+READ_CURRENCIES = ("settings.currencies.read",)
 
 
 def _both(
@@ -84,6 +87,10 @@ def _campaigns(method: str, tail: str, handler: Handler, scopes: Sequence[str]) 
     return _both(
         method, CAMPAIGNS, DATED_CAMPAIGNS, tail, handler, scopes=scopes, hub=marketing.HUB
     )
+
+
+def _currencies(tail: str, handler: Handler) -> Endpoint:
+    return _both("GET", CURRENCIES, DATED_CURRENCIES, tail, handler, scopes=READ_CURRENCIES)
 
 
 def _emails(tail: str, handler: Handler) -> Endpoint:
@@ -137,6 +144,10 @@ ENDPOINTS = (
     Endpoint("GET", f"{CLIENT_SCHEMAS}/{{name}}", None, schemas.get_schema, READ_CUSTOM),
     _both("GET", ACCOUNT, DATED_ACCOUNT, "/details", schema.account_details),
     _both("GET", ACCOUNT, DATED_ACCOUNT, USAGE, schema.api_usage),
+    _currencies("/company-currency", currencies.company_currency),
+    _currencies("/exchange-rates", currencies.list_rates),
+    _currencies("/exchange-rates/current", currencies.current_rates),
+    _currencies("/exchange-rates/{id}", currencies.one_rate),
     _campaigns("GET", "", marketing.list_campaigns, READ_CAMPAIGNS),
     _campaigns("POST", "/batch/read", marketing.batch_read, READ_CAMPAIGNS),
     _campaigns("GET", "/{guid}", marketing.get_campaign, READ_CAMPAIGNS),

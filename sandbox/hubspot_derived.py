@@ -5,9 +5,9 @@ The pages of default properties say what each is; stage times hold the *latest* 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal, DecimalException
 
 from sandbox.hubspot_pipelines import Stage, stage_property
@@ -15,6 +15,8 @@ from sandbox.hubspot_properties import as_text, instant_text, parsed_instant
 from sandbox.hubspot_standard import LIFECYCLE_STAGES
 from sandbox.org import Fields, Record, Value
 
+RATES_SINCE = datetime(2020, 1, 1, tzinfo=UTC)
+"""When the rates that are set without a date begin."""
 MILLISECOND = timedelta(milliseconds=1)
 LIFECYCLE_TYPES = ("contacts", "companies")
 CLOSING: Mapping[str, str] = {"deals": "closedate", "tickets": "closed_date"}
@@ -22,17 +24,29 @@ CLOSING: Mapping[str, str] = {"deals": "closedate", "tickets": "closed_date"}
 
 
 @dataclass(frozen=True, slots=True)
+class Rate:
+    """What a unit of a currency is worth in the company's, from an instant on."""
+
+    id: str
+    currency: str
+    rate: Decimal
+    effective: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Money:
-    """The account's currency and what a unit of another is worth in it."""
+    """The account's currency, and what units of others are worth in it, the oldest rate first."""
 
     home: str
-    rates: Mapping[str, Decimal]
+    rates: Sequence[Rate]
 
-    def rate(self, currency: Value) -> Decimal | None:
-        """Company currency per unit; None where the account has no rate."""
+    def rate(self, currency: Value, at: datetime) -> Decimal | None:
+        """Company currency per unit at an instant; None where the account has no rate."""
         if currency in (None, self.home):
             return Decimal(1)
-        return self.rates.get(str(currency))
+        own = [one for one in self.rates if one.currency == currency]
+        past = [one.rate for one in own if one.effective <= at]
+        return past[-1] if past else next((one.rate for one in own), None)
 
 
 def visit_times(record: Record, before: Fields, name: str, at: datetime) -> dict[str, Value]:
@@ -84,11 +98,14 @@ def closing_time(
     return {}
 
 
-def calculated_of_deal(record: Record, stage: Stage | None, money: Money) -> dict[str, Value]:
-    """What HubSpot calculates of a deal."""
+def calculated_of_deal(
+    record: Record, stage: Stage | None, money: Money, now: datetime
+) -> dict[str, Value]:
+    """What HubSpot calculates of a deal; a closed one at the rate of its close date."""
     closed = stage is not None and stage.is_closed
     won = closed and stage is not None and stage.probability == 1
-    rate = money.rate(record["deal_currency_code"])
+    close = parsed_instant(str(record["closedate"])) if closed else None
+    rate = money.rate(record["deal_currency_code"], close or now)
     return {
         "hs_is_closed": as_text(closed),
         "hs_is_closed_won": as_text(won),

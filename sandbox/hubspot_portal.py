@@ -19,7 +19,9 @@ from decimal import Decimal, DecimalException
 from sandbox.hubspot_derived import (
     CLOSING,
     LIFECYCLE_TYPES,
+    RATES_SINCE,
     Money,
+    Rate,
     calculated_of_deal,
     calculated_of_line_item,
     calculated_of_ticket,
@@ -44,6 +46,7 @@ from sandbox.hubspot_properties import (
     Property,
     as_text,
     instant_text,
+    parsed_instant,
 )
 from sandbox.hubspot_settings import Settings
 from sandbox.hubspot_standard import (
@@ -342,6 +345,23 @@ class Portal(Org):
                 self._put_fields(record, self._calculated(kind, record))
                 self.put(record, record.state, modified=self.stamp(self.now()))
 
+    def rates(self) -> list[Rate]:
+        """The setting's rates, which hold from 2020 on, and the dated ones, the oldest first."""
+        standing = [
+            Rate(str(place), currency, rate, RATES_SINCE)
+            for place, (currency, rate) in enumerate(sorted(self.settings.rates.items()), start=1)
+        ]
+        dated = [
+            Rate(
+                record.id,
+                str(record["fromCurrencyCode"]),
+                Decimal(str(record["conversionRate"])),
+                parsed_instant(str(record["effectiveAt"])) or record.created_at,
+            )
+            for record in self.all("exchange_rates")
+        ]
+        return [*standing, *sorted(dated, key=lambda one: one.effective)]
+
     def stage(self, object_type: str, pipeline_id: str, stage_id: str) -> Stage | None:
         """The stage, archived or not; None where nobody knows it."""
         pipeline = self.pipelines.get(object_type, {}).get(pipeline_id)
@@ -525,8 +545,9 @@ class Portal(Org):
 
     def _calculated(self, kind: ObjectType, record: Record) -> dict[str, Value]:
         if kind.name == "deals":
-            money = Money(self.settings.company_currency, self.settings.rates)
-            return calculated_of_deal(record, self._stage_of(kind, record.fields), money)
+            money = Money(self.settings.company_currency, self.rates())
+            stage = self._stage_of(kind, record.fields)
+            return calculated_of_deal(record, stage, money, self.now())
         if kind.name == "tickets":
             return calculated_of_ticket(record)
         if kind.name == "line_items":

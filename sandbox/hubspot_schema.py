@@ -148,7 +148,7 @@ def account_details(call: Call) -> Response:
             "accountType": "STANDARD",
             "timeZone": settings.time_zone,
             "companyCurrency": settings.company_currency,
-            "additionalCurrencies": sorted(settings.rates),
+            "additionalCurrencies": sorted({one.currency for one in call.portal.rates()}),
             "utcOffset": _offset_text(offset),
             "utcOffsetMilliseconds": offset // timedelta(milliseconds=1),
             "uiDomain": "app.hubspot.com",

@@ -21,6 +21,7 @@ OTHER_SCOPES = (
     "marketing.campaigns.read",
     "marketing.campaigns.revenue.read",
     "content",
+    "settings.currencies.read",
     "oauth",
 )
 HUBS = frozenset({"marketing", "service", "commerce"})

@@ -260,6 +260,7 @@ class ObjectTypes:
 
 OTHER_RECORDS: Mapping[str, str] = {
     "owners": "people who own records",
+    "exchange_rates": "what a currency is worth from an instant on",
     "campaigns": "marketing campaigns",
     "campaign_budget": "budget items of campaigns",
     "campaign_spend": "spend items of campaigns",

@@ -314,3 +314,32 @@ def test_scopes_are_asked_for_by_object_and_by_what_is_done(sandbox: Sandbox, ap
     assert needed(api.search("contacts")) == ["crm.objects.contacts.read"]
     assert needed(api.post("/crm/v3/objects/p_contract", {})) == ["crm.objects.custom.write"]
     assert needed(api.get("/marketing/v3/campaigns")) == ["marketing.campaigns.read"]
+
+
+def test_rates_are_listed_with_their_past_and_convert_a_closed_deal_at_its_close(
+    sandbox: Sandbox, api: Api
+) -> None:
+    crm = sandbox.hubspot
+    for day, rate in (("2025-01-01", "1.10"), ("2025-07-01", "1.20")):
+        fields = {"fromCurrencyCode": "EUR", "conversionRate": rate}
+        crm.create("exchange_rates", {**fields, "effectiveAt": f"{day}T00:00:00Z"})
+    euros = {"amount": "100", "deal_currency_code": "EUR"}
+    won = {**euros, "dealstage": "closedwon", "closedate": "2025-03-01T00:00:00Z"}
+    closed, still_open = crm.create("deals", won), crm.create("deals", euros)
+
+    listed = api.get("/settings/v3/currencies/exchange-rates", limit=1).json()
+    after = listed["paging"]["next"]["after"]
+    rest = api.get("/settings/currencies/2026-09/exchange-rates", after=after).json()
+    current = api.get("/settings/v3/currencies/exchange-rates/current").json()["results"]
+
+    rates = [one["conversionRate"] for one in [*listed["results"], *rest["results"]]]
+    assert (rates, [one["conversionRate"] for one in current]) == ([1.1, 1.2], [1.2])
+    assert listed["results"][0]["toCurrencyCode"] == "USD"
+    amounts = [
+        api.get(f"/crm/v3/objects/deals/{deal}", properties="amount_in_home_currency").json()
+        for deal in (closed, still_open)
+    ]
+    assert [it["properties"]["amount_in_home_currency"] for it in amounts] == ["110.00", "120.00"]
+    assert api.get(DETAILS).json()["additionalCurrencies"] == ["EUR"]
+    crm.settings(scopes=["crm.objects.deals.read"])
+    assert api.get("/settings/v3/currencies/exchange-rates").status_code == 403
