@@ -151,12 +151,16 @@ def test_one_record_that_is_refused_stops_no_other(empty_site: Site) -> None:
     )
 
     first = empty_site.full_pass().results[-1]
+    calls = write_calls(empty_site)
     second = empty_site.full_pass().results[-1]
 
     letters = empty_site.dead_letters()
     assert (first.state, first.sent, first.failed) == (State.PARTLY_FAILED, 498, 2)
     assert [letter.ref for letter in letters] == [f"salesforce:{accounts[123]}"]
     assert "Revenue is frozen" in letters[0].reason
+    assert (letters[0].raw, letters[0].attempts) == ("KPI_Revenue__c: 223, KPI_Win_Rate__c: 100", 1)
+    # The canary of 20, then 230 records in calls of 200.
+    assert calls == 3
     # It is not knocked at again as long as the value is the same.
     assert (second.state, second.sent, second.failed) == (State.OK, 0, 0)
     assert "deadletters" in second.warnings[0]
@@ -195,6 +199,41 @@ def test_an_answer_lost_on_the_wire_is_read_back(computed_site: Site) -> None:
     assert (pushed.state, pushed.sent) == (State.OK, 12)
     assert len(computed_site.writes()) == 12
     assert computed_site.redundant_writes() == []
+
+
+def write_calls(site: Site) -> int:
+    return sum(
+        request["method"] == "PATCH" or "batch/update" in str(request["path"])
+        for crm in (site.sandbox.salesforce, site.sandbox.hubspot)
+        for request in crm.requests()
+    )
+
+
+def test_without_a_canary_records_cost_the_fewest_calls_there_can_be(empty_site: Site) -> None:
+    accounts_with_deals(empty_site, 201)
+    site = empty_site.but(advanced=f"{empty_site.advanced}, canary: 0")
+    site.pull_all("salesforce")
+    site.compute()
+    plan = site.plan()
+
+    pushed = site.push()
+
+    assert (plan.calls, write_calls(site)) == (2, 2)
+    (run,) = [run for run in site.runs() if run.run == pushed.run]
+    # Two writes, a look before each and one for the plan, and the descriptions of the fields.
+    assert run.calls == pushed.calls >= 2 + 2 + 1
+
+
+def test_a_workflow_that_touches_every_written_record_makes_no_loop(computed_site: Site) -> None:
+    site = computed_site
+    sent = []
+    for round_ in range(3):
+        sent.append(site.full_pass().total("sent"))
+        touched = list(site.kpi_fields())
+        site.sandbox.salesforce.edit("Account", touched, {"Description": f"touched {round_}"})
+
+    assert sent == [12, 0, 0]
+    assert len(site.writes()) == 12
 
 
 def test_a_crm_that_goes_away_while_we_push_is_resumed_without_a_second_write(
