@@ -321,7 +321,7 @@ def _sinks_are_other_places(values: Values) -> Iterator[Finding]:
 _SECRET_KEYS: Final = frozenset(
     {
         "client_id", "client_secret", "private_key", "access_token", "username", "password",
-        "security_token", "token", "refresh_token", "url",
+        "security_token", "token", "refresh_token", "url", "webhook_secret",
     }
 )  # fmt: skip
 _HARMLESS_KEYS: Final = frozenset({"client_id", "username"})

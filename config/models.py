@@ -317,6 +317,8 @@ class HubspotToken(AuthSection):
     """Which way of logging in; it decides the other keys."""
     token: Secret
     """The token (pat-...)."""
+    webhook_secret: Secret | None = None
+    """The client secret of the app whose webhooks ring at /hooks/NAME of `kpisync web`."""
 
 
 class HubspotRefreshToken(AuthSection):
@@ -330,6 +332,8 @@ class HubspotRefreshToken(AuthSection):
     """The app's client secret."""
     refresh_token: Secret
     """The refresh token."""
+    webhook_secret: Secret | None = None
+    """The client secret of the app whose webhooks ring at /hooks/NAME; by default the same."""
 
 
 def _tag(value: object, key: str) -> str | None:

@@ -21,6 +21,7 @@ from connectors.base import (
     SetupResult,
     Stream,
     TargetField,
+    WebRequest,
 )
 from connectors.errors import PermissionMissing, RequestRefused
 from connectors.hubspot.check import check
@@ -32,6 +33,7 @@ from connectors.hubspot.fields import Property, object_streams, properties_of
 from connectors.hubspot.find import find
 from connectors.hubspot.push import push, read
 from connectors.hubspot.readers import PortalReader
+from connectors.hubspot.webhooks import Delivery, DeliveryRefused, streams_of
 from store.canonical import FieldUpdate, RecordRef
 
 
@@ -145,6 +147,27 @@ class HubSpotConnector:
         """Records of any object by one of their properties; see ``connectors.hubspot.find``."""
         with self._client.working_for(Purpose.WRITE):
             return iter([*find(self._client, object_name, field_name, self._describe)])
+
+    def rung(self, request: WebRequest, now: datetime) -> frozenset[str]:
+        """The streams that a signed webhook delivery has news of.
+
+        Raises:
+            RequestRefused: it is not signed by HubSpot for this app, too old, or no secret is
+                configured to tell.
+        """
+        auth = self._settings.auth
+        delivery = Delivery(
+            method=request.method, uri=request.url, headers=request.headers, body=request.body
+        )
+        try:
+            return streams_of(
+                delivery,
+                secret=auth.get("webhook_secret") or auth.get("client_secret", ""),
+                now=now,
+                streams=self.streams(),
+            )
+        except DeliveryRefused as refused:
+            raise RequestRefused(self._settings.name, refused.message) from None
 
     def close(self) -> None:
         """Give sockets back."""

@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import requests
 
+from config.loader import load
+from connectors.base import Doorbell, WebRequest
+from connectors.errors import RequestRefused
+from store import checkpoints
+from store.engine import operating
 from tests.fixtures.cli import Cli, clean_environment
+from tests.fixtures.sandboxes import Sandbox
 from tests.pipeline.worker.site import Site
+from worker import pipeline
+from worker.results import Kind
+from worker.runtime import open_runtime
+from worker.schedule import due
 
 
 @dataclass(frozen=True)
@@ -107,3 +121,49 @@ def test_a_wider_address_is_refused_without_a_token(kpisync: Cli, empty_site: Si
     refused = kpisync("web", "--host", "0.0.0.0", expect_exit=2)  # noqa: S104  # never bound
 
     assert "KPISYNC_WEB_TOKEN" in refused.err
+
+
+def test_a_signed_delivery_lets_a_stream_be_pulled_before_its_time(
+    start_sandbox: Callable[..., Sandbox], tmp_path: Path, sqlite_database: str
+) -> None:
+    secret = "a-client-secret"
+    site = Site(tmp_path, start_sandbox(), sqlite_database, crms=("hubspot",))
+    site = site.but(advanced=f"{site.advanced}, index_lag: 1s")
+    signed = site.text().replace('}"}', f'}}", webhook_secret: "{secret}"}}', 1)
+    path = tmp_path / "kpisync.yaml"
+    path.write_text(signed, encoding="utf-8")
+    config = load(path, {})
+    with open_runtime(config) as runtime:
+        connector = runtime.connector("hubspot")
+        assert isinstance(connector, Doorbell)
+        body = b'[{"subscriptionType": "deal.propertyChange", "objectId": 1, "portalId": 1}]'
+        request = delivery(secret, body)
+
+        assert "deals" in connector.rung(request, datetime.now(UTC))
+        with pytest.raises(RequestRefused):
+            connector.rung(replace(request, body=body + b" "), datetime.now(UTC))
+
+        pipeline.pull_connection(runtime, "hubspot")
+        assert [step for step in due(runtime) if step.kind is Kind.PULL] == []
+        with operating(runtime.engine) as conn:
+            checkpoints.ring(conn, "hubspot", "deals")
+        time.sleep(1.1)
+        assert [step.stream for step in due(runtime) if step.kind is Kind.PULL] == ["deals"]
+
+
+def delivery(secret: str, body: bytes) -> WebRequest:
+    """Signed as HubSpot does (version 3): HMAC-SHA256 over method, address, body and instant."""
+    instant = str(int(time.time() * 1000))
+    url = "https://kpis.example.com/hooks/hubspot"
+    signature = hmac.new(
+        secret.encode(), b"POST" + url.encode() + body + instant.encode(), hashlib.sha256
+    ).digest()
+    return WebRequest(
+        method="POST",
+        url=url,
+        headers={
+            "x-hubspot-signature-v3": base64.b64encode(signature).decode(),
+            "x-hubspot-request-timestamp": instant,
+        },
+        body=body,
+    )
