@@ -539,6 +539,47 @@ def rounded_for(number: Decimal, plan: FieldPlan, target: TargetLike) -> Scalar:
     return band_of(plan, number) if plan.is_text else rounded_to(number, target.scale or 0)
 
 
+@dataclass(frozen=True, slots=True)
+class Misfit:
+    """Why a KPI does not go well into a field."""
+
+    words: str
+    is_error: bool
+    """No value can be written; otherwise digits are lost."""
+
+
+def misfit(unit: str, plan: FieldPlan, target: TargetLike) -> Misfit | None:
+    """What will be wrong with every value of a unit in a field; None where it fits.
+
+    Args:
+        unit: Of the KPI.
+        plan: What is to be written.
+        target: The field as the CRM describes it.
+    """
+    if plan.is_text:
+        is_text = target.type == "text"
+        return None if is_text else Misfit(f"words do not go into a {target.type} field", True)
+    if target.type not in _FITTING.get(unit, frozenset({"number"})):
+        return Misfit(
+            f"{plan.kpi} is a {unit}, which a {target.type} field would show wrongly", True
+        )
+    if target.scale is None:
+        return None
+    shift = len(str(target.ratio_factor)) - 1 if unit == "ratio" else 0
+    if unit == "ratio" and target.scale + shift < _SHORTEST_RATIO:
+        return Misfit(
+            f"{plan.kpi} is a ratio, but the field has {target.scale} digits after the point; at"
+            f" least {_SHORTEST_RATIO - shift} are needed",
+            True,
+        )
+    if plan.digits is not None and plan.digits > target.scale:
+        return Misfit(
+            f"round asks for {plan.digits} digits after the point, the field has {target.scale}",
+            False,
+        )
+    return None
+
+
 def _rounded(value: PublishedValue, plan: FieldPlan, target: TargetLike) -> Decimal | None:
     """The value as the field will hold it, rounded half up (away from zero)."""
     if target.type not in _FITTING.get(value.unit, frozenset({"number"})):

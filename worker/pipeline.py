@@ -4,17 +4,12 @@ Each takes the runtime as its first parameter and returns what it did. Nothing h
 Celery.
 """
 
+from worker.checking import check_connection
 from worker.computing import compute
 from worker.drift import compare_live, watch_writeback
 from worker.passes import drain, full_pass, perform
 from worker.planning import SetupResults, plan_writeback, setup_writeback
-from worker.pulling import (
-    check_connection,
-    fetch_again,
-    pull_connection,
-    pull_stream,
-    stream_names,
-)
+from worker.pulling import fetch_again, pull_connection, pull_stream, stream_names
 from worker.pushing import apply_plan, push_writeback
 from worker.results import Kind, PassResult, RunResult, State, exit_code
 from worker.reverting import CannotRevert, plan_revert, revert_run

@@ -19,7 +19,6 @@ from connectors.base import (
     KnowsItsOrg,
     ListsIds,
     Page,
-    Problem,
     Stream,
 )
 from connectors.errors import CursorExpired, MalformedAnswer, MisconfiguredConnection
@@ -170,11 +169,6 @@ def _fetched(running: Running, refs: Sequence[RecordRef]) -> State:
 def stream_names(runtime: Runtime, connection: str) -> list[str]:
     """The streams of a connection in the order in which to pull them."""
     return [stream.name for stream in runtime.connector(connection).streams()]
-
-
-def check_connection(runtime: Runtime, connection: str) -> Sequence[Problem]:
-    """Log in and look at every mapped object and field; the database is left alone."""
-    return runtime.connector(connection).check().problems
 
 
 def recognise_org(runtime: Runtime, connection: str) -> None:

@@ -41,6 +41,14 @@ _TYPES: Final[Mapping[FieldType, str]] = MappingProxyType(
         FieldType.CHECKBOX: "Checkbox",
     }
 )
+_ALSO_FITTING: Final[Mapping[FieldType, frozenset[FieldType]]] = MappingProxyType(
+    {
+        FieldType.PERCENT: frozenset({FieldType.PERCENT, FieldType.NUMBER}),
+        FieldType.CURRENCY: frozenset({FieldType.CURRENCY, FieldType.NUMBER}),
+    }
+)
+"""Types of fields that were there before and hold the wanted values as well."""
+_PERCENT_DIGITS: Final = 2
 _NUMERIC: Final = frozenset({FieldType.NUMBER, FieldType.PERCENT, FieldType.CURRENCY})
 
 
@@ -106,7 +114,14 @@ class FieldMaker:
         return self._posted(field)
 
     def _compared(self, field: NewField, existing: TargetField, *, dry_run: bool) -> SetupResult:
-        fault = _mismatch(field, existing)
+        described = self._shape.field(field.name)
+        if described is not None and described.get("calculated") is True:
+            fault = (
+                "The field exists and is a formula, which Salesforce computes itself. Choose"
+                " another field."
+            )
+        else:
+            fault = _mismatch(field, existing)
         if fault:
             return SetupResult(field=field.name, outcome="conflict", note=fault)
         if existing.writable:
@@ -226,14 +241,17 @@ def _fault(field: NewField) -> str:
 
 
 def _mismatch(wanted: NewField, existing: TargetField) -> str:
-    if existing.type is not wanted.type:
+    if existing.type not in _ALSO_FITTING.get(wanted.type, {wanted.type}):
         return (
             f"The field exists with type {existing.type}, {wanted.type} is needed."
             " Rename or delete it in Setup, or choose another field."
         )
-    if wanted.type in _NUMERIC and (existing.scale or 0) < wanted.scale:
+    # A plain number holds the ratio itself: 0.415 where a Percent field holds 41.5.
+    is_ratio = wanted.type is FieldType.PERCENT and existing.type is FieldType.NUMBER
+    scale = wanted.scale + (_PERCENT_DIGITS if is_ratio else 0)
+    if wanted.type in _NUMERIC and (existing.scale or 0) < scale:
         return (
-            f"The field exists with {existing.scale} digits after the point, {wanted.scale} are"
+            f"The field exists with {existing.scale} digits after the point, {scale} are"
             " needed. Change it in Setup, or choose another field."
         )
     return ""

@@ -1,0 +1,83 @@
+"""`check --online`: what a connection's connector finds, and the fields that write-backs name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from config.errors import did_you_mean
+from connectors.base import Problem, TargetField
+from connectors.errors import ConnectorError, MisconfiguredConnection
+from metrics.fitting import misfit
+from metrics.writeback import WritebackSpec
+from worker.planning import field_names
+from worker.runtime import Runtime
+
+
+def check_connection(runtime: Runtime, connection: str) -> Sequence[Problem]:
+    """Log in and look at every mapped object and field and every field to be written.
+
+    The database is left alone.
+    """
+    report = runtime.connector(connection).check()
+    if report.org_id is None and not report.is_ok:
+        # Nobody is logged in: the fields would all be missing for the same reason.
+        return report.problems
+    specs = [spec for spec in runtime.writebacks.values() if spec.connection == connection]
+    return [
+        *report.problems,
+        *(problem for spec in specs for problem in target_problems(runtime, spec)),
+    ]
+
+
+def target_problems(runtime: Runtime, spec: WritebackSpec) -> Iterator[Problem]:
+    """Fields of a write-back that are missing, not writable, of another type, or too short."""
+    place = f"writebacks.{spec.name}"
+    try:
+        found = runtime.target(spec.connection).fields(spec.object)
+    except MisconfiguredConnection as error:
+        yield Problem(
+            place=f"{place}.to",
+            message=error.message,
+            remedy="Correct the object, or give the connected user access to it.",
+        )
+        return
+    except ConnectorError as error:
+        yield Problem(
+            place=place, message=error.message, remedy="Try again when the CRM can be reached."
+        )
+        return
+    units = {plan.field: str(runtime.catalog.kpi(plan.kpi).unit) for plan in spec.fields}
+    plans = {plan.field: plan for plan in spec.fields}
+    for name in field_names(spec):
+        field_place = f"{place}.fields.{name}" if name in plans else f"{place}.stamp"
+        target = found.get(name)
+        if target is None:
+            near = did_you_mean(name, tuple(found)) if found else ""
+            hint = f" {near}" if near.startswith("Did you mean") else ""
+            yield Problem(
+                place=field_place,
+                message=f'"{name}" is not a field of {spec.object} that the connected user'
+                f" sees.{hint}",
+                remedy=f"Create it with `kpisync setup {spec.name}`, or give the user read and edit"
+                " access to it.",
+            )
+            continue
+        if not target.writable:
+            yield _not_writable(spec, field_place, target)
+        fault = misfit(units[name], plans[name], target) if name in plans else None
+        if fault is not None:
+            yield Problem(
+                place=field_place,
+                message=f"{spec.object}.{name}: {fault.words}.",
+                remedy="Change the field in the CRM, or choose another one.",
+                is_error=fault.is_error,
+            )
+
+
+def _not_writable(spec: WritebackSpec, place: str, target: TargetField) -> Problem:
+    return Problem(
+        place=place,
+        message=f"{spec.object}.{target.name} may not be written by the connected user.",
+        remedy="Give it edit access to the field (`kpisync setup` does so for custom fields); a"
+        " field that the CRM computes can never be written.",
+    )
