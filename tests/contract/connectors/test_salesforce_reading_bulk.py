@@ -6,13 +6,14 @@ import itertools
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
 from connectors.base import FieldSource, StreamSettings, Tuning
 from connectors.errors import CrmUnavailable, MalformedAnswer
 from connectors.registry import connect
-from connectors.salesforce import bulk
+from connectors.salesforce import bulk, bulkread
 from tests.contract.connectors.salesforce_org import SalesforceOrg
 from tests.contract.connectors.suite import QUICK, Copy, stream_of
 from tests.fixtures.sandboxes import Crm, Sandbox, launch
@@ -47,7 +48,7 @@ def org(running: Sandbox) -> Iterator[MarkedOrg]:
     org.crm.forget()
     yield org
     org.crm.clear_faults()
-    org.crm.settings(bulk={"enabled": True, "polls": 1, "empty_body": False})
+    org.crm.settings(bulk={"enabled": True, "polls": 1, "held": False, "empty_body": False})
 
 
 @pytest.fixture
@@ -239,6 +240,26 @@ def test_a_pull_killed_at_any_step_goes_on_with_the_same_job(org: MarkedOrg, pol
     assert len(copy.records) == 450
     assert jobs_of(org.crm) == 1
     assert copy.records == pulled(org, "rest").records
+
+
+def test_a_job_is_known_before_its_first_look(
+    org: MarkedOrg, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grown(org, 450)
+    monkeypatch.setattr(bulkread, "PATIENCE", timedelta(seconds=0.2))
+    org.crm.settings(bulk={"held": True})
+    copy = Copy()
+    by_job = org.settings(tuning=LARGE, streams=settings_of(org, "bulk"))
+    copy.pull(connect(by_job), "accounts", pages=1)
+    looks = [one for one in org.crm.requests() if "/jobs/query/" in str(one["path"])]
+    with pytest.raises(CrmUnavailable, match="has not finished"):
+        copy.pull(connect(org.settings(tuning=LARGE, streams=settings_of(org, None))), "accounts")
+    org.crm.settings(bulk={"held": False})
+
+    copy.pull(connect(org.settings(tuning=LARGE, streams=settings_of(org, None))), "accounts")
+
+    assert looks == []
+    assert (len(copy.records), jobs_of(org.crm)) == (450, 1)
 
 
 @pytest.mark.parametrize("state", ["Failed", "Aborted"])
