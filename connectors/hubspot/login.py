@@ -11,10 +11,11 @@ import hashlib
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from connectors.base import ConnectionSettings, TokenVault
-from connectors.errors import MalformedAnswer, MisconfiguredConnection
+from connectors.errors import AuthenticationFailed, MalformedAnswer, MisconfiguredConnection
 
 Exchange = Callable[[Mapping[str, str]], Mapping[str, Any]]
 """Sends the form of a token request, and gives back the JSON of its answer.
@@ -29,6 +30,8 @@ RENEWED: Final = "refresh_token"
 _AHEAD_SECONDS: Final = 300.0
 _AHEAD_SHARE: Final = 0.25
 """A token is renewed five minutes, or a quarter of its life, before it ends."""
+
+_DEAD_SECONDS: Final = 300.0
 
 
 class Login(Protocol):
@@ -136,15 +139,18 @@ class RefreshedToken:
         self._grant = hashlib.sha256(f"{self._client_id} {self._configured}".encode()).hexdigest()
         self._vault: TokenVault = settings.tokens or _own_vault(f"{settings.name} {self._grant}")
         self._held: Mapping[str, str] | None = None
+        self._refused: str | None = None
+        self._dead: _DeadGrant | None = None
         self._lock = threading.Lock()
 
     def token(self, *, refused: str | None = None) -> str:
         """The shared access token, renewed when it is refused or about to end."""
         with self._lock:
+            self._refused = refused or self._refused
             held = self._held or self._vault.token(self._first)
             if held.get("grant") != self._grant:
                 held = self._vault.token(self._first, refused=held["access_token"])
-            if held["access_token"] == refused or _is_ending(held):
+            if held["access_token"] == self._refused or _is_ending(held):
                 held = self._renewed(held)
             if _is_ending(held):
                 # What another process had renewed long ago: now it is our turn.
@@ -183,14 +189,22 @@ class RefreshedToken:
         return self._log_in(self._configured)
 
     def _log_in(self, refresh_token: str) -> Mapping[str, str]:
-        answer = self._exchange(
-            {
-                "grant_type": "refresh_token",
-                "client_id": self._client_id,
-                "client_secret": self._client_secret,
-                "refresh_token": refresh_token,
-            }
-        )
+        dead = self._dead
+        if dead and dead.refresh_token == refresh_token and time.monotonic() < dead.until:
+            raise AuthenticationFailed(self._connection, dead.message)
+        try:
+            answer = self._exchange(
+                {
+                    "grant_type": "refresh_token",
+                    "client_id": self._client_id,
+                    "client_secret": self._client_secret,
+                    "refresh_token": refresh_token,
+                }
+            )
+        except AuthenticationFailed as error:
+            until = time.monotonic() + _DEAD_SECONDS
+            self._dead = _DeadGrant(refresh_token, error.message, until)
+            raise
         token = answer.get("access_token")
         if not isinstance(token, str) or not token:
             raise MalformedAnswer(self._connection, "HubSpot's answer to the login has no token.")
@@ -209,6 +223,16 @@ class RefreshedToken:
         if answer.get("hub_id"):
             kept["hub_id"] = str(answer["hub_id"])
         return kept
+
+
+@dataclass(frozen=True, slots=True)
+class _DeadGrant:
+    """A refresh token that HubSpot refuses: only a person can help, so it is not asked again."""
+
+    refresh_token: str = field(repr=False)
+    message: str
+    until: float
+    """When it is asked once more, in monotonic seconds."""
 
 
 _SECRETS: Final = ("access_token", "refresh_token")

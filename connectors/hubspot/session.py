@@ -55,6 +55,7 @@ SEARCHES: Final = Rate(calls=5, seconds=1)
 _TRAVEL_SECONDS: Final = 0.15
 """How much closer together two calls may arrive than they left."""
 _LONGEST_HOLD: Final = 60.0
+_REFUSED_SECONDS: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +118,8 @@ class Session:
         self._pool = BoundedPool(tuning.total_timeout.total_seconds())
         self.login = login_of(settings, self._exchange)
         self._token = ""
+        self._refusal = ""
+        self._refused_until = 0.0
         self._purpose = Purpose.READ
         self._quota = DailyQuota(
             settings.name, settings.daily_calls, settings.ledger, self._day_ends
@@ -283,6 +286,9 @@ class Session:
         return self._answer(response, is_complete)
 
     def _accepted(self, request: Callable[[], Any], limiter: SharedLimiter) -> HTTPResponse:
+        if time.monotonic() < self._refused_until:
+            # What was refused a moment ago is not asked again for every stream.
+            raise AuthenticationFailed(self.connection, self._refusal)
         self._token = self.login.token()
         try:
             return self._attempt(request, limiter)
@@ -293,9 +299,9 @@ class Session:
         try:
             return self._attempt(request, limiter)
         except AuthenticationFailed as error:
-            raise AuthenticationFailed(
-                self.connection, f"{error.message} {self.login.advice}"
-            ) from None
+            self._refusal = f"{error.message} {self.login.advice}"
+            self._refused_until = time.monotonic() + _REFUSED_SECONDS
+            raise AuthenticationFailed(self.connection, self._refusal) from None
 
     def _attempt(self, request: Callable[[], Any], limiter: SharedLimiter) -> HTTPResponse:
         limiter.take()

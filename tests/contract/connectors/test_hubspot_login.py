@@ -146,7 +146,7 @@ def test_a_dead_grant_stops_at_once_with_a_clear_word(crm: Crm, grant: str) -> N
 
     assert "BAD_REFRESH_TOKEN" in caught.value.message
     assert "Install the app in the portal again" in caught.value.message
-    assert [one["path"] for one in crm.requests()] == ["/oauth/v1/token"] * 2
+    assert [one["path"] for one in crm.requests()] == ["/oauth/v1/token"]
     (problem,) = report.problems
     assert problem.place == "connections.web.auth"
     for secret in (grant, SECRET):
@@ -158,8 +158,9 @@ def test_a_grant_that_dies_in_the_midst_of_a_run_stops_it(crm: Crm, grant: str) 
         pull(connector, "owners")
         crm.settings(refresh_tokens=[], revoke_access_tokens=True)
         crm.forget()
-        with pytest.raises(AuthenticationFailed):
-            pull(connector, "owners")
+        for _ in range(3):
+            with pytest.raises(AuthenticationFailed):
+                pull(connector, "owners")
 
     assert [one["status"] for one in crm.requests()] == [401, 400]
 

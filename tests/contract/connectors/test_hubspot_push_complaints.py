@@ -144,11 +144,10 @@ writebacks:
 
 def test_a_dead_grant_is_asked_about_for_ever(crm: Crm) -> None:
     """Airbyte's BEHAVIOR notes: a refused token stops the run at once, with words."""
-    with (
-        portal(crm, token="pat-na1-revoked") as connector,
-        pytest.raises(AuthenticationFailed, match="Create a service key"),
-    ):
-        pull(connector, "owners")
+    with portal(crm, token="pat-na1-revoked") as connector:
+        for stream in ("owners", "stages", "deals"):
+            with pytest.raises(AuthenticationFailed, match="Create a service key"):
+                pull(connector, stream)
 
     assert len(crm.requests()) == 2
 
