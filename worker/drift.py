@@ -137,17 +137,16 @@ def _watch(running: Running, spec: WritebackSpec) -> State:
     report = compare_live(runtime, spec.name)
     with operating(runtime.engine) as conn:
         running.guard(conn)
-        if spec.on_edit != KEEP:
-            report.frozen = rewrites.note(
-                conn,
-                spec.name,
-                spec.connection,
-                spec.object,
-                [
-                    rewrites.Replaced(one.record, one.field, outbox.encode(one.held))
-                    for one in report.differences
-                ],
-            )
+        report.frozen = rewrites.note(
+            conn,
+            spec.name,
+            spec.connection,
+            spec.object,
+            [
+                rewrites.Replaced(one.record, one.field, outbox.encode(one.held))
+                for one in report.differences
+            ],
+        )
         running.add(
             conn,
             pulled=report.checked,

@@ -42,7 +42,8 @@ DAY: Final = timedelta(hours=24)
 """What `guard.max_changed` looks back over."""
 _EPOCH: Final = date(1970, 1, 1)
 
-_TOTAL: Final = "all"
+TOTAL: Final = "all"
+"""The dimension of the company's own values."""
 _TOTAL_KEY: Final = "*"
 _USUAL_SHARE: Final = Decimal("0.9")
 """Of the org's daily calls, unless the configuration says otherwise."""
@@ -259,7 +260,7 @@ def _new_fields(runtime: Runtime, spec: WritebackSpec) -> list[NewField]:
 def _new_field(runtime: Runtime, plan: FieldPlan) -> NewField:
     kpi = runtime.catalog.kpi(plan.kpi)
     period = "" if plan.period in {Kind.ALL, Kind.NOW} else f", {plan.period}"
-    group = f" by {plan.by}" if plan.by and plan.by != _TOTAL else ""
+    group = f" by {plan.by}" if plan.by and plan.by != TOTAL else ""
     is_money = kpi.unit is Unit.MONEY and not plan.is_text
     currency = f" ({runtime.company.currency})" if is_money else ""
     field_type, scale = _type_of(kpi.unit, runtime.company.currency)
@@ -379,7 +380,7 @@ def _places(
     for dimension, wanted in keys.items():
         if dimension == spec.dimension:
             places[dimension] = targets.members(conn, spec.stream, spec.connection, wanted)
-        elif dimension == _TOTAL:
+        elif dimension == TOTAL:
             ids = targets.everybody(conn, spec.stream, spec.connection)
             places[dimension] = {_TOTAL_KEY: ids} if wanted else {}
         else:
@@ -401,7 +402,7 @@ def _matched_places(
         for key in canonical[:1] if len(canonical) == 1 else ():
             own.setdefault(key, []).extend(ids)
     places = {
-        dimension: {_TOTAL_KEY: found.all_ids()} if dimension == _TOTAL else own
+        dimension: {_TOTAL_KEY: found.all_ids()} if dimension == TOTAL else own
         for dimension in keys
     }
     if not ambiguous:

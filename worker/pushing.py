@@ -37,6 +37,7 @@ from store.tables import RECORD_TABLES
 from worker import crashpoints
 from worker.planning import (
     DAY,
+    TOTAL,
     field_names,
     fingerprint,
     guard_fingerprint,
@@ -322,17 +323,17 @@ class Push:
 
     def _note_edits(self, plan: Plan) -> frozenset[tuple[str, str]]:
         """Count fields that others rewrite; returns those that are left alone from now on."""
-        restored = [
+        edited = [
             rewrites.Replaced(edit.record, edit.field, outbox.encode(edit.held))
             for edit in plan.edits
-            if edit.outcome == RESTORED
+            if edit.outcome in {RESTORED, KEPT}
         ]
-        if not restored:
+        if not edited:
             return frozenset()
         spec = self._spec
         with operating(self._engine) as conn:
             self._running.guard(conn)
-            frozen = rewrites.note(conn, spec.name, spec.connection, spec.object, restored)
+            frozen = rewrites.note(conn, spec.name, spec.connection, spec.object, edited)
         for one in frozen:
             self._running.warn(
                 f"{one.object} {one.record_id}: others have rewritten {one.field} {one.times} "
@@ -381,12 +382,23 @@ class Push:
 
     def _unread_streams(self, conn: Connection) -> list[str]:
         """Streams whose first pull has not ended: KPIs over half of the deals are wrong numbers."""
-        connection = self._spec.connection
         return [
-            stream
+            stream if connection == self._spec.connection else f"{connection}.{stream}"
+            for connection in self._sources()
             for stream in stream_names(self._runtime, connection)
             if checkpoints.load(conn, connection, stream).complete_until is None
         ]
+
+    def _sources(self) -> tuple[str, ...]:
+        """The connections whose records are counted in the values that are written."""
+        own = self._spec.connection
+        identity = self._runtime.config.identity
+        parts = (identity.accounts, identity.contacts, identity.deals, identity.owners)
+        is_shared = any(part.match for part in parts)
+        has_totals = any(self._spec.dimension_of(plan) == TOTAL for plan in self._spec.fields)
+        if not is_shared and not has_totals:
+            return (own,)
+        return (own, *(name for name in self._runtime.config.connections if name != own))
 
     def _may_write(self, consent: Consent) -> bool:
         rule = self._runtime.config.writebacks[self._spec.name].approve

@@ -56,7 +56,7 @@ class Status:
     heartbeats: Sequence[heartbeats.Heartbeat]
     writeback_states: Mapping[str, str]
     held: Sequence[WritebackState]
-    """Write-backs that stand still until a person has looked, or have frozen fields."""
+    """Write-backs that stand still until a person has looked, or whose fields others change."""
     sinks: Sequence[SinkState]
     quota: Sequence[Quota]
     refused_writes: int
@@ -157,7 +157,7 @@ def gather(runtime: Runtime) -> Status:
             leases=leases.every(conn),
             heartbeats=heartbeats.every(conn),
             writeback_states={name: run.state for name, run in last_pushes.items()},
-            held=[one for one in written if one.hold or one.frozen],
+            held=[one for one in written if one.hold or one.frozen or one.edited],
             sinks=sinks,
             quota=[_quota(runtime, conn, name) for name in runtime.config.connections],
             refused_writes=sum(

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final
 
 from sqlalchemy import Connection
 
+from metrics.fitting import KEEP
 from store import holds, rewrites, runs
+from store.engine import database_now
 from worker.results import Kind
 from worker.runtime import Runtime
 
 HELD: Final = "held"
 NEVER: Final = "never run"
 
+_RECENT: Final = timedelta(days=7)
 _NAMED: Final = 10
-"""Frozen fields that are told one by one; all others as a number."""
+"""Frozen or edited fields that are told one by one; all others as a number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +33,9 @@ class WritebackState:
     """Of its last run, or `held`."""
     hold: holds.Hold | None
     frozen: Sequence[rewrites.Rewritten]
+    edited: Sequence[rewrites.Rewritten]
+    """Fields that others changed within the last week, frozen ones aside."""
+    on_edit: str
     last_run: runs.Run | None
 
     def to_json(self) -> dict[str, object]:
@@ -49,6 +56,16 @@ class WritebackState:
                     "since": one.frozen_at,
                 }
                 for one in self.frozen
+            ],
+            "edited": [
+                {
+                    "record": one.record_id,
+                    "field": one.field,
+                    "times": one.times,
+                    "held": one.held,
+                    "seen": one.last_seen,
+                }
+                for one in self.edited
             ],
             "last_run": self.last_run and self.last_run.run,
         }
@@ -71,16 +88,24 @@ class WritebackState:
             f"kpisync writebacks unfreeze {self.writeback}"
             for one in self.frozen[:_NAMED]
         )
-        if len(self.frozen) > _NAMED:
-            more = len(self.frozen) - _NAMED
-            found.append(f"write-back {self.writeback}: {more:,} more fields are frozen")
+        fate = "kept (on_edit: keep)" if self.on_edit == KEEP else "restored by the push"
+        found.extend(
+            f"write-back {self.writeback}: {one.field} of {one.object} {one.record_id} was changed "
+            f"in the CRM to {one.held} (seen {one.last_seen:%Y-%m-%d %H:%M} UTC): {fate}"
+            for one in self.edited[:_NAMED]
+        )
+        for fields, what in ((self.frozen, "are frozen"), (self.edited, "were changed in the CRM")):
+            more = len(fields) - _NAMED
+            if more > 0:
+                found.append(f"write-back {self.writeback}: {more:,} more fields {what}")
         return found
 
 
 def writeback_states(conn: Connection, runtime: Runtime) -> list[WritebackState]:
     """How every configured write-back stands."""
     held = {one.writeback: one for one in holds.every(conn)}
-    frozen = [one for one in rewrites.every(conn) if one.frozen_at is not None]
+    since = database_now(conn) - _RECENT
+    counted = rewrites.every(conn)
     newest: dict[str, runs.Run] = {}
     for run in runs.every(conn):
         if run.kind == Kind.PUSH and run.writeback:
@@ -91,7 +116,13 @@ def writeback_states(conn: Connection, runtime: Runtime) -> list[WritebackState]
             to=spec.to,
             state=HELD if name in held else newest[name].state if name in newest else NEVER,
             hold=held.get(name),
-            frozen=[one for one in frozen if one.writeback == name],
+            frozen=[one for one in counted if one.writeback == name and one.frozen_at],
+            edited=[
+                one
+                for one in counted
+                if one.writeback == name and not one.frozen_at and one.last_seen > since
+            ],
+            on_edit=spec.on_edit,
             last_run=newest.get(name),
         )
         for name, spec in runtime.writebacks.items()

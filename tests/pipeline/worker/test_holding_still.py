@@ -273,8 +273,11 @@ def test_a_look_at_drift_names_the_edit_and_counts_it_once(pushed_site: Site) ->
 
     with pushed_site.runtime() as runtime:
         looks = [pipeline.watch_writeback(runtime, "account_kpis") for _ in range(5)]
+    with pushed_site.runtime() as runtime:
+        told = status.gather(runtime).sentences
     restored = pushed_site.push()
 
+    assert any(f"KPI_Revenue__c of Account {edited} was changed in the CRM" in one for one in told)
     assert all(look.state is State.OK for look in looks)
     assert f"Account {edited}: KPI_Revenue__c holds 5.0, we wrote 100" in looks[0].warnings[0]
     assert (looks[0].pulled, looks[0].stored, looks[0].unchanged) == (60, 1, 59)
