@@ -150,6 +150,12 @@ def test_upsert_tells_new_from_known_and_one_conflict_refuses_all(
         "new@two.example": True,
     }
     assert (refused.status_code, refused.json()["category"]) == (409, "CONFLICT")
+    traced = [
+        {**one, "objectWriteTraceId": str(place)}
+        for place, one in enumerate(upsert("known@two.example", email="other@two.example"))
+    ]
+    whole = steady_api.post("/crm/v3/objects/contacts/batch/upsert", {"inputs": traced})
+    assert whole.status_code == 409, "trace ids do not help here"
     assert read(steady_api, "contacts", known, "company")["company"] == "C"
     by_id = [{"id": known, "idProperty": "hs_object_id", "properties": {}}]
     misuse = steady_api.post("/crm/v3/objects/contacts/batch/upsert", {"inputs": by_id})

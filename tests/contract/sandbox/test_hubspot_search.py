@@ -269,3 +269,72 @@ def test_a_search_over_twelve_thousand_deals_is_quick(sandbox: Sandbox, api: Api
     )
 
     assert time.monotonic() - began < 2
+
+
+def test_a_record_stands_in_the_window_of_its_last_change_alone(sandbox: Sandbox, api: Api) -> None:
+    first = sandbox.hubspot.create("deals", {}, at="2025-01-01T00:00:00Z")
+    moved = sandbox.hubspot.create("deals", {}, at="2025-01-01T00:00:00Z")
+    assert len(api.found("deals", limit=10)) == 2
+    sandbox.hubspot.edit("deals", moved, {"amount": "1"}, at="2025-02-01T00:00:00Z")
+
+    def changed_in(month: int) -> list[str]:
+        low, high = f"2025-0{month}-01T00:00:00Z", f"2025-0{month + 1}-01T00:00:00Z"
+        name = "hs_lastmodifieddate"
+        return api.found(
+            "deals", filterGroups=filters(where(name, "GTE", low), where(name, "LT", high))
+        )
+
+    assert (changed_in(1), changed_in(2), changed_in(3)) == ([first], [moved], [])
+
+
+@pytest.mark.parametrize(
+    ("operator", "places", "wanted"),
+    [
+        ("GT", [1], [2, 3, 4]),
+        ("GTE", [1], [1, 2, 3, 4]),
+        ("LT", [2], [0, 1]),
+        ("LTE", [2], [0, 1, 2]),
+        ("BETWEEN", [1, 3], [1, 2, 3]),
+        ("EQ", [4], [4]),
+    ],
+)
+def test_ids_are_found_by_their_range(
+    steady: Sandbox, steady_api: Api, operator: str, places: list[int], wanted: list[int]
+) -> None:
+    ids = steady.hubspot.create_many("tickets", [{"subject": operator} for _ in range(5)])
+    bounds: dict[str, Any] = {"value": ids[places[0]]}
+    if len(places) > 1:
+        bounds["highValue"] = ids[places[1]]
+    both = [
+        where("subject", "EQ", operator),
+        {"propertyName": "hs_object_id", "operator": operator, **bounds},
+    ]
+    sort = [{"propertyName": "hs_object_id", "direction": "ASCENDING"}]
+
+    found = steady_api.found("tickets", filterGroups=filters(*both), sorts=sort, limit=100)
+
+    assert found == [ids[place] for place in wanted]
+
+
+def test_a_bulk_job_stamps_all_alike_and_a_walk_by_id_gets_through(
+    sandbox: Sandbox, api: Api
+) -> None:
+    ids = sandbox.hubspot.create_many("contacts", [{} for _ in range(1_050)])
+    sandbox.hubspot.edit("contacts", ids, {"company": "C"}, at="2025-06-01T00:00:00Z")
+    sandbox.hubspot.clock(fix="2025-06-02T00:00:00Z")
+    name, found = "lastmodifieddate", ["0"]
+
+    while True:
+        page = api.search(
+            "contacts",
+            filterGroups=filters(
+                where(name, "GTE", "2025-01-01T00:00:00Z"), where("hs_object_id", "GT", found[-1])
+            ),
+            sorts=[{"propertyName": "hs_object_id", "direction": "ASCENDING"}],
+            limit=200,
+        ).json()["results"]
+        if not page:
+            break
+        found += [one["id"] for one in page]
+
+    assert found[1:] == ids
