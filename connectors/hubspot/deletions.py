@@ -71,6 +71,10 @@ class Archive:
             if after is None:
                 return found
 
+    def remembered(self, start: Position) -> Position:
+        """The beginning of a pull of everything, with what is archived then; unreported."""
+        return replace(start, archived=tuple(self.read())[-REMEMBERED:], archive_read_at=None)
+
     def noted(self, position: Position, found: Mapping[str, None], now: datetime) -> Position:
         """A position that remembers what was read."""
         return replace(

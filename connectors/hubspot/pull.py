@@ -174,6 +174,9 @@ class ObjectPull:
     def pages(self, since: Cursor | datetime | None) -> Iterator[Page]:
         """Read everything (None), from a date on, or from a cursor on."""
         start, is_resumed = self._start(since)
+        if start.phase == LIST and not is_resumed:
+            # What is restored while the walk is beyond its place would be seen by nobody.
+            start = Archive(self.client, self.plan.object, self.minimum).remembered(start)
         warnings: Sequence[str] = self.plan.warnings
         position = start
         if start.unsettled:
@@ -411,8 +414,8 @@ class ObjectPull:
         if archive.is_due(position, self.plan.began, is_everything=self._is_everything):
             found = archive.read()
             self.newest = max(self.newest, archive.latest)
-            reported = frozenset(position.archived)
             # Those of the last pull were reported then; a pull of everything reports them all.
+            reported = frozenset(position.archived if position.archive_read_at else ())
             refs = [self._ref(one) for one in found if one not in reported]
             restored = [one for one in position.archived if one not in found]
             *parts, news = chunks(refs, self._page_size) or [()]

@@ -14,7 +14,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from connectors.base import FieldSource, Page, StreamSettings
+from connectors.base import FieldSource, Page, StreamSettings, Tuning
 from connectors.errors import CrmUnavailable, MalformedAnswer
 from store.canonical import Account, CanonicalRecord, Contact, Deal, RecordRef
 from tests.contract.connectors.hubspot_portal import (
@@ -30,7 +30,6 @@ from tests.fixtures.sandboxes import Crm, Sandbox, start_sandbox
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 NEVER = replace(QUICK, sweep=timedelta(days=3650))
-SMALL_PAGES = replace(QUICK, page_size=6)
 
 
 @pytest.fixture(scope="module")
@@ -605,25 +604,29 @@ def stored(pages: Sequence[Page]) -> dict[RecordRef, CanonicalRecord]:
 
 def busy_day(crm: Crm, deals: list[str], companies: list[str], contact: str) -> None:
     """Everything that a pull of deals has to notice."""
+    crm.associate("deals", deals[6], "contacts", [contact])
+    crm.associate("deals", deals[0], "contacts", [contact], remove=True)
     crm.edit("deals", deals[:7], {"amount": "7"})
     crm.delete("deals", deals[7])
     crm.undelete("deals", deals[8])
-    crm.associate("deals", deals[9], "contacts", [contact])
-    crm.associate("deals", deals[0], "contacts", [contact], remove=True)
     crm.merge("companies", companies[0], [companies[1]])
 
 
 def after_interruption(
-    crm: Crm, before: Sequence[Page], pages: Sequence[Page]
+    crm: Crm, tuning: Tuning, before: Sequence[Page], pages: Sequence[Page]
 ) -> dict[RecordRef, CanonicalRecord]:
     """The store after a kill behind the last of `pages` and a second run in another process."""
-    with portal(crm, tuning=SMALL_PAGES) as connector:
+    with portal(crm, tuning=tuning) as connector:
         resumed = pull(connector, "deals", pages[-1].resume_at).pages
     return stored([*before, *pages, *resumed])
 
 
-def test_killed_at_any_page_a_second_run_ends_like_an_undisturbed_one(crm: Crm) -> None:
+@pytest.mark.parametrize("sweep", [timedelta(days=1), timedelta(days=3650)])
+def test_killed_at_any_page_a_second_run_ends_like_an_undisturbed_one(
+    crm: Crm, sweep: timedelta
+) -> None:
     """Fails when a cursor leads past what was not yet committed."""
+    tuning = replace(QUICK, page_size=4, sweep=sweep)
     crm.clock(fix="2026-11-21T06:00:00+00:00")
     companies = crm.create_many("companies", [{"name": f"Account {n}"} for n in range(2)])
     contact = crm.create("contacts", {"email": "p@x.example"})
@@ -632,7 +635,7 @@ def test_killed_at_any_page_a_second_run_ends_like_an_undisturbed_one(crm: Crm) 
     crm.associate("contacts", contact, "deals", deals[:1])
     crm.delete("deals", deals[8])
     crm.clock(fix="2026-11-21T12:00:00+00:00")
-    with portal(crm, tuning=SMALL_PAGES) as connector:
+    with portal(crm, tuning=tuning) as connector:
         first = pull(connector, "deals").pages
         crm.clock(advance=86_400)
         busy_day(crm, deals, companies, contact)
@@ -641,9 +644,9 @@ def test_killed_at_any_page_a_second_run_ends_like_an_undisturbed_one(crm: Crm) 
         undisturbed = stored([*first, *second])
 
     for stop in range(1, len(first)):
-        assert after_interruption(crm, [], first[:stop]) == undisturbed, stop
+        assert after_interruption(crm, tuning, [], first[:stop]) == undisturbed, stop
     for stop in range(1, len(second)):
-        assert after_interruption(crm, first, second[:stop]) == undisturbed, stop
-    assert len(second) > 4
+        assert after_interruption(crm, tuning, first, second[:stop]) == undisturbed, stop
+    assert len(second) > 3
     live = {ref.native_id for ref in undisturbed if ref.stream == "deals"}
     assert live == {one for one in deals if one != deals[7]}

@@ -415,7 +415,11 @@ def test_costs_and_touches_come_from_any_object_by_mapping(crm: Crm) -> None:
 def test_contracts_are_subscriptions(crm: Crm) -> None:
     company_id = crm.create("companies", {"name": "Account 0001"})
     contract_id = crm.create(
-        "subscriptions", {"hs_start_date": "2026-01-01", "hs_end_date": "2026-12-31"}
+        "subscriptions",
+        {
+            "hs_recurring_billing_start_date": "2026-01-01",
+            "hs_recurring_billing_end_date": "2026-12-31",
+        },
     )
     crm.associate("subscriptions", contract_id, "companies", [company_id])
 
