@@ -15,7 +15,7 @@ from sandbox.faults import FOREVER
 from sandbox.org import Org, StageSpec, Value
 from sandbox.salesforce_convert import convert_lead
 from sandbox.salesforce_fields import NUMBER_TYPES, TEXT_TYPES, Compute, FieldSpec, ObjectSpec
-from sandbox.salesforce_formulas import age_formula, path_formula, roll_up
+from sandbox.salesforce_formulas import age_formula, path_formula, roll_up, short_id_formula
 from sandbox.salesforce_generate import generate
 from sandbox.salesforce_guards import OPERATORS, Guards, ValidationRule, Workflow
 from sandbox.salesforce_ids import long_id
@@ -81,8 +81,8 @@ def field(org: SalesforceOrg, body: Json) -> Json:
 
     ``label``, ``length``, ``precision``, ``scale``, ``choices``, ``to`` (a reference's object or
     list of them), ``long`` (a text area that cannot be filtered), ``external_id``, ``unique``,
-    ``required``, ``formula``: ``{"path": "Account.Region__c"}``, ``{"days_since": "CloseDate"}``
-    or ``{"roll_up": {"object", "link", "function", "of"}}``.
+    ``required``, ``formula``: ``{"path": "Account.Region__c"}``, ``{"days_since": "CloseDate"}``,
+    ``{"short_id": "AccountId"}`` or ``{"roll_up": {"object", "link", "function", "of"}}``.
     """
     refuse_unknown(
         body, "object", "name", "type", "label", "length", "precision", "scale", "choices", "to",
@@ -122,7 +122,9 @@ def field(org: SalesforceOrg, body: Json) -> Json:
 
 
 def _formula(org: SalesforceOrg, spec: ObjectSpec, formula: Mapping[str, object]) -> Compute:
-    refuse_unknown(formula, "path", "days_since", "roll_up")
+    refuse_unknown(formula, "path", "days_since", "short_id", "roll_up")
+    if "short_id" in formula:
+        return short_id_formula(org, spec, str(formula["short_id"]))
     if "path" in formula:
         return path_formula(org, spec, str(formula["path"]))
     if "days_since" in formula:

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from sandbox.org import Fields, Record, Value
-from sandbox.salesforce_fields import ObjectSpec
+from sandbox.salesforce_fields import FieldSpec, ObjectSpec
 from sandbox.salesforce_rules import put_quietly
 from sandbox.salesforce_schema import currency_field, currency_objects, person_fields
 
@@ -40,6 +40,7 @@ class Features:
         self.corporate_currency: str | None = None
         """The currency of records that name none; None: the org has a single currency."""
         self.has_person_accounts = False
+        self._mirrored = dict(PERSON_FIELDS)
         self._count_campaigns()
 
     def furnish(self, spec: ObjectSpec) -> None:
@@ -93,19 +94,31 @@ class Features:
             self._org.grant_fields(spec, fields)
         if (name := self._org.known_spec("Account").get("Name")) is not None:
             self._org.known_spec("Account").add(replace(name, compound="Name"))
+        for each in list(self._org.known_spec("Contact").fields.values()):
+            self.mirror(each)
+
+    def mirror(self, each: FieldSpec) -> None:
+        """Show a custom field of Contact on Account as `…__pc` (Help, "Person Accounts")."""
+        if not (self.has_person_accounts and each.custom and each.compute is None):
+            return
+        spec = self._org.known_spec("Account")
+        shown = replace(each, name=f"{each.name.removesuffix('__c')}__pc", relationship=None)
+        self._mirrored[shown.name] = each.name
+        spec.add(shown)
+        self._org.grant_fields(spec, [shown])
 
     def changed(self, record: Record, before: Fields, at: datetime, by: str) -> None:
         """Keep the contact behind a person account the same as the account."""
         if record.object_name != "Account" or record["IsPersonAccount"] is not True:
             return
         org = self._org
-        values = {theirs: record[ours] for ours, theirs in PERSON_FIELDS.items()}
-        values = {name: value for name, value in values.items() if value is not None}
+        values = {theirs: record[ours] for ours, theirs in self._mirrored.items()}
         contact_id = record["PersonContactId"]
         if isinstance(contact_id, str):
-            if any(before.get(name) != record[name] for name in PERSON_FIELDS):
+            if any(before.get(name) != record[name] for name in self._mirrored):
                 org.edit("Contact", contact_id, values, by=by, at=at)
             return
+        values = {name: value for name, value in values.items() if value is not None}
         values |= {"AccountId": record.id, "IsPersonAccount": True, "OwnerId": record["OwnerId"]}
         put_quietly(org, record, PersonContactId=org.create("Contact", values, by=by, at=at))
 

@@ -60,6 +60,15 @@ def age_formula(org: SalesforceOrg, spec: ObjectSpec, field: str) -> Compute:
     return compute
 
 
+def short_id_formula(org: SalesforceOrg, spec: ObjectSpec, field: str) -> Compute:
+    """An id as formulas see it: of 15 characters (Object Reference, "ID Field Type")."""
+    each = spec.get(field)
+    if each is None or not each.is_id:
+        raise ValueError(f"{spec.name} has no id field {field}")
+    show = shown(org, each)
+    return lambda record: text[:15] if isinstance(text := show(record), str) else None
+
+
 def roll_up(org: SalesforceOrg, *, child: str, link: str, function: str, of: str | None) -> Compute:
     """A count, sum, min or max over a record's live children.
 

@@ -416,6 +416,8 @@ class SalesforceOrg(Org):
             return
         self.install_field(spec, each)
         self.grant(spec, each, self.profile_permissions_id, edit=each.updateable)
+        if spec.name == "Contact":
+            self.features.mirror(each)
 
     def install_field(self, spec: ObjectSpec, each: FieldSpec) -> str:
         """Add a custom field that nobody may see yet; returns the id of its Tooling record."""

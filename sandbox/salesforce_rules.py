@@ -209,7 +209,8 @@ def _member(org: SalesforceOrg, typed: dict[str, Value], record: Record | None) 
     out = dict(typed)
     now = {**before, **typed}
     person = now.get("ContactId") or now.get("LeadId")
-    out |= {"Type": "Contact" if now.get("ContactId") else "Lead", "LeadOrContactId": person}
+    kind = "Contact" if now.get("ContactId") else "Lead" if person else "Account"
+    out |= {"Type": kind, "LeadOrContactId": person}
     if contact := org.find("Contact", str(now.get("ContactId") or "")):
         out["AccountId"] = contact["AccountId"]
     if "Status" in typed and "HasResponded" not in typed:

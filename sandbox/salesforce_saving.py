@@ -68,6 +68,10 @@ class Saving:
         if spec.name == "Lead" and found["IsConverted"] is True:
             message = "cannot reference converted lead"
             return Refusal("CANNOT_UPDATE_CONVERTED_LEAD", message)
+        if spec.name == "Contact" and found["IsPersonAccount"] is True:
+            # Object Reference, "Contact": the contact behind a person account is not written.
+            message = "the contact of a person account is changed through its account"
+            return Refusal("INVALID_PERSON_ACCOUNT_OPERATION", message)
         values = self._checked_values(spec, record, is_new=False)
         if isinstance(values, Refusal):
             return values

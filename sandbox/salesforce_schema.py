@@ -76,7 +76,8 @@ def name_object() -> ObjectSpec:
 
 def service_objects() -> list[ObjectSpec]:
     """Cases, their history and their statuses."""
-    return [_case(), history_object("CaseHistory", "Case History", "017", "Case"), _case_status()]
+    history = history_object("CaseHistory", "Case History", "017", "Case")
+    return [_case(), history, _case_status(), _business_hours()]
 
 
 def _case() -> ObjectSpec:
@@ -87,6 +88,7 @@ def _case() -> ObjectSpec:
         ref("AccountId", "Account"),
         ref("ParentId", "Case"),
         ref("RecordTypeId", "RecordType"),
+        ref("BusinessHoursId", "BusinessHours"),
         text("SuppliedName", 80),
         text("SuppliedEmail", 80, "email"),
         choice("Type", "Problem", "Question", "Feature Request"),
@@ -117,6 +119,17 @@ def _case_status() -> ObjectSpec:
     return built(
         setup_object("CaseStatus", "Case Status Value", "01J"),
         *(read_only(spec) for spec in fields),
+        system=system("IsDeleted"),
+    )
+
+
+def _business_hours() -> ObjectSpec:
+    return built(
+        ObjectSpec("BusinessHours", "Business Hours", "01m", deletable=False, replicateable=False),
+        text("Name", 80, required=True),
+        flag("IsActive"),
+        flag("IsDefault"),
+        choice("TimeZoneSidKey"),
         system=system("IsDeleted"),
     )
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.contract.sandbox.salesforce_rest import Rest, error_of, fresh_org, rest
+from tests.contract.sandbox.salesforce_rest import Rest, codes, error_of, fresh_org, rest
 from tests.fixtures.sandboxes import Crm
 
 NOON = "2026-06-01T12:00:00Z"
@@ -322,6 +322,53 @@ def test_a_person_account_is_an_account_and_a_contact(crm: Crm, api: Rest) -> No
     assert api.one("Account", company, "IsPersonAccount")["IsPersonAccount"] is False
     crm.edit("Account", person, {"PersonEmail": "new@q.r"})
     assert api.one("Contact", row["PersonContactId"], "Email")["Email"] == "new@q.r"
+
+
+def test_the_contact_of_a_person_is_written_through_the_account_alone(crm: Crm, api: Rest) -> None:
+    crm.settings(person_accounts=True)
+    crm.add_field("Contact", "KPI__c", "number")
+    person = crm.create("Account", {"LastName": "Q"})
+    contact = api.one("Account", person, "PersonContactId")["PersonContactId"]
+
+    direct = api.update("Contact", {"id": contact, "KPI__c": 7})
+    through = api.update("Account", {"id": person, "KPI__pc": 7})
+
+    assert codes(direct) == ["INVALID_PERSON_ACCOUNT_OPERATION"]
+    assert codes(through) == ["ok"]
+    assert api.one("Contact", contact, "KPI__c")["KPI__c"] == 7.0
+    assert codes(api.update("Account", {"id": person, "KPI__pc": None})) == ["ok"]
+    assert api.one("Contact", contact, "KPI__c")["KPI__c"] is None
+
+
+def test_an_account_may_be_a_campaign_member_itself(crm: Crm, api: Rest) -> None:
+    account, campaign = crm.create("Account", {}), crm.create("Campaign", {})
+    member = crm.create("CampaignMember", {"CampaignId": campaign, "AccountId": account})
+
+    row = api.one("CampaignMember", member, "Type", "AccountId", "LeadOrContactId")
+
+    assert (row["Type"], row["AccountId"], row["LeadOrContactId"]) == ("Account", account, None)
+
+
+def test_a_child_that_moves_is_found_at_its_new_parent_alone(crm: Crm, api: Rest) -> None:
+    first, second = crm.create("Account", {}), crm.create("Account", {})
+    deal = crm.create("Opportunity", {"AccountId": first})
+    soql = "SELECT Id FROM Opportunity WHERE AccountId = '{}'"
+    before = values(api, soql.format(first))
+    crm.edit("Opportunity", deal, {"AccountId": second})
+    crm.delete("Account", first)
+
+    assert before == [(deal,)]
+    assert values(api, soql.format(first)) == []
+    assert values(api, soql.format(second)) == [(deal,)]
+
+
+def test_a_formula_gives_ids_of_15_characters(crm: Crm, api: Rest) -> None:
+    formula = {"short_id": "AccountId"}
+    crm.admin("field", object="Opportunity", name="Short__c", type="string", formula=formula)
+    account = crm.create("Account", {})
+    deal = crm.create("Opportunity", {"AccountId": account})
+
+    assert api.one("Opportunity", deal, "Short__c")["Short__c"] == account[:15]
 
 
 def test_a_record_type_has_stages_of_its_own(crm: Crm, api: Rest) -> None:
