@@ -206,9 +206,11 @@ def run_command(arguments: Sequence[str]) -> int:
     return result if isinstance(result, int) else int(ExitCode.FINE)
 
 
-def main() -> None:
-    """Entry point of the ``kpisync`` command."""
-    # Commands register themselves; importing them here keeps this module free of cycles.
+def load_commands() -> typer.Typer:
+    """The root command with every verb.
+
+    Commands register themselves; importing them here keeps this module free of cycles.
+    """
     from worker.cli import (  # noqa: F401, PLC0415
         checks,
         demo,
@@ -222,4 +224,10 @@ def main() -> None:
         writebacks,
     )
 
+    return app
+
+
+def main() -> None:
+    """Entry point of the ``kpisync`` command."""
+    load_commands()
     sys.exit(run_command(sys.argv[1:]))

@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config as AlembicConfig
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, inspect, text
 
+from store import migrations
 from store.engine import open_store, operating, reading
 from store.errors import SchemaTooNew, SchemaTooOld, StoreError
 from store.schema import current_revision, ensure_current, head_revision, upgrade
@@ -153,3 +156,14 @@ def test_the_migrations_are_found_from_any_folder(
 
     assert head_revision() == current_revision(engine)
     engine.dispose()
+
+
+def test_the_revisions_named_in_the_code_are_those_of_the_scripts() -> None:
+    configuration = AlembicConfig()
+    configuration.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    configuration.set_main_option("path_separator", "os")
+    scripts = ScriptDirectory.from_config(configuration)
+
+    names = tuple(script.revision for script in scripts.walk_revisions())
+
+    assert names[::-1] == migrations.REVISIONS
