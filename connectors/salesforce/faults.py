@@ -246,7 +246,11 @@ def outcome_of(errors: Sequence[Mapping[str, object]]) -> tuple[PushOutcome, str
     """What the errors of one record mean: outcome, code, Salesforce's words."""
     codes = [str(error.get("statusCode") or error.get("errorCode") or "") for error in errors]
     messages = [str(error.get("message") or "") for error in errors]
-    words = "; ".join(message for message in messages if message)[:_MESSAGE_LENGTH]
+    words = "; ".join(
+        message + _named_fields(error, message)
+        for error, message in zip(errors, messages, strict=True)
+        if message
+    )[:_MESSAGE_LENGTH]
     code = codes[0] if codes else "UNKNOWN"
     # A trigger that met a lock reports its own code and hides the lock in its text.
     if "UNABLE_TO_LOCK_ROW" in " ".join([*codes, *messages]):
@@ -259,6 +263,13 @@ def outcome_of(errors: Sequence[Mapping[str, object]]) -> tuple[PushOutcome, str
     if codes and all(code in _PASSING for code in codes):
         return PushOutcome.RETRY, code, words
     return PushOutcome.FAILED, code, words
+
+
+def _named_fields(error: Mapping[str, object], message: str) -> str:
+    """The fields that an error names, where its words do not name them."""
+    fields = error.get("fields")
+    named = [str(name) for name in fields] if isinstance(fields, list) else []
+    return f" ({', '.join(named)})" if named and not any(n in message for n in named) else ""
 
 
 def _host_of(error: requests.RequestException) -> str | None:

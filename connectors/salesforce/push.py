@@ -23,6 +23,7 @@ MOST_RECORDS: Final = 200
 """In one call."""
 
 _PATH: Final = "composite/sobjects"
+_IS_DUPLICATE: Final = "DUPLICATES_DETECTED"
 
 
 class Writer:
@@ -91,10 +92,28 @@ class Writer:
     def _written(self, lot: list[Entry]) -> list[PushResult]:
         if self._bulk_from is not None and len(lot) > self._batch:
             try:
-                return self._jobs.write(lot)
+                told = self._jobs.write(lot)
             except JobRefused:
                 return self._piece_by_piece(lot)
+            return self._with_duplicates_allowed(lot, told)
         return self._by_call(lot)
+
+    def _with_duplicates_allowed(
+        self, lot: Sequence[Entry], told: list[PushResult]
+    ) -> list[PushResult]:
+        """Write by calls what a job refused as a duplicate: jobs know no header that allows it."""
+        again = {
+            long_id(result.update.record_id) for result in told if result.code == _IS_DUPLICATE
+        }
+        if not again:
+            return told
+        left = [entry for entry in lot if entry.record_id in again]
+        try:
+            retold = self._piece_by_piece(left)
+        except ConnectorError as error:
+            retold = all_alike(left, PushOutcome.RETRY, type(error).__name__, error.message)
+        kept = [result for result in told if long_id(result.update.record_id) not in again]
+        return [*kept, *retold]
 
     def _piece_by_piece(self, lot: Sequence[Entry]) -> list[PushResult]:
         """The org makes no jobs: many calls then, each of which may be the last one."""

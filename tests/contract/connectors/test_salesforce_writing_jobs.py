@@ -205,7 +205,7 @@ def test_a_job_that_is_complete_may_have_refused_rows(
     }  # fmt: skip
     refused = results[ids[3]]
     assert refused.code == "FIELD_CUSTOM_VALIDATION_EXCEPTION"
-    assert refused.message == "Not: today, she said."
+    assert refused.message == "Not: today, she said. (Name)"
     assert results[ids[4]].outcome is results[ids[5]].outcome is PushOutcome.RETRY
     assert results[gone].outcome is PushOutcome.GONE
 
@@ -289,6 +289,21 @@ def test_a_job_does_not_hand_records_to_other_owners(
     connector.push(updates(org, ids))
 
     assert held(org, "OwnerId")[other] == 0
+
+
+def test_a_duplicate_rule_that_only_warns_stops_no_record_of_a_job(
+    org: SalesforceOrg, connector: Connector, ids: list[str]
+) -> None:
+    org.crm.edit("Account", ids[:3], {TEXT: "the same"})
+    org.crm.edit("Account", ids[3:], {TEXT: None})
+    org.crm.admin("duplicate_rule", object="Account", field=TEXT)
+    org.crm.forget()
+
+    results = connector.push(updates(org, ids))
+
+    org.crm.edit("Account", ids[:3], {TEXT: None})
+    assert by_outcome(results) == {"WRITTEN": MANY}
+    assert calls(org).count("PATCH sobjects") == 1
 
 
 # Lost answers
