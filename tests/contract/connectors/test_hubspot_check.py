@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 
 from connectors.base import CheckReport, DailyCalls, FieldSource, Problem, StreamSettings
-from tests.contract.connectors.hubspot_portal import fresh, paths, portal
+from tests.contract.connectors.hubspot_portal import fresh, paths, portal, pull
 from tests.fixtures.sandboxes import Crm, Sandbox, start_sandbox
 
 READ = (
@@ -25,6 +25,26 @@ OAUTH = {
     "refresh_token": "refresh-of-check",
 }
 TOKEN_INFO = "access-token-info"
+WORDS = [
+    "companies",
+    "contacts",
+    "deals",
+    "tickets",
+    "line_items",
+    "products",
+    "orders",
+    "subscriptions",
+    "invoices",
+    "feedback_submissions",
+    "custom",
+]
+ALL_SCOPES = [
+    *(f"crm.{kind}.{word}.read" for kind in ("objects", "schemas") for word in WORDS),
+    "crm.objects.owners.read",
+    "marketing.campaigns.read",
+    "settings.currencies.read",
+    "multi-currency-read",
+]
 
 
 @pytest.fixture(scope="module")
@@ -244,3 +264,49 @@ def test_a_token_that_may_not_see_the_account_still_knows_its_portal(crm: Crm) -
     assert report.org_id == "7654321"
     assert report.is_ok
     assert "time zone and currencies stay unknown" in report.problems[0].message
+
+
+# ---------------------------------------------------------------- paths
+
+
+@pytest.mark.parametrize("version", ["v3", "2026-03", "2026-09"])
+def test_every_stream_can_be_read_under_every_version_of_the_paths(crm: Crm, version: str) -> None:
+    names = [
+        "accounts",
+        "contacts",
+        "leads",
+        "deals",
+        "deal_lines",
+        "tickets",
+        "survey_responses",
+        "contracts",
+        "campaigns",
+    ]
+    crm.settings(scopes=ALL_SCOPES)
+    full_name = str(
+        crm.admin("define_object", name=f"costs_{version[-2:]}", properties=[])["full_name"]
+    )
+    crm.add_field(f"costs_{version[-2:]}", "day", "date")
+    crm.add_field(f"costs_{version[-2:]}", "spent", "money")
+    costs = StreamSettings(
+        object=full_name,
+        fields={"date": FieldSource("day"), "amount": FieldSource("spent")},
+    )
+    streams = {**{name: StreamSettings() for name in names}, "costs": costs}
+
+    with portal(crm, streams=streams, api_version=version, gives_rates=True) as connector:
+        report = connector.check()
+        for stream in connector.streams():
+            pull(connector, stream.name)
+        connector.objects()
+        connector.discover(full_name)
+
+    assert [one for one in report.problems if one.is_error] == []
+    asked = {str(one["path"]) for one in crm.requests() if TOKEN_INFO not in str(one["path"])}
+    parts = {"v3": ("/v3/", "/v4/")}.get(version, (f"/{version}",))
+    assert [path for path in asked if not any(part in path for part in parts)] == []
+    # Not every object has pipelines, not every portal tells of tokens, and the library knows the
+    # newer of two addresses of schemas.
+    may_be_refused = ("pipelines", "schemas", TOKEN_INFO)
+    refused = {str(one["path"]) for one in crm.requests() if one["status"] not in {200, 207}}
+    assert [path for path in refused if not any(part in path for part in may_be_refused)] == []
