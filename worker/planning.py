@@ -131,7 +131,7 @@ def plan_writeback(runtime: Runtime, name: str, *, with_reasons: bool = False) -
         plan,
         made_at=now,
         reads=reads,
-        quota_share=None if share is None else round(Decimal(share), 4),
+        quota_share=None if share is None else round(Decimal(share), 6),
         notes=stored.notes,
     )
     return _with_reasons(runtime, spec, plan, stored) if with_reasons else plan

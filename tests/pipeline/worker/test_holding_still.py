@@ -304,3 +304,6 @@ def test_a_plan_counts_fields_and_names_edits_and_moves(pushed_site: Site) -> No
     assert [move.record for move in plan.moves] == [records[0], deal["fields"]["AccountId"]]  # type: ignore[index]
     assert "it rested on n = 1, now on n = 1" in plan.moves[1].why
     assert (plan.calls, plan.reads) == (1, 2)
+    # Three calls of those that the sandbox's org allows in a day.
+    assert plan.quota_share is not None
+    assert 0 < plan.quota_share < Decimal("0.001")
