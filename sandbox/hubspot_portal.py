@@ -570,6 +570,7 @@ class Portal(Org):
         for record in reversed(merged):
             kept |= {k: v for k, v in record.fields.items() if v is not None}
         kept["hs_merged_object_ids"] = ";".join(_ids_of_merge(merged))
+        kept |= _other_emails(winner, losers)
         oldest = min(record.created_at for record in merged)
         kept["createdate"] = min(
             (str(r["createdate"]) for r in merged if r["createdate"]), default=instant_text(oldest)
@@ -591,6 +592,7 @@ class Portal(Org):
         earlier = winner["hs_merged_object_ids"]
         ids = [*(str(earlier).split(";") if earlier else ()), *_ids_of_merge(losers)]
         kept["hs_merged_object_ids"] = ";".join(ids)
+        kept |= _other_emails(winner, losers)
         for record in losers:
             self.links.move(record.object_name, record.id, winner.id)
             self.delete(record.object_name, record.id, merged_into=winner.id, by=by)
@@ -602,6 +604,15 @@ def _ids_of_merge(merged: Sequence[Record]) -> Iterator[str]:
         earlier = record["hs_merged_object_ids"]
         yield from str(earlier).split(";") if earlier else ()
         yield record.id
+
+
+def _other_emails(winner: Record, losers: Sequence[Record]) -> dict[str, Value]:
+    """A merged contact keeps the winner's address; those of the losers become additional."""
+    others = [str(record["email"]) for record in losers if record["email"]]
+    if winner.object_name != "contacts" or winner["email"] is None or not others:
+        return {}
+    earlier = winner["hs_additional_emails"]
+    return {"hs_additional_emails": ";".join([*([str(earlier)] if earlier else []), *others])}
 
 
 def _word(label: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 
@@ -225,7 +225,8 @@ def _add_campaign(portal: Portal, company: Company, campaign: Campaign, ids: Ids
     guid = portal.create("campaigns", fields, at=created)
     ids.campaigns[campaign.name] = guid
     _add_money(portal, campaign, guid, created)
-    _add_touches(portal, campaign.touches, guid, ids)
+    leads = {person.name for person in company.people if person.lead_at is not None}
+    _add_touches(portal, campaign.touches, guid, ids, leads)
     visits: Fields = {
         "campaign": guid,
         "day": campaign.starts.isoformat(),
@@ -234,7 +235,6 @@ def _add_campaign(portal: Portal, company: Company, campaign: Campaign, ids: Ids
     portal.create("campaign_visits", visits, at=created)
     if campaign.email_days:
         _add_email(portal, campaign, guid, created)
-    del company
 
 
 def _add_money(portal: Portal, campaign: Campaign, guid: str, created: datetime) -> None:
@@ -248,15 +248,22 @@ def _add_money(portal: Portal, campaign: Campaign, guid: str, created: datetime)
         portal.create("campaign_spend", fields, at=created)
 
 
-def _add_touches(portal: Portal, touches: Sequence[Touch], guid: str, ids: Ids) -> None:
+def _add_touches(
+    portal: Portal, touches: Sequence[Touch], guid: str, ids: Ids, leads: Collection[str]
+) -> None:
     for touch in touches:
         contact = ids.people.get(touch.person)
         if contact is None:
             continue
         fields: Fields = {"campaign": guid, "contact": contact, "at": instant_text(touch.at)}
         portal.create("campaign_touches", {**fields, "kind": "influencedContacts"}, at=touch.at)
-        if touch.responded:
-            portal.create("campaign_touches", {**fields, "kind": "contactLastTouch"}, at=touch.at)
+        # A lead is reached once, by the campaign that it came from.
+        kinds = [
+            ("contactFirstTouch", touch.person in leads),
+            ("contactLastTouch", touch.responded),
+        ]
+        for kind in (name for name, is_one in kinds if is_one):
+            portal.create("campaign_touches", {**fields, "kind": kind}, at=touch.at)
 
 
 def _add_email(portal: Portal, campaign: Campaign, guid: str, created: datetime) -> None:

@@ -433,6 +433,39 @@ def test_before_2025_the_winner_of_a_merge_kept_its_id(sandbox: Sandbox, api: Ap
     assert listed == [winner]
 
 
+@pytest.mark.parametrize("keeps_winner", [True, False])
+def test_a_merge_moves_links_and_addresses(
+    sandbox: Sandbox, api: Api, client: HubSpot, keeps_winner: bool
+) -> None:
+    crm = sandbox.hubspot
+    crm.settings(merge_keeps_winner=keeps_winner)
+    winner, loser = crm.create_many(
+        "contacts", [{"email": "a@x.example"}, {"email": "b@x.example"}]
+    )
+    one, other = crm.create_many("companies", [{"name": "One"}, {"name": "Other"}])
+    deals = crm.create_many("deals", [{}, {}])
+    for deal in deals:
+        crm.associate("deals", deal, "companies", [other], primary=True)
+        crm.associate("deals", deal, "contacts", [loser])
+
+    person, company = crm.merge("contacts", winner, [loser]), crm.merge("companies", one, [other])
+
+    assert ((person, company) == (winner, one)) is keeps_winner
+    kept = read(api, "contacts", person, "email,hs_additional_emails")
+    assert (kept["email"], kept["hs_additional_emails"]) == ("a@x.example", "b@x.example")
+    for to, expected in (("companies", company), ("contacts", person)):
+        links = client.crm.associations.v4.batch_api.get_page(
+            "deals", to, {"inputs": [{"id": deal} for deal in deals]}
+        )
+        assert [int(it.to[0].to_object_id) for it in links.results] == [int(expected)] * 2
+    primaries = api.post(
+        "/crm/v4/associations/deals/companies/batch/read",
+        {"inputs": [{"id": deal} for deal in deals]},
+    ).json()["results"]
+    labels = [it["to"][0]["associationTypes"][0]["label"] for it in primaries]
+    assert labels == ["Primary", "Primary"]
+
+
 def test_a_privacy_deletion_leaves_no_trace(sandbox: Sandbox, api: Api) -> None:
     contact = sandbox.hubspot.create("contacts", {"email": "gone@x.example"})
 
