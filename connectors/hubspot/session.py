@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from email.utils import parsedate_to_datetime
+from functools import cached_property
 from typing import Any, Final, TypeAlias, TypeVar
 
 import orjson
@@ -131,8 +132,6 @@ class Session:
         self.library = HubSpot(
             host=self._host, base_url=self._host, retry=False, api_factory=self._api
         )
-        self._basic_api = self.library.crm.objects.basic_api
-        self._tokens_api = self.library.oauth.tokens_api
 
     def close(self) -> None:
         """Give connections back."""
@@ -447,6 +446,16 @@ class Session:
         return datetime(tomorrow.year, tomorrow.month, tomorrow.day, tzinfo=zone).astimezone(UTC)
 
     # ------------------------------------------------------------ the library
+
+    # Importing a part of the library takes a moment, which not every command has to spend.
+
+    @cached_property
+    def _basic_api(self) -> Any:
+        return self.library.crm.objects.basic_api
+
+    @cached_property
+    def _tokens_api(self) -> Any:
+        return self.library.oauth.tokens_api
 
     def _api(self, package: Any, name: str, config: Mapping[str, Any]) -> Any:
         """Build one of the library's API objects, with our pool, paths and no hidden retries."""

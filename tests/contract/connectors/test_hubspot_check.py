@@ -269,7 +269,7 @@ def test_a_token_that_may_not_see_the_account_still_knows_its_portal(crm: Crm) -
 # ---------------------------------------------------------------- paths
 
 
-@pytest.mark.parametrize("version", ["v3", "2026-03", "2026-09"])
+@pytest.mark.parametrize("version", ["v3", "2026-09"])
 def test_every_stream_can_be_read_under_every_version_of_the_paths(crm: Crm, version: str) -> None:
     names = [
         "accounts",
