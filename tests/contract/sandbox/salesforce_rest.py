@@ -5,9 +5,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -151,6 +153,24 @@ def codes(results: list[dict[str, Any]]) -> list[str]:
     return ["ok" if each["success"] else each["errors"][0]["statusCode"] for each in results]
 
 
+@dataclass(frozen=True)
+class OrgAlone:
+    """Stands where a whole sandbox is asked for and only its Salesforce is used."""
+
+    salesforce: Crm
+
+
+class _Failures(logging.Handler):
+    """Keeps what went wrong inside the sandbox."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.said: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.said.append(self.format(record))
+
+
 @contextmanager
 def fresh_org(*, seed: int = 0) -> Iterator[Crm]:
     """An org of its own behind a port of its own, served by a thread: there in milliseconds."""
@@ -158,6 +178,8 @@ def fresh_org(*, seed: int = 0) -> Iterator[Crm]:
     listener = Listener(org, salesforce.routes(org), 0)
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_until_complete, args=[listener.serve()])
+    failures = _Failures()
+    logging.getLogger("sandbox").addHandler(failures)
     thread.start()
     try:
         yield Crm(listener.url)
@@ -165,3 +187,5 @@ def fresh_org(*, seed: int = 0) -> Iterator[Crm]:
         loop.call_soon_threadsafe(listener.stop)
         thread.join(10)
         loop.close()
+        logging.getLogger("sandbox").removeHandler(failures)
+    assert not failures.said, f"the sandbox failed inside: {failures.said}"

@@ -10,17 +10,30 @@ import pytest
 import requests
 from simple_salesforce.exceptions import SalesforceAuthenticationFailed, SalesforceGeneralError
 
-from tests.contract.sandbox.salesforce_rest import Rest, error_of, rest, simple_salesforce
-from tests.fixtures.sandboxes import Crm, Sandbox, start_sandbox
+from tests.contract.sandbox.salesforce_rest import (
+    OrgAlone,
+    Rest,
+    error_of,
+    fresh_org,
+    rest,
+    simple_salesforce,
+)
+from tests.fixtures.sandboxes import Crm
 
 GRANT = {"grant_type": "client_credentials"}
 CLIENT = {"client_id": "sandbox-client", "client_secret": "sandbox-secret"}
 
 
+@pytest.fixture
+def sandbox() -> Iterator[OrgAlone]:
+    with fresh_org() as crm:
+        yield OrgAlone(crm)
+
+
 @pytest.fixture(scope="module")
 def crm() -> Iterator[Crm]:
-    with start_sandbox() as sandbox:
-        yield sandbox.salesforce
+    with fresh_org() as crm:
+        yield crm
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +77,7 @@ def test_the_id_address_names_org_and_user(crm: Crm) -> None:
     assert (person["organization_id"], person["user_id"]) == (org_id, user_id)
 
 
-def test_a_refreshed_org_has_another_id_and_the_same_records(sandbox: Sandbox) -> None:
+def test_a_refreshed_org_has_another_id_and_the_same_records(sandbox: OrgAlone) -> None:
     crm = sandbox.salesforce
     account = crm.create("Account", {"Name": "a"})
     crm.settings(org_id="00DxX0000000001")
@@ -120,7 +133,7 @@ def test_simple_salesforce_reports_a_wrong_secret(crm: Crm) -> None:
         pass
 
 
-def test_simple_salesforce_gets_a_new_token_when_the_old_one_is_revoked(sandbox: Sandbox) -> None:
+def test_simple_salesforce_gets_a_new_token_when_the_old_one_is_revoked(sandbox: OrgAlone) -> None:
     with simple_salesforce(sandbox.salesforce) as client:
         sandbox.salesforce.settings(revoke_tokens=True)
         found = client.query("SELECT Id FROM Organization")
@@ -130,7 +143,7 @@ def test_simple_salesforce_gets_a_new_token_when_the_old_one_is_revoked(sandbox:
     assert len(logins) == 2
 
 
-def test_with_rotation_a_new_login_ends_the_other_sessions(sandbox: Sandbox) -> None:
+def test_with_rotation_a_new_login_ends_the_other_sessions(sandbox: OrgAlone) -> None:
     crm = sandbox.salesforce
     crm.settings(rotate_tokens=True)
     first = login(crm, data={**GRANT, **CLIENT}).json()["access_token"]
@@ -164,7 +177,7 @@ def test_retired_versions_are_gone_and_future_ones_unknown(api: Rest) -> None:
     assert api.get("/services/data/v31.0/limits").status_code == 200
 
 
-def test_every_answer_carries_the_usage_and_the_orgs_time(sandbox: Sandbox) -> None:
+def test_every_answer_carries_the_usage_and_the_orgs_time(sandbox: OrgAlone) -> None:
     sandbox.salesforce.clock(fix="2026-01-02T03:04:05Z")
     with rest(sandbox.salesforce) as api:
         first, second = api.get("limits"), api.get("sobjects/Nothing/describe")
@@ -175,7 +188,7 @@ def test_every_answer_carries_the_usage_and_the_orgs_time(sandbox: Sandbox) -> N
     assert first.json()["DailyApiRequests"] == {"Max": 100_000, "Remaining": 99_999}
 
 
-def test_the_daily_limit_refuses_with_403(sandbox: Sandbox) -> None:
+def test_the_daily_limit_refuses_with_403(sandbox: OrgAlone) -> None:
     sandbox.salesforce.settings(daily_calls_max=10, daily_calls_used=9)
     with rest(sandbox.salesforce) as api:
         assert api.get("limits").status_code == 200

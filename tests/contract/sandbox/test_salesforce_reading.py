@@ -10,17 +10,30 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.contract.sandbox.salesforce_rest import Rest, error_of, rest, simple_salesforce
-from tests.fixtures.sandboxes import Crm, Sandbox, start_sandbox
+from tests.contract.sandbox.salesforce_rest import (
+    OrgAlone,
+    Rest,
+    error_of,
+    fresh_org,
+    rest,
+    simple_salesforce,
+)
+from tests.fixtures.sandboxes import Crm
 
 STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.000\+0000\Z")
+
+
+@pytest.fixture
+def sandbox() -> Iterator[OrgAlone]:
+    with fresh_org() as crm:
+        yield OrgAlone(crm)
 
 
 @pytest.fixture(scope="module")
 def crm() -> Iterator[Crm]:
     """One org for the tests that only add records of their own."""
-    with start_sandbox() as sandbox:
-        yield sandbox.salesforce
+    with fresh_org() as crm:
+        yield crm
 
 
 @pytest.fixture(scope="module")
@@ -277,7 +290,7 @@ def test_a_batch_size_is_a_hint_and_wide_rows_give_smaller_pages(api: Rest, crm:
     assert len(api.rows(f"SELECT Id {condition}")) == 1100
 
 
-def test_simple_salesforce_follows_pages_with_total_size_of_the_whole(sandbox: Sandbox) -> None:
+def test_simple_salesforce_follows_pages_with_total_size_of_the_whole(sandbox: OrgAlone) -> None:
     sandbox.salesforce.settings(page_rows=7)
     sandbox.salesforce.create_many("Account", [{"Name": f"a {n}"} for n in range(20)])
 
@@ -289,7 +302,7 @@ def test_simple_salesforce_follows_pages_with_total_size_of_the_whole(sandbox: S
     assert len({row["Id"] for row in everything}) == 20
 
 
-def test_a_cursor_belongs_to_its_token_and_expires(sandbox: Sandbox) -> None:
+def test_a_cursor_belongs_to_its_token_and_expires(sandbox: OrgAlone) -> None:
     crm = sandbox.salesforce
     crm.settings(page_rows=2)
     crm.create_many("Account", [{"Name": f"a {n}"} for n in range(5)])
@@ -307,7 +320,7 @@ def test_a_cursor_belongs_to_its_token_and_expires(sandbox: Sandbox) -> None:
         assert error_of(api.get(second)) == gone
 
 
-def test_an_eleventh_cursor_drops_the_oldest(sandbox: Sandbox) -> None:
+def test_an_eleventh_cursor_drops_the_oldest(sandbox: OrgAlone) -> None:
     crm = sandbox.salesforce
     crm.settings(page_rows=1)
     crm.create_many("Account", [{"Name": f"a {n}"} for n in range(2)])
@@ -334,7 +347,7 @@ def test_stamps_are_whole_seconds(api: Rest, crm: Crm) -> None:
     ]
 
 
-def test_a_row_of_an_open_transaction_is_invisible_and_stamped_before(sandbox: Sandbox) -> None:
+def test_a_row_of_an_open_transaction_is_invisible_and_stamped_before(sandbox: OrgAlone) -> None:
     crm = sandbox.salesforce
     crm.clock(fix="2026-06-01T12:00:00Z")
     kept = crm.create("Account", {"Name": "before"})
@@ -408,7 +421,7 @@ def test_the_stage_decides_closed_won_and_probability(api: Rest, crm: Crm) -> No
 # Deletion
 
 
-def test_a_soft_delete_moves_the_stamp_and_shows_in_query_all_only(sandbox: Sandbox) -> None:
+def test_a_soft_delete_moves_the_stamp_and_shows_in_query_all_only(sandbox: OrgAlone) -> None:
     crm = sandbox.salesforce
     crm.clock(fix="2026-06-01T12:00:00Z")
     deal = crm.create("Opportunity", {"Name": "gone"})
@@ -430,7 +443,7 @@ def test_a_soft_delete_moves_the_stamp_and_shows_in_query_all_only(sandbox: Sand
         assert len(history(api, deal)) == 1
 
 
-def test_a_hard_delete_shows_only_in_deleted(sandbox: Sandbox) -> None:
+def test_a_hard_delete_shows_only_in_deleted(sandbox: OrgAlone) -> None:
     crm = sandbox.salesforce
     crm.clock(fix="2026-06-01T12:00:30Z")
     binned, erased = (crm.create("Account", {"Name": name}) for name in ("binned", "erased"))
@@ -453,7 +466,7 @@ def test_a_hard_delete_shows_only_in_deleted(sandbox: Sandbox) -> None:
     assert by_library["deletedRecords"] == listed["deletedRecords"]
 
 
-def test_deleted_covers_time_only_up_to_the_oldest_open_transaction(sandbox: Sandbox) -> None:
+def test_deleted_covers_time_only_up_to_the_oldest_open_transaction(sandbox: OrgAlone) -> None:
     crm = sandbox.salesforce
     crm.clock(fix="2026-06-01T12:00:30Z")
     account = crm.create("Account", {"Name": "a"})
@@ -475,7 +488,7 @@ def test_deleted_covers_time_only_up_to_the_oldest_open_transaction(sandbox: San
     ]
 
 
-def test_emptying_the_bin_leaves_the_time_of_the_deletion(sandbox: Sandbox) -> None:
+def test_emptying_the_bin_leaves_the_time_of_the_deletion(sandbox: OrgAlone) -> None:
     crm = sandbox.salesforce
     crm.clock(fix="2026-06-01T12:00:00Z")
     account = crm.create("Account", {"Name": "a"})
@@ -516,7 +529,7 @@ def test_deleted_refuses_a_plus_that_was_not_encoded(api: Rest) -> None:
     assert error_of(api.call("GET", raw)) == (400, "INVALID_REPLICATION_DATE")
 
 
-def test_a_purged_deletion_log_refuses_earlier_starts(sandbox: Sandbox) -> None:
+def test_a_purged_deletion_log_refuses_earlier_starts(sandbox: OrgAlone) -> None:
     now = datetime.now(UTC)
     sandbox.salesforce.settings(purge_deletion_log=True)
     window = {"start": (now - timedelta(days=1)).isoformat(), "end": now.isoformat()}
@@ -569,7 +582,7 @@ def test_describe_lists_types_and_who_may_write(api: Rest) -> None:
     assert "IsDeleted" not in api.describe("User")
 
 
-def test_a_hidden_field_vanishes_from_describe_and_queries(sandbox: Sandbox) -> None:
+def test_a_hidden_field_vanishes_from_describe_and_queries(sandbox: OrgAlone) -> None:
     crm = sandbox.salesforce
     crm.settings(hide_fields=["Opportunity.Amount"])
     with rest(crm) as api:

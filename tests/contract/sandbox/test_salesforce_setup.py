@@ -8,17 +8,31 @@ from typing import Any
 import pytest
 import requests
 
-from tests.contract.sandbox.salesforce_rest import Rest, codes, error_of, rest, simple_salesforce
-from tests.fixtures.sandboxes import Crm, Sandbox, start_sandbox
+from tests.contract.sandbox.salesforce_rest import (
+    OrgAlone,
+    Rest,
+    codes,
+    error_of,
+    fresh_org,
+    rest,
+    simple_salesforce,
+)
+from tests.fixtures.sandboxes import Crm
 
 INTEGRITY = "FIELD_INTEGRITY_EXCEPTION"
 WIN_RATE = {"label": "Win rate", "type": "Percent", "precision": 5, "scale": 2}
 
 
+@pytest.fixture
+def sandbox() -> Iterator[OrgAlone]:
+    with fresh_org() as crm:
+        yield OrgAlone(crm)
+
+
 @pytest.fixture(scope="module")
 def crm() -> Iterator[Crm]:
-    with start_sandbox() as sandbox:
-        yield sandbox.salesforce
+    with fresh_org() as crm:
+        yield crm
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +68,7 @@ def integration_user(api: Rest) -> str:
     return str(row["Id"])
 
 
-def test_a_new_field_is_seen_by_nobody_until_it_is_granted_and_assigned(sandbox: Sandbox) -> None:
+def test_a_new_field_is_seen_by_nobody_until_it_is_granted_and_assigned(sandbox: OrgAlone) -> None:
     crm = sandbox.salesforce
     account = crm.create("Account", {"Name": "a"})
     record = {"id": account, "KPI_Win_Rate__c": 41.5}
@@ -83,7 +97,7 @@ def test_a_new_field_is_seen_by_nobody_until_it_is_granted_and_assigned(sandbox:
     assert written == ["ok"]
 
 
-def test_a_read_only_grant_lets_queries_but_no_writes_through(sandbox: Sandbox) -> None:
+def test_a_read_only_grant_lets_queries_but_no_writes_through(sandbox: OrgAlone) -> None:
     crm = sandbox.salesforce
     account = crm.create("Account", {"Name": "a"})
     with rest(crm) as api:
@@ -162,7 +176,7 @@ def test_a_field_that_breaks_a_rule_is_refused(
     assert error_of(answer) == (400, code)
 
 
-def test_without_customize_application_no_field_is_made(sandbox: Sandbox) -> None:
+def test_without_customize_application_no_field_is_made(sandbox: OrgAlone) -> None:
     sandbox.salesforce.settings(may_customize=False)
     with rest(sandbox.salesforce) as api:
         answer = create_field(api, "Account.KPI__c", **WIN_RATE)
@@ -200,7 +214,7 @@ def test_grants_and_assignments_are_checked_and_made_once(api: Rest) -> None:
     assert error_of(api.call("POST", path, json=assignment)) == (400, "DUPLICATE_VALUE")
 
 
-def test_tooling_lists_custom_fields_and_deletes_them(sandbox: Sandbox) -> None:
+def test_tooling_lists_custom_fields_and_deletes_them(sandbox: OrgAlone) -> None:
     crm = sandbox.salesforce
     crm.add_field("Account", "Segment__c", "text", label="Segment")
     with rest(crm) as api:
@@ -217,7 +231,7 @@ def test_tooling_lists_custom_fields_and_deletes_them(sandbox: Sandbox) -> None:
     assert (deleted.status_code, before, after) == (204, True, False)
 
 
-def test_full_names_of_several_fields_are_not_given_at_once(sandbox: Sandbox) -> None:
+def test_full_names_of_several_fields_are_not_given_at_once(sandbox: OrgAlone) -> None:
     crm = sandbox.salesforce
     for name in ("One__c", "Two__c"):
         crm.add_field("Account", name, "text", label=name)

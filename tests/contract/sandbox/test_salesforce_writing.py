@@ -9,20 +9,27 @@ import pytest
 from simple_salesforce.exceptions import SalesforceMalformedRequest
 
 from tests.contract.sandbox.salesforce_rest import (
+    OrgAlone,
     Rest,
     codes,
     error_of,
+    fresh_org,
     rest,
     simple_salesforce,
 )
-from tests.fixtures.sandboxes import Crm, Sandbox, start_sandbox
+from tests.fixtures.sandboxes import Crm
+
+
+@pytest.fixture
+def sandbox() -> Iterator[OrgAlone]:
+    with fresh_org() as crm:
+        yield OrgAlone(crm)
 
 
 @pytest.fixture(scope="module")
 def crm() -> Iterator[Crm]:
     """One org for the tests that only touch records of their own."""
-    with start_sandbox() as sandbox:
-        crm = sandbox.salesforce
+    with fresh_org() as crm:
         crm.add_field("Account", "Win_Rate__c", "percent", label="Win rate")
         crm.add_field("Account", "Note__c", "text", label="Note")
         crm.add_field("Account", "Checked__c", "boolean", label="Checked")
@@ -252,7 +259,7 @@ def test_a_checkbox_is_never_null_also_where_it_is_younger_than_the_record(
     assert api.rows("SELECT Id FROM Account WHERE Late__c = false") != []
 
 
-def test_a_hidden_field_is_unknown_to_writes(sandbox: Sandbox) -> None:
+def test_a_hidden_field_is_unknown_to_writes(sandbox: OrgAlone) -> None:
     crm = sandbox.salesforce
     account = crm.create("Account", {"Name": "a"})
     crm.settings(hide_fields=["Account.Site"])
@@ -278,7 +285,7 @@ def test_saving_an_unchanged_value_moves_the_stamp_and_is_journaled_as_redundant
     assert value(api, account, "SystemModstamp") > "2026-01-02"
 
 
-def test_an_unchanged_save_moves_system_modstamp(sandbox: Sandbox) -> None:
+def test_an_unchanged_save_moves_system_modstamp(sandbox: OrgAlone) -> None:
     crm = sandbox.salesforce
     crm.clock(fix="2026-06-01T12:00:00Z")
     account = crm.create("Account", {"Name": "a", "Site": "same"})
@@ -307,7 +314,7 @@ def test_the_journal_holds_api_writes_only(api: Rest, crm: Crm, account: str) ->
 
 
 def test_an_assignment_rule_takes_the_owner_unless_the_header_says_false(
-    sandbox: Sandbox,
+    sandbox: OrgAlone,
 ) -> None:
     crm = sandbox.salesforce
     ruled = crm.create("User", {"LastName": "Ruled"})
