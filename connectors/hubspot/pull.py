@@ -277,7 +277,7 @@ class ObjectPull:
 
     def _page(self, batch: Batch, position: Position, *, warnings: Sequence[str] = ()) -> Page:
         """Read and map the records of a batch."""
-        mapped, families = self._mapped(batch, is_listed=position.phase in {LIST, SWEEP})
+        mapped, families = self._mapped(batch)
         kept = {record.ref for record in mapped.records}
         return Page(
             records=mapped.records,
@@ -290,7 +290,7 @@ class ObjectPull:
             unreadable=self.plan.unreadable,
         )
 
-    def _mapped(self, batch: Batch, *, is_listed: bool) -> tuple[Mapped, Sequence[WholeFamily]]:
+    def _mapped(self, batch: Batch) -> tuple[Mapped, Sequence[WholeFamily]]:
         fetched = self._fetched(batch)
         mapped = Mapped()
         foreign = self._foreign(fetched)
@@ -308,7 +308,7 @@ class ObjectPull:
         self._note_age(fetched.rows.values())
         self._mark_merged(fetched, unread, foreign, mapped)
         mapped.deleted += [self._ref(one) for one in fetched.gone]
-        if not is_listed:
+        if not batch.is_listed:
             mapped.deleted += [
                 self._ref(one)
                 for record_id in foreign

@@ -45,6 +45,8 @@ class Batch:
     rows: dict[str, Json] = field(default_factory=dict)
     """Of some or all of the ids, what the list told of them."""
     total: int | None = None
+    is_listed: bool = False
+    """From the list of all records: what is none of the stream's is left out, not deleted."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -69,7 +71,7 @@ class Walk:
         """All records from a place on; with each batch where to go on, None: that was the end."""
         circle = Circle(self.client.connection, self.object)
         after = start.after
-        batch = Batch(total=self.count() if after is None else None)
+        batch = Batch(total=self.count() if after is None else None, is_listed=True)
         while True:
             answer = self._page(after, circle, batch)
             after = answer.after
@@ -78,7 +80,7 @@ class Walk:
                 return
             if len(batch) >= self.page_size:
                 yield batch, replace(start, after=after)
-                batch = Batch()
+                batch = Batch(is_listed=True)
 
     def _page(self, after: str | None, circle: Circle, batch: Batch) -> Answer:
         brings_values = self._has_short_address

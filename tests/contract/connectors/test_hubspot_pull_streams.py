@@ -121,11 +121,16 @@ def test_leads_are_the_contacts_that_entered_the_lead_stage(crm: Crm) -> None:
 
     with portal(crm, streams=reading("contacts")) as connector:
         names = [stream.name for stream in connector.streams()]
-        leads = of_type(pull(connector, "leads"), Lead)
+        pulled = pull(connector, "leads")
+        leads = of_type(pulled, Lead)
         contacts = pull(connector, "contacts").ids("contacts")
+        crm.edit("contacts", subscriber, {"lastname": "0003"})
+        after = pull(connector, "leads", pulled.cursor)
 
     assert names == ["owners", "stages", "contacts", "leads"]
     assert contacts == {lead, converted, subscriber}
+    assert not pulled.deleted
+    assert subscriber in after.deleted_ids
     assert leads.keys() == {lead, converted}
     assert leads[lead].created_at == at("2026-02-01T09:00:00")
     assert (leads[lead].status, leads[lead].converted_at) == ("NEW", None)
@@ -366,6 +371,24 @@ def test_campaigns_carry_spend_budget_and_what_reports_credit_them_with(crm: Crm
     )  # fmt: skip
     assert found.extra == {"credited": Decimal(0), "spend_total": Decimal("1200.5")}
     assert after.deleted_ids == [campaign]
+
+
+def test_a_campaign_counts_its_emails_where_it_is_asked_to(crm: Crm) -> None:
+    campaign, silent = crm.create_many("campaigns", [{"hs_name": "Spring"}, {"hs_name": "Fair"}])
+    for number, delivered in (("101", "90"), ("102", "40"), ("103", "7")):
+        counted = {"email": number, "day": "2026-03-05", "sent": "100", "delivered": delivered}
+        crm.create("email_days", counted)
+        if number != "103":
+            asset = {"campaign": campaign, "kind": "MARKETING_EMAIL", "asset": number}
+            crm.create("campaign_assets", asset)
+    mapped = StreamSettings(fields={"delivered": FieldSource("emails.delivered", "integer")})
+    crm.settings(scopes=[*SCOPES, "content"])
+
+    with portal(crm, streams={"campaigns": mapped}) as connector:
+        found = of_type(pull(connector, "campaigns"), Campaign)
+
+    assert found[campaign].extra == {"delivered": 130}
+    assert found[silent].extra == {"delivered": None}
 
 
 def test_campaigns_are_read_page_by_page(crm: Crm) -> None:
