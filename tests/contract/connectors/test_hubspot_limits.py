@@ -83,6 +83,22 @@ def test_reading_stops_at_nine_tenths_of_the_portals_day_and_writing_does_not(cr
     assert result.outcome is PushOutcome.WRITTEN
 
 
+def test_reading_goes_on_by_itself_when_the_portals_day_ends(crm: Crm) -> None:
+    reset = datetime.now(UTC) + timedelta(seconds=1.5)
+    usage = {"results": [{"currentUsage": 90, "usageLimit": 100, "resetsAt": reset.isoformat()}]}
+    crm.fault("status", path="api-usage", status=200, body=usage, times="forever")
+
+    with portal(crm) as connector:
+        connector.org_id()
+        crm.settings(daily=100, used_today=90)
+        until_stopped(lambda: pull(connector, "owners"))
+        crm.settings(used_today=0)
+        time.sleep(max(0.0, (reset - datetime.now(UTC)).total_seconds()))
+        pull(connector, "owners")
+
+    assert crm.requests()[-1]["status"] == 200
+
+
 def test_writing_leaves_the_last_twentieth_of_the_portals_day_to_people(crm: Crm) -> None:
     ids = crm.create_many("companies", [{"name": f"Account {n:04}"} for n in range(20)])
 
