@@ -236,7 +236,7 @@ def _fields_of(fieldmap: FieldMap, lost: Mapping[str, str]) -> frozenset[str]:
 
 def _native_field(name: str) -> NativeField | None:
     if "." in name:
-        is_known = name.split(".")[0] in {*REPORTS, EMAILS}
+        is_known = name.split(".", maxsplit=1)[0] in {*REPORTS, EMAILS}
         return NativeField(name, "number") if is_known else None
     return NativeField(name, _TYPES.get(name, "datetime" if name in _STAMPS else "text"))
 

@@ -86,11 +86,16 @@ class PortalReader:
             self._newest[stream.name] = pull.newest
 
     def _off(self, stream: Stream, error: PermissionMissing | RequestRefused) -> StreamPaused:
+        # What is implied by another stream cannot be taken out.
+        way_out = (
+            f" If HubSpot's {stream.object} are not to be read, take {stream.name} out of the"
+            " configuration."
+            if stream.name in self.settings.streams
+            else ""
+        )
         return StreamPaused(
             self.settings.name,
-            f"{stream.name} is switched off, what is stored of it stays: {error.message}"
-            f" If HubSpot's {stream.object} are not to be read, take {stream.name} out of the"
-            " configuration.",
+            f"{stream.name} is switched off, what is stored of it stays: {error.message}{way_out}",
         )
 
     # ------------------------------------------------------------ reconciliation
