@@ -146,7 +146,7 @@ class Login:
     # ------------------------------------------------------------ the flows
 
     def _by_client_credentials(self) -> Token:
-        domain = my_domain(self._auth.get("domain", ""))
+        domain = my_domain(self._auth.get("domain", self._any_domain))
         if domain in _LOGIN_HOSTS:
             raise MisconfiguredConnection(
                 self._connection,
@@ -192,6 +192,11 @@ class Login:
         raise MisconfiguredConnection(self._connection, f"auth.private_key {reason}.")
 
     def _ready_token(self) -> Token:
+        if self._any_domain and "instance_url" not in self._auth:
+            return Token(
+                self._needed("access_token", "a token of the org"),
+                f"{self._any_domain}.salesforce.com",
+            )
         host = host_of(self._needed("instance_url", "the full address of your org"))
         if not host:
             raise MisconfiguredConnection(
@@ -200,6 +205,11 @@ class Login:
                 " https://acme.my.salesforce.com.",
             )
         return Token(self._needed("access_token", "a token of the org"), host)
+
+    @property
+    def _any_domain(self) -> str:
+        """A name for a host that is not called: base_url says where everything goes."""
+        return "org.my" if self._base_url else ""
 
     def _by_password(self) -> Token:
         version = self._version.partition(".")[0]

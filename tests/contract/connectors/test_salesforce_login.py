@@ -130,12 +130,29 @@ def test_a_refused_login_says_in_words_what_to_do(
 
 
 def test_a_missing_my_domain_is_told_before_any_call(org: SalesforceOrg) -> None:
-    for domain in ("", "login", "test", "https://login.salesforce.com"):
+    for domain in ("login", "test", "https://login.salesforce.com"):
         connector = connect(org.settings(auth={**CLIENT, "domain": domain}))
 
         assert "My Domain" in problem_of(connector)
 
+    without = replace(org.settings(auth={**CLIENT, "domain": ""}), base_url=None)
+    assert "My Domain" in problem_of(connect(without))
     assert org.crm.requests() == []
+
+
+def test_a_base_url_makes_the_orgs_own_address_unnecessary(org: SalesforceOrg) -> None:
+    without = {name: value for name, value in CLIENT.items() if name != "domain"}
+    ready = {"flow": "token", "access_token": "sandbox-token"}
+
+    assert connect(org.settings(auth=without)).check().is_ok
+    fresh = start_of_a_session(org)
+    assert connect(org.settings(auth=ready | {"access_token": fresh})).check().is_ok
+
+
+def start_of_a_session(org: SalesforceOrg) -> str:
+    connector = connect(org.settings())
+    connector.check()
+    return connector._client._tokens.current().text  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
