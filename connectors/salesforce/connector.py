@@ -36,11 +36,11 @@ from connectors.salesforce.ingest import FROM_RECORDS, BulkWriter
 from connectors.salesforce.ingest import MOST_RECORDS as MOST_OF_A_JOB
 from connectors.salesforce.lists import Lists
 from connectors.salesforce.merges import Merges
-from connectors.salesforce.pull import StreamPull
+from connectors.salesforce.pull import Shared, StreamPull
 from connectors.salesforce.push import MOST_RECORDS, Writer
 from connectors.salesforce.quota import spending_on
 from connectors.salesforce.reconcile import Reconciliation
-from connectors.salesforce.schema import OrgSchema
+from connectors.salesforce.schema import KnownShapes, OrgSchema
 from connectors.salesforce.streams import default_objects, streams_of
 from connectors.salesforce.tally import Tally
 from store.canonical import FieldUpdate, RecordRef, Stage
@@ -86,7 +86,7 @@ class SalesforceConnector:
         self._parents: dict[str, str] = {}
         self._targets = OrgSchema(self._client)
         """Objects written to, as they were described last."""
-        self._merges = Merges(settings.notes)
+        self._shared = Shared(Merges(settings.notes), KnownShapes())
 
     def check(self) -> CheckReport:
         """Look at login, objects, fields, filters and quota; never raises for what it sees."""
@@ -108,7 +108,7 @@ class SalesforceConnector:
             warnings = ()
 
     def _pages(self, stream: Stream, since: Cursor | datetime | None) -> Iterator[Page]:
-        pull = StreamPull(self._client, self._settings, stream, self.calls, self._merges)
+        pull = StreamPull(self._client, self._settings, stream, self.calls, self._shared)
         return pull.pages(since)
 
     def count(self, stream: Stream, until: datetime) -> int | None:
@@ -124,7 +124,7 @@ class SalesforceConnector:
         return self._reconciliation(stream).fetch(refs)
 
     def _reconciliation(self, stream: Stream) -> Reconciliation:
-        return Reconciliation(self._client, self._settings, stream, self.calls)
+        return Reconciliation(self._client, self._settings, stream, self.calls, self._shared)
 
     def push(self, updates: Sequence[FieldUpdate]) -> Sequence[PushResult]:
         """Write values by sObject Collections, many of them by a job; see `Writer.push`."""

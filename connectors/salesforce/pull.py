@@ -14,19 +14,21 @@ from typing import Final
 
 from connectors.base import CallCounter, ConnectionSettings, Cursor, Page, Stream
 from connectors.errors import MalformedAnswer, OrgChanged, StreamPaused
-from connectors.salesforce.bulk import BulkQueries, BulkRefused
+from connectors.salesforce.bulk import BulkQueries, BulkRefused, JobLost
 from connectors.salesforce.bulkread import BulkRead
 from connectors.salesforce.client import SalesforceClient
 from connectors.salesforce.cursor import Place
 from connectors.salesforce.deletions import read_log
+from connectors.salesforce.faults import QueryTooHeavy
 from connectors.salesforce.ids import long_id
 from connectors.salesforce.lists import Lists
 from connectors.salesforce.merges import KEPT, Merges
-from connectors.salesforce.schema import ObjectAbsent
+from connectors.salesforce.schema import KnownShapes, ObjectAbsent
 from connectors.salesforce.streams import (
     DEAL_STAGE_CHANGES,
     SPECS,
     TRACKED_STAGES,
+    StreamSpec,
     object_of,
     stream_settings,
     streams_of,
@@ -53,6 +55,14 @@ class _Deletions:
     covered_until: datetime | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What the streams of one connection tell each other."""
+
+    merges: Merges
+    shapes: KnownShapes
+
+
 class StreamPull:
     """One pull of one stream.
 
@@ -61,7 +71,7 @@ class StreamPull:
         settings: The connection.
         stream: What to read.
         calls: Where the least possible calls are counted.
-        merges: The org's latest merges.
+        shared: What the streams of the connection tell each other.
     """
 
     def __init__(
@@ -70,9 +80,10 @@ class StreamPull:
         settings: ConnectionSettings,
         stream: Stream,
         calls: CallCounter,
-        merges: Merges,
+        shared: Shared,
     ) -> None:
-        self._merges = merges
+        self._merges = shared.merges
+        self._shapes = shared.shapes
         self._client = client
         self._settings = settings
         self._connection = settings.name
@@ -125,13 +136,13 @@ class StreamPull:
             ObjectAbsent: the user sees neither.
         """
         try:
-            return Walk(self._client, self._settings, self._stream, self._tally)
+            return self._walk_of(None)
         except ObjectAbsent as absent:
             if self._stream != DEAL_STAGE_CHANGES.name:
                 raise
             tracked = TRACKED_STAGES
             try:
-                walk = Walk(self._client, self._settings, self._stream, self._tally, tracked)
+                walk = self._walk_of(tracked)
             except ObjectAbsent:
                 raise absent from None
             self._warned.append(
@@ -139,6 +150,16 @@ class StreamPull:
                 " them only since the field's history is tracked, and for 18 months."
             )
             return walk
+
+    def _walk_of(self, spec: StreamSpec | None) -> Walk:
+        return Walk(
+            self._client,
+            self._settings,
+            self._stream,
+            tally=self._tally,
+            known=self._shapes,
+            spec=spec,
+        )
 
     # ------------------------------------------------------------ which windows
 
@@ -188,11 +209,19 @@ class StreamPull:
     # ------------------------------------------------------------ the pages of a window
 
     def _window_pages(self, window: Place, *, is_last: bool) -> Iterator[Page]:
-        total = self._walk.count() if window.mode == "full" else None
         self._warn_of_volatile(window)
         is_begun = window.at is not None
+        total, is_for_bulk = None, self._api == "bulk"
+        if window.mode == "full":
+            try:
+                total = self._walk.count()
+            except QueryTooHeavy:
+                # What cannot even be counted is no matter for pages.
+                is_for_bulk = self._api != "rest"
+            else:
+                is_for_bulk = self._is_for_bulk(total)
         try:
-            if window.job is not None or (not is_begun and self._is_for_bulk(total)):
+            if window.job is not None or (not is_begun and is_for_bulk):
                 yield from self._bulk_pages(window, total, is_last=is_last)
                 return
             may_change = self._api is None and not is_begun and total is None
@@ -205,18 +234,20 @@ class StreamPull:
                 if self._api == "rest":
                     raise
                 yield from self._bulk_pages(window, total, is_last=is_last)
-        except BulkRefused as refused:
+        except (BulkRefused, JobLost) as fault:
+            if self._api == "bulk" and isinstance(fault, JobLost):
+                raise
             self._warned.append(
                 f"{self._walk.selection.object} cannot be read by Bulk API 2.0"
-                f" ({refused.message}). It is read in pages instead, which takes more calls."
+                f" ({fault.message}). It is read in pages instead, which takes more calls."
             )
             paged = replace(window, job=None)
             yield from self._rest_pages(paged, total, None, is_last=is_last)
 
-    def _is_for_bulk(self, total: int | None) -> bool:
+    def _is_for_bulk(self, total: int) -> bool:
         if self._api is not None:
             return self._api == "bulk"
-        return total is not None and self._walk.calls_for(total) > MOST_PAGED_CALLS
+        return self._walk.calls_for(total) > MOST_PAGED_CALLS
 
     def _rest_pages(
         self, window: Place, total: int | None, most_calls: int | None, *, is_last: bool
@@ -382,7 +413,14 @@ class StreamPull:
     def _ensure_nothing_was_lost(self, place: Place) -> None:
         """A full pull that brought less than the CRM counts must not pass for complete."""
         before = self._settled_before(place)
-        counted = self._walk.count(before)
+        try:
+            counted = self._walk.count(before)
+        except QueryTooHeavy as fault:
+            self._warned.append(
+                f"{self._walk.selection.object} has too many records for Salesforce to count them"
+                f" ({fault.message}): nobody can say whether all of them came."
+            )
+            return
         if place.rows < counted:
             raise MalformedAnswer(
                 self._connection,

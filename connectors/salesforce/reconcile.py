@@ -28,8 +28,8 @@ from connectors.salesforce.bulkread import LONGEST_WAIT
 from connectors.salesforce.client import SalesforceClient
 from connectors.salesforce.csvrows import BrokenCsv, rows
 from connectors.salesforce.deletions import read_log
-from connectors.salesforce.merges import Merges
-from connectors.salesforce.pull import LOOKBACK, MOST_PAGED_CALLS, StreamPull
+from connectors.salesforce.faults import QueryTooHeavy
+from connectors.salesforce.pull import LOOKBACK, MOST_PAGED_CALLS, Shared, StreamPull
 from connectors.salesforce.schema import ObjectAbsent
 from connectors.salesforce.streams import SPECS, stream_settings
 from connectors.salesforce.tally import LARGEST_PAGE, Tally
@@ -51,7 +51,9 @@ class Reconciliation:
         settings: ConnectionSettings,
         stream: Stream,
         calls: CallCounter,
+        shared: Shared,
     ) -> None:
+        self._shared = shared
         self._client = client
         self._settings = settings
         self._stream = stream
@@ -69,8 +71,7 @@ class Reconciliation:
             return None
 
     def _pull(self) -> StreamPull:
-        merges = Merges(self._settings.notes)
-        return StreamPull(self._client, self._settings, self._stream, self._calls, merges)
+        return StreamPull(self._client, self._settings, self._stream, self._calls, self._shared)
 
     def count(self, until: datetime) -> int | None:
         """Live records that were there before `until` and have not changed since.
@@ -79,7 +80,13 @@ class Reconciliation:
         changed shortly before `until` are left out, for a transaction may still commit more.
         """
         walk = self._opened() if self._is_listed else None
-        return None if walk is None else self._count(walk.selection.live_count(until - LOOKBACK))
+        try:
+            return (
+                None if walk is None else self._count(walk.selection.live_count(until - LOOKBACK))
+            )
+        except QueryTooHeavy:
+            # The pull itself warns that nobody can count them.
+            return None
 
     def fetch(self, refs: Sequence[RecordRef]) -> Page:
         """Records by id; one that does not exist any more is left out."""

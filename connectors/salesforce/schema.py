@@ -24,6 +24,8 @@ MISSING_REMEDY: Final = (
     " (field-level security, by permission set)."
 )
 
+KNOWN_SECONDS: Final = 3600.0
+"""How long a parent's description is used by those that point to it."""
 _COMPOUND: Final = frozenset({"address", "location"})
 _TYPES: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -76,11 +78,37 @@ class ObjectShape:
         return None
 
 
-class OrgSchema:
-    """Described objects of one run; make a new one for the next run."""
+class KnownShapes:
+    """Lately described objects, for the parents of what is read: each stream asks for its own.
 
-    def __init__(self, client: SalesforceClient) -> None:
+    A parent's field that becomes hidden makes the query fail, and one that appears is not found
+    here: both are asked for anew.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[str, tuple[ObjectShape, float]] = {}
+
+    def get(self, object_name: str) -> ObjectShape | None:
+        """What is known of an object, unless it is too old."""
+        shape, kept_at = self._kept.get(object_name.lower(), (None, 0.0))
+        return shape if time.monotonic() - kept_at < KNOWN_SECONDS else None
+
+    def keep(self, object_name: str, shape: ObjectShape) -> None:
+        """Remember an object as it is described now."""
+        self._kept[object_name.lower()] = shape, time.monotonic()
+
+
+class OrgSchema:
+    """Described objects of one run; make a new one for the next run.
+
+    Args:
+        client: The org.
+        known: Where parents may be known from.
+    """
+
+    def __init__(self, client: SalesforceClient, known: KnownShapes | None = None) -> None:
         self._client = client
+        self._known = known or KnownShapes()
         self._shapes: dict[str, ObjectShape] = {}
         self._made = time.monotonic()
         self.described = 0
@@ -100,6 +128,7 @@ class OrgSchema:
         key = object_name.lower()
         if key not in self._shapes:
             self._shapes[key] = self._described(object_name)
+            self._known.keep(object_name, self._shapes[key])
         return self._shapes[key]
 
     def look_up(self, object_name: str, source: str) -> NativeField | None:
@@ -108,6 +137,14 @@ class OrgSchema:
         Raises:
             MisconfiguredConnection: the field is a compound, which has to be read by its parts.
         """
+        found = self._looked_up(object_name, source, parents_anew=False)
+        if found is None and "." in source:
+            found = self._looked_up(object_name, source, parents_anew=True)
+        return found
+
+    def _looked_up(
+        self, object_name: str, source: str, *, parents_anew: bool
+    ) -> NativeField | None:
         *relations, name = source.split(".")
         shapes = [self.shape(object_name)]
         spelling: list[str] = []
@@ -116,18 +153,19 @@ class OrgSchema:
             if field is None:
                 return None
             spelling.append(str(field["relationshipName"]))
-            shapes = self._parents(field)
+            shapes = self._parents(field, anew=parents_anew)
         described = next((found for shape in shapes if (found := shape.field(name))), None)
         if described is None:
             return None
         return self._native(object_name, ".".join([*spelling, str(described["name"])]), described)
 
-    def _parents(self, field: Mapping[str, Any]) -> list[ObjectShape]:
+    def _parents(self, field: Mapping[str, Any], *, anew: bool) -> list[ObjectShape]:
         shapes: list[ObjectShape] = []
         for target in field.get("referenceTo") or ():
             # A parent that is not visible has no visible fields.
+            known = None if anew or str(target).lower() in self._shapes else self._known.get(target)
             with suppress(ObjectAbsent):
-                shapes.append(self.shape(str(target)))
+                shapes.append(known or self.shape(str(target)))
         return shapes
 
     def _native(self, object_name: str, path: str, described: Mapping[str, Any]) -> NativeField:

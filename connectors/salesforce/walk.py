@@ -25,7 +25,7 @@ from connectors.errors import (
 from connectors.salesforce.client import LONGEST_URI, QueryResult, SalesforceClient
 from connectors.salesforce.faults import QueryTooHeavy, UnknownName
 from connectors.salesforce.mapping import StreamMap
-from connectors.salesforce.schema import OrgSchema
+from connectors.salesforce.schema import KnownShapes, OrgSchema
 from connectors.salesforce.soql import MOST_IDS, Selection, column_groups
 from connectors.salesforce.streams import StreamSpec
 from connectors.salesforce.tally import LARGEST_PAGE, Tally
@@ -82,7 +82,9 @@ class Walk:
         client: SalesforceClient,
         settings: ConnectionSettings,
         stream: str,
+        *,
         tally: Tally,
+        known: KnownShapes,
         spec: StreamSpec | None = None,
     ) -> None:
         self._client = client
@@ -93,7 +95,7 @@ class Walk:
         self._limit = settings.tuning.page_size or MOST_ROWS
         self.queries = 0
         """How many queries were begun; more than one: the rows are no single picture."""
-        self._look()
+        self._look(known)
 
     map: StreamMap
     """How rows become records; newer when a column disappeared on the way."""
@@ -309,8 +311,8 @@ class Walk:
 
     # ------------------------------------------------------------ what the org looks like
 
-    def _look(self) -> None:
-        schema = OrgSchema(self._client)
+    def _look(self, known: KnownShapes | None) -> None:
+        schema = OrgSchema(self._client, known)
         self.map = StreamMap(self._settings, self._stream, schema, self._spec)
         self._tally.calls(schema.described)
         self.server_time = self.map.shape.server_time
@@ -330,7 +332,7 @@ class Walk:
             MisconfiguredConnection: no, so the filter or the mapping is wrong.
         """
         before = self.map.columns
-        self._look()
+        self._look(None)
         if self.map.columns == before:
             raise self._misnamed(fault) from None
 

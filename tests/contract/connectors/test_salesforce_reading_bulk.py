@@ -274,6 +274,27 @@ def test_a_job_that_fails_is_begun_anew(org: MarkedOrg, state: str) -> None:
     assert any("A new one is begun" in warning for warning in copy.warnings)
 
 
+def test_an_object_too_large_to_be_counted_is_read_by_a_job(org: MarkedOrg) -> None:
+    grown(org, 450)
+    heavy = json.dumps([{"errorCode": "QUERY_TIMEOUT", "message": "Your query ran too long."}])
+    org.crm.fault("status", status=400, path="COUNT", body=heavy, times="forever")
+
+    copy = pulled(org, None)
+
+    assert (len(copy.records), jobs_of(org.crm)) == (450, 1)
+    assert any("nobody can say" in warning for warning in copy.warnings)
+
+
+def test_where_jobs_always_fail_pages_are_read_unless_jobs_are_asked_for(org: MarkedOrg) -> None:
+    grown(org, 11_000)
+    org.crm.admin("fail_jobs", kind="query", times=3, message="InternalServerError : unlucky")
+
+    copy = pulled(org, None)
+
+    assert len(copy.records) == 11_000
+    assert any("read in pages instead" in warning for warning in copy.warnings)
+
+
 def test_jobs_that_always_fail_are_a_fault_not_no_rows(org: MarkedOrg) -> None:
     grown(org, 450)
     org.crm.admin("fail_jobs", kind="query", times=3, message="QUERY_TIMEOUT: too long")

@@ -553,6 +553,44 @@ def test_children_of_a_merged_account_follow_it(org: SalesforceOrg) -> None:
     assert found.account == f"salesforce:{winner}"
 
 
+# ---------------------------------------------------------------- describes
+
+
+def test_each_stream_describes_its_own_object_once_a_run(shared: SalesforceOrg) -> None:
+    connector = connect(shared.settings(streams=ALL))
+    copies = {stream.name: Copy() for stream in connector.streams()}
+    for name, copy in copies.items():
+        copy.pull(connector, name)
+    shared.crm.forget()
+
+    for name, copy in copies.items():
+        copy.pull(connector, name)
+
+    described = [
+        str(one["path"]).split("/")[-2]
+        for one in shared.crm.requests()
+        if str(one["path"]).endswith("/describe")
+    ]
+    assert len(described) == len(set(described)) == len(copies) - 1  # stages need none
+
+
+def test_a_parents_new_field_is_found_at_once(org: SalesforceOrg) -> None:
+    (account,) = org.add_accounts(["Account 0001"])
+    deal = deal_in(org.crm, AccountId=account)
+    fields = {"region": FieldSource("Account.Region__c")}
+    connector = connect(org.settings(streams={"deals": StreamSettings(fields=fields)}))
+    Copy().pull(connector, "deals")
+    org.crm.add_field("Account", "Region__c", "text")
+    org.crm.edit("Account", account, {"Region__c": "North"})
+    deals = Copy()
+
+    deals.pull(connector, "deals")
+
+    found = one(deals, deal)
+    assert isinstance(found, Deal)
+    assert found.region == "North"
+
+
 # ---------------------------------------------------------------- counting and listing
 
 
