@@ -87,10 +87,6 @@ class PublishedValue(Protocol):
         """At full precision, in `unit`."""
 
     @property
-    def words(self) -> str | None:
-        """Instead of `value` where the unit is text."""
-
-    @property
     def numerator(self) -> Decimal | None:
         """What was divided, or the sum."""
 
@@ -494,10 +490,16 @@ def _text_of(value: PublishedValue, plan: FieldPlan) -> str | None:
     if plan.show == LABEL:
         return value.label or value.key
     if value.unit == "text":
-        return value.words
+        return _words_of(value)
     if value.value is None:
         return None
     return band_of(plan, value.value) if plan.bands else in_words(value)
+
+
+def _words_of(value: PublishedValue) -> str | None:
+    # Only values whose unit is text have words.
+    words = getattr(value, "words", None)
+    return words if isinstance(words, str) else None
 
 
 def band_of(plan: FieldPlan, number: Decimal) -> str | None:

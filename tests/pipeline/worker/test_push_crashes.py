@@ -109,6 +109,9 @@ def test_a_push_killed_at_any_pass_of_any_point_is_finished_without_a_second_wri
 
     assert again.state is State.OK
     assert revenues(site) == {amount}
+    # We know what we wrote, even where the answer came to a dead process.
+    ours = {value for (_, field), value in site.pushed().items() if field == "KPI_Revenue__c"}
+    assert ours == {str(amount)}
     writes = [(entry["id"], entry["field"]) for entry in site.writes()]
     assert len(writes) == len(set(writes)) == RECORDS
     assert site.redundant_writes() == []
