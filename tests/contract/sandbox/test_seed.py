@@ -77,8 +77,16 @@ def test_the_same_seed_makes_the_same_company(
     def deals(sandbox: Sandbox) -> list[object]:
         return [record["fields"] for record in sandbox.hubspot.snapshot()["deals"]]
 
+    def rest(sandbox: Sandbox) -> list[object]:
+        portal, org = sandbox.hubspot.snapshot(), sandbox.salesforce.snapshot()
+        ours = [portal[name] for name in ("contacts", "tickets", "campaign_touches", "email_days")]
+        theirs = [org[name] for name in ("Lead", "Case", "CampaignMember", "Survey_Response__c")]
+        return [record["fields"] for records in [*ours, *theirs] for record in records]
+
     assert deals(seeded) == deals(again)
     assert deals(seeded) != deals(other)
+    assert rest(seeded) == rest(again)
+    assert rest(seeded) != rest(other)
 
 
 def test_an_invented_company_spans_two_years_and_both_crms(seeded: Sandbox) -> None:
