@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
+from connectors.errors import RequestRefused
 from connectors.hubspot.client import LIST_LIMIT, HubSpotClient
 from connectors.hubspot.cursor import EPOCH, Position
 from connectors.hubspot.derived import instant
@@ -38,6 +39,8 @@ class Archive:
     latest: datetime = EPOCH
     """When the last of them was archived."""
     pages: int = 0
+    refusal: str | None = None
+    """Why HubSpot lists no archived records of this object."""
 
     def is_due(self, position: Position, now: datetime, *, is_everything: bool) -> bool:
         """Whether to read it in this pull."""
@@ -48,7 +51,17 @@ class Archive:
         return not timedelta(0) <= now - read_at < position.archive_pages * _REST_FOR_A_PAGE
 
     def read(self) -> Mapping[str, None]:
-        """The ids of all archived records, in their order."""
+        """The ids of all archived records, in their order; none where HubSpot refuses the list."""
+        try:
+            return self._read()
+        except RequestRefused as error:
+            self.refusal = (
+                f"HubSpot does not list the archived {self.object}, so deletions are only seen"
+                f" when all ids are compared (full_refresh): {error.message}"
+            )
+            return {}
+
+    def _read(self) -> Mapping[str, None]:
         circle = Circle(self.client.connection, f"archived {self.object}")
         found: dict[str, None] = {}
         after: str | None = None

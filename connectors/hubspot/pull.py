@@ -413,6 +413,8 @@ class ObjectPull:
         news: Sequence[RecordRef] = ()
         if archive.is_due(position, self.plan.began, is_everything=self._is_everything):
             found = archive.read()
+            if archive.refusal is not None:
+                warnings = [*warnings, archive.refusal]
             self.newest = max(self.newest, archive.latest)
             # Those of the last pull were reported then; a pull of everything reports them all.
             reported = frozenset(position.archived if position.archive_read_at else ())

@@ -25,7 +25,7 @@ from connectors.hubspot.streams import (
     streams_of,
 )
 from connectors.hubspot.walk import Walk, within
-from store.canonical import Campaign, Owner, Rate, RecordRef, Stage
+from store.canonical import Campaign, DealLine, Owner, Rate, RecordRef, Stage
 
 
 @dataclass(slots=True)
@@ -112,7 +112,8 @@ class PortalReader:
             return None
         minimum = Minimum(CallCounter())
         plan = self._planner.plan(stream, minimum)
-        if plan.is_wanted is not None or plan.created is None:
+        # Line items of quotes and invoices are counted there, too, and belong to no deal.
+        if plan.is_wanted or plan.created is None or stream.name == DealLine.STREAM:
             return None
         return self._walk(plan, minimum).count(within(plan.created, EPOCH, until)[1:])
 

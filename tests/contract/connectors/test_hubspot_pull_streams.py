@@ -21,6 +21,7 @@ from store.canonical import (
     DealContact,
     DealLine,
     Lead,
+    Rate,
     Stage,
     SurveyResponse,
     Ticket,
@@ -224,6 +225,32 @@ def test_line_items_are_the_lines_of_their_deal(crm: Crm) -> None:
     assert lines[line].total == Decimal("31.5")
     assert loose in pulled.deleted_ids
     assert line in after.deleted_ids
+
+
+def test_line_items_of_no_deal_are_no_gap_in_a_full_pull(crm: Crm) -> None:
+    crm.clock(fix="2026-11-22T05:00:00+00:00")
+    crm.create("line_items", {"name": "of a quote"})
+    crm.clock(fix="2026-11-22T06:00:00+00:00")
+
+    with portal(crm) as connector:
+        until = pull(connector, "deal_lines").pages[-1].complete_until
+        assert until is not None
+        assert connector.count(stream_of(connector, "deal_lines"), until) is None
+
+
+def test_an_object_without_a_list_of_archived_records_is_read_all_the_same(crm: Crm) -> None:
+    answer_id = crm.create(
+        "feedback_submissions",
+        {"hs_value": "9", "hs_submission_timestamp": "2026-02-03T04:05:06Z"},
+    )
+    refusal = {"status": "error", "message": "archived is not supported"}
+    crm.fault("status", path="archived=true", status=400, body=refusal, times="forever")
+
+    with portal(crm, streams=reading("survey_responses")) as connector:
+        pulled = pull(connector, "survey_responses")
+
+    assert pulled.ids("survey_responses") == {answer_id}
+    assert ["deletions are only seen" in one for one in pulled.warnings] == [True]
 
 
 def test_orders_can_be_read_as_deals(crm: Crm) -> None:
@@ -433,6 +460,29 @@ def test_costs_and_touches_come_from_any_object_by_mapping(crm: Crm) -> None:
     cost = of_type(full, Cost)[cost_id]
     assert (cost.date, cost.amount) == (date(2026, 4, 30), Decimal("77.7"))
     assert of_type(after, Cost)[cost_id].amount == 80
+
+
+def test_rates_are_those_that_the_portal_converts_by(crm: Crm) -> None:
+    crm.settings(
+        rates={"GBP": "1.25", "CHF": "1.125"}, scopes=[*SCOPES, "settings.currencies.read"]
+    )
+    wanted = reading("deals")
+
+    with (
+        portal(crm, streams=wanted, gives_rates=True) as connector,
+        portal(crm, streams=wanted, gives_rates=True, currency="EUR") as abroad,
+        portal(crm, streams=wanted) as without,
+    ):
+        rates = of_type(pull(connector, "rates"), Rate).values()
+        elsewhere = pull(abroad, "rates")
+        names = [stream.name for stream in without.streams()]
+
+    assert {(one.currency, one.rate) for one in rates} == {
+        ("GBP", Decimal("1.25")), ("CHF", Decimal("1.125")),
+    }  # fmt: skip
+    assert not elsewhere.records
+    assert "rates to USD are of no use" in elsewhere.warnings[0]
+    assert "rates" not in names
 
 
 def test_contracts_are_subscriptions(crm: Crm) -> None:
