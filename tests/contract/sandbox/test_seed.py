@@ -201,8 +201,8 @@ def test_a_companys_files_become_salesforce_records_with_their_history(
     assert accounts["Parent"]["fields"]["AnnualRevenue"] == 1_100_040_000
     history = [
         (row["fields"]["StageName"], row["created"])
-        for row in sandbox.salesforce.snapshot()["OpportunityHistory"]
-        if row["fields"]["OpportunityId"] == won["id"]  # type: ignore[index]  # JSON
+        for row in live(sandbox.salesforce, "OpportunityHistory")
+        if row["fields"]["OpportunityId"] == won["id"]
     ]
     assert history == [
         ("Engaging", "2017-01-01T12:00:00.000Z"),
