@@ -294,7 +294,7 @@ def _result(running: Running, state: State) -> RunResult:
 
 
 def _with_remedy(error: ConnectorError) -> str:
-    remedy = _REMEDIES.get(type(error))
+    remedy = next((words for kind, words in _REMEDIES.items() if isinstance(error, kind)), None)
     if remedy is None:
         return str(error)
     return f"{error} {remedy.replace('CONNECTION', error.connection)}"
