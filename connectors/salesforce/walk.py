@@ -101,11 +101,6 @@ class Walk:
     """How rows become records; newer when a column disappeared on the way."""
     selection: Selection
 
-    @property
-    def is_wide(self) -> bool:
-        """The columns do not fit into one request line."""
-        return len(self._groups) > 1
-
     def calls_for(self, rows: int) -> int:
         """About how many calls a walk over so many rows takes."""
         pages = -(-rows // LARGEST_PAGE)

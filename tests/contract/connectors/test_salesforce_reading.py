@@ -240,8 +240,10 @@ def test_a_query_that_stays_too_heavy_is_a_fault_not_no_rows(org: SalesforceOrg)
     heavy = [{"errorCode": "QUERY_TIMEOUT", "message": "Your query ran too long."}]
     faulty_query(org, heavy, status=400, times="forever")
 
+    paged = {"accounts": StreamSettings(api="rest")}
+
     with pytest.raises(CrmUnavailable, match="where"):
-        Copy().pull(connect(org.settings()), "accounts")
+        Copy().pull(connect(org.settings(streams=paged)), "accounts")
 
 
 def test_fewer_rows_than_salesforce_counts_are_not_complete(org: SalesforceOrg) -> None:
