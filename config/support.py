@@ -13,21 +13,9 @@ from config.errors import Finding, Path, quoted
 from config.interpolate import Value
 
 NOT_YET_KEYS: Final = (
-    "company.fx.from",
-    "company.fx.file",
-    "company.business_hours",
     "identity.accounts",
     "identity.contacts",
     "identity.deals",
-    "kpis.settings.*.window",
-    "kpis.settings.*.models",
-    "kpis.settings.*.costs",
-    "kpis.settings.*.clock",
-    "kpis.settings.*.of",
-    "kpis.settings.*.lifespan",
-    "kpis.settings.*.margin",
-    "kpis.settings.*.stalled_days",
-    "kpis.settings.*.answers",
     "kpis.custom",
     "targets",
 )
@@ -37,11 +25,6 @@ NOT_YET_VALUES: Final[Mapping[str, tuple[re.Pattern[str], str]]] = {
     "alerts.rules.*.when": (
         re.compile(r"target_missed"),
         "Use stale, failed, quarantine, guard or writeback_failed.",
-    ),
-    "kpis.use.*": (re.compile(r"marketing|service"), "Use sales and customer."),
-    "writebacks.*.fields.*.period": (
-        re.compile(r"last_[1-9][0-9]{0,3}d"),
-        "Use all, now, a kind such as quarter (the running one), or a label such as 2026-Q1.",
     ),
 }
 """Values of supported keys, and what may be used instead."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import lru_cache
 from typing import Any, Final
@@ -11,7 +11,6 @@ from sqlalchemy import (
     Connection,
     CursorResult,
     FromClause,
-    Insert,
     RowMapping,
     Table,
     delete,
@@ -25,31 +24,33 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from metrics import labels, local_days
 from metrics.catalog import Catalog
-from metrics.contributions import (
-    AFTER,
-    BEFORE,
-    BOTH,
+from metrics.contributions import customers, marketing, moved, sales, service
+from metrics.contributions.summing import cells_of
+from metrics.contributions.tables import (
     CELL_COLUMNS,
     CELL_DELTAS,
-    DEAL_COLUMNS,
     DEAL_FACTS,
-    MOVED,
-    MOVED_KEYS,
-    PURCHASE_COLUMNS,
+    FACTS,
     PURCHASE_FACTS,
     TEMPORARY,
+    TOUCHED_CAMPAIGNS,
+    TOUCHED_CONTRACTS,
+    TOUCHED_COSTS,
+    TOUCHED_CREDITS,
     TOUCHED_DEALS,
+    TOUCHED_LEADS,
+    TOUCHED_STAGES,
+    TOUCHED_SURVEYS,
+    TOUCHED_TICKETS,
     UNIT_ACCOUNTS,
-    VISIT_COLUMNS,
-    VISIT_FACTS,
-    cells_of,
-    deal_facts,
-    purchases_of,
-    visits_of,
+    columns_of,
 )
+from metrics.contributions.terms import AFTER, BEFORE, BOTH
 from metrics.definition import Family
 from metrics.dimensions import Grouping
+from metrics.families import NEIGHBOURLY
 from metrics.periods import Calendar
+from metrics.touching import Page, find_touched, movable, reached
 from store import identity, kpis, temporary
 from store import records as record_store
 from store.canonical import CanonicalRecord, RecordRef
@@ -57,11 +58,16 @@ from store.compiled import AnySelect, text_of
 from store.engine import is_postgresql
 from store.errors import StoreError
 from store.identity import Resolution
-from store.records import NOTHING_UNREADABLE, STAGE, Staged
-from store.tables import CELLS, DEAL_STAGE_CHANGES, DEALS, DIRTY_KEYS, IDENTITY, MEASURES, STAGES
-
-PURCHASE_FORMULAS: Final = frozenset({"buyers", "first_purchases"})
-"""Families that count accounts: what one purchase adds depends on the account's other ones."""
+from store.records import NOTHING_UNREADABLE, Staged
+from store.tables import (
+    CELLS,
+    DEAL_STAGE_CHANGES,
+    DEALS,
+    DIRTY_KEYS,
+    IDENTITY,
+    MEASURES,
+    TICKET_STATUS_CHANGES,
+)
 
 
 def commit_page(
@@ -133,9 +139,10 @@ def _fresh_families(conn: Connection, catalog: Catalog) -> frozenset[str]:
 
 
 def _moved_families(catalog: Catalog, staged: Staged, resolution: Resolution) -> frozenset[str]:
-    # Every family counts deals, and when a deal was closed may be known from its stages alone.
-    is_moving = {"deals", "deal_stage_changes", "stages"} & set(staged.streams)
-    return frozenset(catalog.families) if is_moving or resolution else frozenset()
+    sources = movable(catalog.sources, staged.streams, resolution)
+    return frozenset(
+        name for name, family in catalog.families.items() if sources_of(family) & sources
+    )
 
 
 # ---------------------------------------------------------------- an increment
@@ -148,64 +155,61 @@ class _Increment:
         self._conn = conn
         self._catalog = catalog
         self._families = [catalog.families[name] for name in sorted(fresh)]
-        self._formulas = {family.formula for family in self._families}
+        self._sources: frozenset[str] = frozenset()
         self._currency = catalog.company.currency
         self._for_postgresql = is_postgresql(conn)
 
-    # ---- which deals
+    # ---- what is touched
 
     def find_touched(self, staged: Staged, resolution: Resolution) -> bool:
-        """Fill `TOUCHED_DEALS`: every deal that may count otherwise once the page is applied."""
-        streams = frozenset(staged.streams)
-        redefined = self._redefined_stages() if "stages" in streams else []
-        sources = streams & {"deals", "deal_stage_changes"}
-        if not (sources or resolution or redefined):
+        """Note everything that may count otherwise once the page is applied."""
+        kept = {source for family in self._families for source in sources_of(family)}
+        wanted = movable(kept, staged.streams, resolution)
+        if not wanted:
             return False
         temporary.prepare(self._conn, TEMPORARY)
-        self._add_moved_keys(resolution)
-        for touched in _touched_by(sources, bool(resolution), self._for_postgresql):
-            self._run(touched)
-        if redefined:
-            self._conn.execute(_touch(_visitors_of(redefined)))
-        size = self._size(TOUCHED_DEALS)
-        temporary.analyze(self._conn, TOUCHED_DEALS.name, size)
-        return size > 0
-
-    def _redefined_stages(self) -> list[str]:
-        """Stages that are new, or open where they were closed, or the other way round."""
-        staged = STAGE["stages"]
-        query = (
-            select(staged.c.ref)
-            .select_from(staged.outerjoin(STAGES, STAGES.c.ref == staged.c.ref))
-            .where(staged.c.is_changed, staged.c.is_closed.is_distinct_from(STAGES.c.is_closed))
+        page = Page(
+            sources=wanted,
+            streams=frozenset(staged.streams),
+            moved=frozenset(
+                stream
+                for stream, keys in (
+                    ("accounts", resolution.accounts),
+                    ("owners", resolution.owners),
+                )
+                if keys
+            ),
+            dimensions=self._catalog.dimensions,
+            neighbours=frozenset(
+                family.source
+                for family in self._families
+                if family.formula in NEIGHBOURLY or family.is_latest
+            ),
         )
-        return list(self._conn.execute(query).scalars())
-
-    def _add_moved_keys(self, resolution: Resolution) -> None:
-        moved = [
-            {"stream": stream, "ref": ref}
-            for stream, keys in (("accounts", resolution.accounts), ("owners", resolution.owners))
-            for ref in sorted(keys)
-        ]
-        if moved:
-            self._conn.execute(insert(MOVED_KEYS), moved)
+        self._sources = find_touched(self._conn, page, resolution)
+        self._families = [one for one in self._families if sources_of(one) & self._sources]
+        return bool(self._sources)
 
     # ---- before and after
 
     def remember(self, side: int) -> None:
-        """Note the facts of the touched deals as they stand now."""
-        self._run(_remember_deals(side, self._currency, self._for_postgresql))
-        temporary.analyze(self._conn, DEAL_FACTS.name, self._size(DEAL_FACTS), ("ref", "side"))
-        if "stage_visits" in self._formulas:
-            self._run(_remember_visits(side, self._for_postgresql))
+        """Note the facts of everything touched as they stand now."""
+        if self._sources & {"deals", "visits", "purchases"}:
+            self._run(_remember_deals(side, self._currency, self._for_postgresql))
+            temporary.analyze(self._conn, DEAL_FACTS.name, self._size(DEAL_FACTS), ("ref", "side"))
+        if "tickets" in self._sources or "closings" in self._sources:
+            self._run(_remember("tickets", side, self._currency, self._for_postgresql))
+        for source in sorted(self._sources - {"deals", "purchases", "tickets"}):
+            self._run(_remember(source, side, self._currency, self._for_postgresql))
 
     # ---- cells
 
     def move_cells(self) -> None:
         """Add what is there after and take away what was there before."""
-        # A deal that counts as before moves nothing, and belongs to the rest of its account.
-        self._run(_drop_unmoved(self._for_postgresql))
-        if self._formulas & PURCHASE_FORMULAS:
+        if self._sources & {"deals", "purchases"}:
+            # A deal that counts as before moves nothing, and belongs to the rest of its account.
+            self._run(_drop_unmoved(self._for_postgresql))
+        if any("purchases" in sources_of(family) for family in self._families):
             self._gather_purchases()
         calendar = self._catalog.settings.calendar
         for family in self._families:
@@ -248,65 +252,69 @@ class _Increment:
 # ---------------------------------------------------------------- statements
 
 
-@lru_cache(maxsize=16)
-def _touched_by(streams: frozenset[str], has_moved: bool, for_postgresql: bool) -> tuple[str, ...]:
-    touched: list[AnySelect] = []
-    if "deals" in streams:
-        staged = STAGE["deals"]
-        touched.append(select(staged.c.ref).where(staged.c.is_changed))
-    if "deal_stage_changes" in streams:
-        staged, changes = STAGE["deal_stage_changes"], DEAL_STAGE_CHANGES
-        touched.append(select(staged.c.deal).where(staged.c.is_changed))
-        # A change may have belonged to another deal.
-        touched.append(
-            select(changes.c.deal)
-            .join_from(staged, changes, changes.c.ref == staged.c.ref)
-            .where(staged.c.is_changed)
-        )
-    if has_moved:
-        for stream, column in (("accounts", DEALS.c.account), ("owners", DEALS.c.owner)):
-            moved = select(MOVED_KEYS.c.ref).where(MOVED_KEYS.c.stream == stream)
-            touched.append(select(DEALS.c.ref).where(column.in_(moved)))
-    return tuple(text_of(_touch(deals), for_postgresql) for deals in touched)
+# Kept as text (see `store.compiled`); the last argument chooses the dialect.
 
 
-def _touch(deals: AnySelect) -> Insert:
-    refs = deals.subquery("refs")
-    is_new = ~exists().where(TOUCHED_DEALS.c.ref == refs.c[0])
-    chosen = select(refs.c[0]).where(refs.c[0].is_not(None), is_new).distinct()
-    return insert(TOUCHED_DEALS).from_select(["ref"], chosen)
-
-
-def _visitors_of(stages: Sequence[str]) -> AnySelect:
-    # Without an index: stages are redefined once in a blue moon.
-    changes = DEAL_STAGE_CHANGES
-    return select(changes.c.deal).where(changes.c.stage.in_(stages)).distinct()
-
-
-# Kept as text (see `metrics.compiled`); the last argument chooses the dialect.
+def sources_of(family: Family) -> frozenset[str]:
+    """The facts a family reads."""
+    return frozenset({family.source, *family.also})
 
 
 @lru_cache(maxsize=64)
 def _remember_deals(side: int, currency: str, for_postgresql: bool) -> str:
-    facts = deal_facts(side, currency).where(DEALS.c.ref.in_(select(TOUCHED_DEALS.c.ref)))
-    return text_of(insert(DEAL_FACTS).from_select(DEAL_COLUMNS, facts), for_postgresql)
+    facts = sales.deal_facts(side, currency, TOUCHED_DEALS)
+    return text_of(insert(DEAL_FACTS).from_select(columns_of(DEAL_FACTS), facts), for_postgresql)
 
 
-@lru_cache(maxsize=4)
-def _remember_visits(side: int, for_postgresql: bool) -> str:
-    deals: FromClause = select(DEAL_FACTS).where(DEAL_FACTS.c.side == side).subquery("deals_then")
-    changes: FromClause = (
-        select(DEAL_STAGE_CHANGES)
-        .where(DEAL_STAGE_CHANGES.c.deal.in_(select(TOUCHED_DEALS.c.ref)))
-        .subquery("changes_then")
-    )
-    visits = visits_of(deals, changes)
-    return text_of(insert(VISIT_FACTS).from_select(VISIT_COLUMNS, visits), for_postgresql)
+@lru_cache(maxsize=128)
+def _remember(source: str, side: int, currency: str, for_postgresql: bool) -> str:
+    table = FACTS[source]
+    facts = _FACTS_OF[source](side, currency)
+    return text_of(insert(table).from_select(columns_of(table), facts), for_postgresql)
+
+
+def _side_of(table: Table, side: int) -> FromClause:
+    return select(table).where(table.c.side == side).subquery(f"{table.name}_then")
+
+
+def _of_touched(changes: Table, link: str, touched: Table) -> FromClause:
+    chosen = select(changes).where(changes.c[link].in_(select(touched.c.ref)))
+    return chosen.subquery(f"{changes.name}_then")
+
+
+def _visits(side: int, _: str) -> AnySelect:
+    changes = _of_touched(DEAL_STAGE_CHANGES, "deal", TOUCHED_DEALS)
+    return sales.visits_of(_side_of(DEAL_FACTS, side), changes)
+
+
+def _closings(side: int, _: str) -> AnySelect:
+    changes = _of_touched(TICKET_STATUS_CHANGES, "ticket", TOUCHED_TICKETS)
+    return service.closings_of(_side_of(FACTS["tickets"], side), changes)
+
+
+def _credits(side: int, currency: str) -> AnySelect:
+    deals = sales.deal_facts(side, currency, TOUCHED_CREDITS).subquery("credited_deals")
+    return marketing.credits_of(deals, reached("credits"))
+
+
+_FACTS_OF: Final[Mapping[str, Callable[[int, str], AnySelect]]] = {
+    "visits": _visits,
+    "closings": _closings,
+    "credits": _credits,
+    "tickets": lambda side, _: service.ticket_facts(side, TOUCHED_TICKETS),
+    "surveys": lambda side, _: service.survey_facts(side, TOUCHED_SURVEYS),
+    "leads": lambda side, _: marketing.lead_facts(side, TOUCHED_LEADS),
+    "costs": lambda side, currency: marketing.cost_facts(
+        side, currency, TOUCHED_COSTS, TOUCHED_CAMPAIGNS
+    ),
+    "contracts": lambda side, _: customers.contract_facts(side, TOUCHED_CONTRACTS),
+    "stages": lambda side, _: sales.stage_facts(side, TOUCHED_STAGES),
+}
 
 
 @lru_cache(maxsize=2)
 def _drop_unmoved(for_postgresql: bool) -> str:
-    columns = [DEAL_FACTS.c[name] for name in DEAL_COLUMNS if name != "side"]
+    columns = [DEAL_FACTS.c[name] for name in columns_of(DEAL_FACTS) if name != "side"]
     both = len((BEFORE, AFTER))
     unmoved = select(DEAL_FACTS.c.ref).group_by(*columns).having(func.count() == both)
     return text_of(delete(DEAL_FACTS).where(DEAL_FACTS.c.ref.in_(unmoved)), for_postgresql)
@@ -314,8 +322,8 @@ def _drop_unmoved(for_postgresql: bool) -> str:
 
 @lru_cache(maxsize=2)
 def _find_accounts(for_postgresql: bool) -> str:
-    purchases = purchases_of(DEAL_FACTS).subquery("purchases")
-    columns = [purchases.c[name] for name in PURCHASE_COLUMNS if name != "side"]
+    purchases = customers.purchases_of(DEAL_FACTS).subquery("purchases")
+    columns = [purchases.c[name] for name in columns_of(PURCHASE_FACTS) if name != "side"]
     moved = (
         select(purchases.c.account)
         .where(purchases.c.account.is_not(None))
@@ -341,14 +349,16 @@ def _find_other_keys(for_postgresql: bool) -> str:
 
 @lru_cache(maxsize=2)
 def _moved_purchases(for_postgresql: bool) -> str:
-    moved = insert(PURCHASE_FACTS).from_select(PURCHASE_COLUMNS, purchases_of(DEAL_FACTS))
+    moved = insert(PURCHASE_FACTS).from_select(
+        columns_of(PURCHASE_FACTS), customers.purchases_of(DEAL_FACTS)
+    )
     return text_of(moved, for_postgresql)
 
 
 @lru_cache(maxsize=16)
 def _other_purchases(currency: str, for_postgresql: bool) -> str:
     of_touched_accounts = (
-        deal_facts(BOTH, currency)
+        sales.deal_facts(BOTH, currency)
         .where(
             DEALS.c.account.in_(select(UNIT_ACCOUNTS.c.raw)),
             DEALS.c.is_closed,
@@ -357,15 +367,17 @@ def _other_purchases(currency: str, for_postgresql: bool) -> str:
         )
         .subquery("others")
     )
-    others = purchases_of(of_touched_accounts)
-    return text_of(insert(PURCHASE_FACTS).from_select(PURCHASE_COLUMNS, others), for_postgresql)
+    others = customers.purchases_of(of_touched_accounts)
+    return text_of(
+        insert(PURCHASE_FACTS).from_select(columns_of(PURCHASE_FACTS), others), for_postgresql
+    )
 
 
 @lru_cache(maxsize=512)
 def _find_deltas(
     family: Family, groupings: tuple[Grouping, ...], calendar: Calendar, for_postgresql: bool
 ) -> str:
-    cells = cells_of(family, groupings, MOVED, calendar)
+    cells = cells_of(family, groupings, moved(calendar))
     return text_of(insert(CELL_DELTAS).from_select(CELL_COLUMNS, cells), for_postgresql)
 
 

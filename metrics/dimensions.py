@@ -19,6 +19,7 @@ TOTAL_KEY: Final = "*"
 
 DEAL_DIMENSIONS: Final = (
     "owner",
+    "team",
     "pipeline",
     "stage",
     "product",
@@ -29,16 +30,60 @@ DEAL_DIMENSIONS: Final = (
     "segment",
     "account",
     "campaign",
+    "channel",
+    "lost_reason",
+    "size_band",
+    "decision_makers",
+    "deal",
 )
 """The dimensions of deals."""
 
-FREE_TEXT: Final = ("product", "source", "type", "kind", "region", "segment")
-"""Dimensions whose values are whatever stands in a field, of any length."""
+TICKET_DIMENSIONS: Final = (
+    "owner",
+    "team",
+    "category",
+    "type",
+    "priority",
+    "pipeline",
+    "account",
+    "contact",
+    "ticket",
+)
+LEAD_DIMENSIONS: Final = ("source", "owner", "team")
+SURVEY_DIMENSIONS: Final = ("account", "category", "contact")
+COST_DIMENSIONS: Final = ("campaign", "channel", "source", "category")
+CONTRACT_DIMENSIONS: Final = ("account", "owner", "region", "segment")
+STAGE_DIMENSIONS: Final = ("pipeline",)
+CREDIT_DIMENSIONS: Final = DEAL_DIMENSIONS
+"""Those of the deal, but the campaign and the channel are those of the touch."""
+
+DIMENSIONS: Final = tuple(
+    dict.fromkeys((*DEAL_DIMENSIONS, *TICKET_DIMENSIONS, *LEAD_DIMENSIONS, *COST_DIMENSIONS))
+)
+"""Everything that any KPI can be grouped by."""
+
+RECORD_GRAINS: Final = ("account", "deal", "campaign", "ticket", "contact", "owner")
+"""Dimensions whose keys are records that a write-back can reach."""
+
+FREE_TEXT: Final = ("product", "source", "type", "kind", "region", "segment", "lost_reason")
+"""Dimensions of deals whose values are whatever stands in a field, of any length."""
 
 LONGEST_VALUE: Final = 120
 """Characters of a free text that tell groups apart: PostgreSQL's indexes take no long keys."""
 
-LABELLED: Final = ("owner", "account", "campaign", "stage", "pipeline")
+NO_CAMPAIGN: Final = "(none)"
+"""The campaign of purchases that no campaign touched."""
+
+LABELLED: Final = (
+    "owner",
+    "account",
+    "campaign",
+    "stage",
+    "pipeline",
+    "deal",
+    "ticket",
+    "contact",
+)
 """Dimensions whose keys are records that have a name of their own."""
 
 LONGEST: Final = 3
@@ -81,16 +126,23 @@ def values_of(grouping: Grouping, key: str) -> tuple[str, ...]:
     return tuple(re.sub(r"\\(.)", r"\1", part) for part in parts[: len(grouping)])
 
 
-def checked_grouping(place: str, grouping: Sequence[str]) -> Grouping:
+def checked_grouping(
+    place: str, grouping: Sequence[str], dimensions: Sequence[str] = DIMENSIONS
+) -> Grouping:
     """A grouping as configured.
+
+    Args:
+        place: where it stands in the configuration.
+        grouping: names of dimensions.
+        dimensions: what there is to choose from.
 
     Raises:
         ValueError: a dimension is unknown, repeated, or there are too many.
     """
     for dimension in grouping:
-        if dimension not in DEAL_DIMENSIONS:
+        if dimension not in dimensions:
             raise ValueError(
-                f'{place}: "{dimension}" is not a dimension; use {", ".join(DEAL_DIMENSIONS)}'
+                f'{place}: "{dimension}" is not a dimension; use {", ".join(dimensions)}'
             )
     if len(set(grouping)) != len(grouping):
         raise ValueError(f"{place}: a dimension is named twice in {name_of(tuple(grouping))}")

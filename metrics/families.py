@@ -1,97 +1,259 @@
 """The families: which sums are kept together in the store's cells.
 
-The SELECT of each formula is in `metrics.contributions`.
+The SELECT of each formula is in `metrics.contributions`. Families that depend on settings (a
+window, a clock), or on a kind of period, are made for them, each under a name of its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Final
 
-from metrics.definition import Family, Kpi
-from metrics.periods import Kind
-
-DEALS_CLOSED: Final = Family(
-    name="deals_closed",
-    formula="deals_closed",
-    version=1,
-    measures=("won", "lost", "won_amount", "lost_amount"),
-    money=frozenset({"won_amount", "lost_amount"}),
+from metrics.definition import Bucket, Family, Kpi, OwnSettings, Term
+from metrics.dimensions import (
+    CONTRACT_DIMENSIONS,
+    COST_DIMENSIONS,
+    CREDIT_DIMENSIONS,
+    DEAL_DIMENSIONS,
+    LEAD_DIMENSIONS,
+    STAGE_DIMENSIONS,
+    SURVEY_DIMENSIONS,
+    TICKET_DIMENSIONS,
 )
-"""Closed deals on their close day."""
+from metrics.periods import is_rolling, rolling_days
 
-DEALS_CREATED: Final = Family(
-    name="deals_created",
-    formula="deals_created",
-    version=1,
-    measures=("created", "won", "closed"),
-)
-"""All deals on their creation day, with what has become of them."""
+ACTIVE_DAYS: Final = 90
+"""How long a customer stays active after a purchase, unless set."""
+STALLED_DAYS: Final = 30
+"""After how many days without a stage change a deal is stalled, unless set."""
 
-SALES_CYCLE: Final = Family(
-    name="sales_cycle",
-    formula="sales_cycle",
-    version=1,
-    measures=("measured", "days", "negative", "undated"),
-)
-"""Won deals on their close day, with the days since creation."""
-
-STAGE_VISITS: Final = Family(
-    name="stage_visits",
-    formula="stage_visits",
-    version=1,
-    measures=("visits", "seconds", "unknown"),
-)
-"""Completed visits to open stages on the day they ended; ``stage`` is the visited one."""
-
-DEALS_OPEN: Final = Family(
-    name="deals_open",
-    formula="deals_open",
-    version=1,
-    measures=("open", "amount"),
-    money=frozenset({"amount"}),
-    has_buckets=True,
-)
-"""Open deals on their expected close day; the bucket is the probability."""
-
-FIRST_PURCHASES: Final = Family(
-    name="first_purchases",
-    formula="first_purchases",
-    version=1,
-    measures=("customers", "anonymous"),
-)
-"""The first won deal of each account, on its close day."""
-
-_BUYERS: Final = "buyers"
+_CREDIT: Final = ("deals", "amount", "first_purchases")
 
 
-def buyers(kind: Kind) -> Family:
-    """Distinct accounts with a won deal, for each period of a kind, on the period's first day."""
+def _family(
+    formula: str,
+    *measures: str,
+    source: str,
+    dimensions: tuple[str, ...] = DEAL_DIMENSIONS,
+    also: tuple[str, ...] = (),
+    money: tuple[str, ...] = (),
+    bucket: Bucket = Bucket.NONE,
+    is_by_kind: bool = False,
+    is_clocked: bool = False,
+    version: int = 1,
+) -> Family:
     return Family(
-        name=f"{_BUYERS}_{kind}",
-        formula=_BUYERS,
-        version=1,
-        measures=("buyers", "anonymous"),
-        kind=kind,
+        name=formula,
+        formula=formula,
+        version=version,
+        measures=measures,
+        source=source,
+        also=also,
+        dimensions=dimensions,
+        money=frozenset(money),
+        bucket=bucket,
+        is_by_kind=is_by_kind,
+        is_clocked=is_clocked,
     )
 
 
-_ADDITIVE: Final[Mapping[str, Family]] = MappingProxyType(
+_FAMILIES: Final[Mapping[str, Family]] = MappingProxyType(
     {
         family.formula: family
         for family in (
-            DEALS_CLOSED,
-            DEALS_CREATED,
-            SALES_CYCLE,
-            STAGE_VISITS,
-            DEALS_OPEN,
-            FIRST_PURCHASES,
+            _family(
+                "deals_closed",
+                *("won", "lost", "won_amount", "lost_amount", "won_by_account"),
+                source="deals",
+                money=("won_amount", "lost_amount"),
+                version=2,
+            ),
+            replace(
+                _family(
+                    "deal_amounts",
+                    *("won", "amount"),
+                    source="deals",
+                    money=("amount",),
+                    bucket=Bucket.VALUE,
+                ),
+                has_money_buckets=True,
+            ),
+            _family("deals_created", "created", "won", "closed", source="deals"),
+            _family(
+                "sales_cycle",
+                *("measured", "days", "negative", "undated"),
+                source="deals",
+                bucket=Bucket.VALUE,
+                version=2,
+            ),
+            _family(
+                "deals_open",
+                *("open", "amount"),
+                source="deals",
+                money=("amount",),
+                bucket=Bucket.PROBABILITY,
+            ),
+            *(
+                _family(
+                    formula,
+                    *("open", "amount"),
+                    source="deals",
+                    money=("amount",),
+                    bucket=Bucket.INSTANT,
+                )
+                for formula in ("deals_resting", "deals_aging")
+            ),
+            _family("stages_seen", "deals", "stages", "without_history", source="deals"),
+            _family("stage_visits", "visits", "seconds", "unknown", source="visits", version=2),
+            _family("stage_times", "visits", "unknown", source="visits", bucket=Bucket.VALUE),
+            _family("reopenings", "reopened", source="visits"),
+            _family(
+                "stage_entries",
+                *("entered", "advanced", "undecided"),
+                source="visits",
+                is_by_kind=True,
+            ),
+            _family("stages_open", "stages", source="stages", dimensions=STAGE_DIMENSIONS),
+            _family("first_purchases", "customers", "anonymous", source="purchases", version=2),
+            _family(
+                "buyers", "buyers", "anonymous", source="purchases", is_by_kind=True, version=2
+            ),
+            _family("upsellers", "buyers", "anonymous", source="purchases", is_by_kind=True),
+            _family("lifespans", "customers", "days", source="purchases"),
+            _family(
+                "activity",
+                *("change", "lost", "gained"),
+                source="purchases",
+                is_by_kind=True,
+                is_clocked=True,
+            ),
+            _family(
+                "contract_activity",
+                *("change", "lost", "gained"),
+                source="contracts",
+                dimensions=CONTRACT_DIMENSIONS,
+                is_by_kind=True,
+                is_clocked=True,
+            ),
+            _family(
+                "leads_created",
+                *("created", "converted", "customers"),
+                source="leads",
+                dimensions=LEAD_DIMENSIONS,
+            ),
+            _family("leads_qualified", "qualified", source="leads", dimensions=LEAD_DIMENSIONS),
+            _family(
+                "costs",
+                *("costs", "amount", "campaign_costs"),
+                source="costs",
+                dimensions=COST_DIMENSIONS,
+                money=("amount",),
+            ),
+            *(
+                _family(
+                    f"credit_{model}",
+                    *_CREDIT,
+                    source="deals" if model == "primary" else "credits",
+                    also=("purchases",) if model == "primary" else (),
+                    dimensions=CREDIT_DIMENSIONS,
+                    money=("amount",),
+                    bucket=Bucket.SHARES,
+                )
+                for model in ("first", "last", "linear", "primary")
+            ),
+            _family(
+                "tickets_created",
+                *("created", "recurrent"),
+                source="tickets",
+                dimensions=TICKET_DIMENSIONS,
+            ),
+            _family("tickets_closed", "closed", source="tickets", dimensions=TICKET_DIMENSIONS),
+            _family("tickets_open", "open", source="tickets", dimensions=TICKET_DIMENSIONS),
+            *(
+                _family(
+                    formula,
+                    *("measured", "seconds", "negative", "undated"),
+                    source="tickets",
+                    dimensions=TICKET_DIMENSIONS,
+                    bucket=Bucket.VALUE,
+                )
+                for formula in ("resolution", "first_response")
+            ),
+            _family(
+                "closings",
+                *("closed", "reopened"),
+                source="closings",
+                dimensions=TICKET_DIMENSIONS,
+                is_by_kind=True,
+            ),
+            _family(
+                "answers",
+                *("promoters", "passives", "detractors", "invalid"),
+                source="surveys",
+                dimensions=SURVEY_DIMENSIONS,
+            ),
         )
     }
 )
 
+NEIGHBOURLY: Final = frozenset({"tickets_created"})
+"""Formulas of row-wise families in which a record counts by others of its account."""
 
-def family_of(kpi: Kpi, kind: Kind) -> Family:
-    """The family whose cells give a KPI's values for periods of a kind."""
-    return buyers(kind) if kpi.family == _BUYERS else _ADDITIVE[kpi.family]
+
+def sources_of(family: Family) -> frozenset[str]:
+    """The facts a family reads."""
+    return frozenset({family.source, *family.also})
+
+
+def dimensions_of(kpi: Kpi) -> tuple[str, ...]:
+    """What a KPI can be grouped by: what all of its families can."""
+    families = {term.family or kpi.family for term in kpi.terms} | {kpi.family}
+    allowed = [set(_FAMILIES[formula].dimensions) for formula in sorted(families)]
+    common = set.intersection(*allowed)
+    return tuple(name for name in _FAMILIES[kpi.family].dimensions if name in common)
+
+
+def family_of(formula: str, kind: str, own: OwnSettings) -> Family:
+    """The family whose cells give a term's sums for periods of a kind.
+
+    Args:
+        formula: as the term names it.
+        kind: the kind of period.
+        own: the settings of the KPI that asks.
+    """
+    family = _FAMILIES[formula]
+    if formula == "activity":
+        days = own.window or ACTIVE_DAYS
+        family = replace(family, name=f"{formula}_{days}d", window=days)
+    elif formula == "deals_resting":
+        days = STALLED_DAYS if own.stalled_days is None else own.stalled_days
+        family = replace(family, name=f"{formula}_{days}d", window=days)
+    elif formula in {"resolution", "first_response"} and own.clock == "business_hours":
+        family = replace(family, name=f"{formula}_business", is_business_hours=True)
+    elif formula == "answers" and own.answers == "latest":
+        family = replace(family, name=f"{formula}_latest", is_latest=True)
+    elif formula == "costs" and own.costs:
+        origins = tuple(sorted(own.costs))
+        family = replace(family, name=f"{formula}_{'_'.join(origins)}", origins=origins)
+    if not family.is_by_kind:
+        return family
+    family = replace(family, name=f"{family.name}_{kind}", kind=kind)
+    if is_rolling(kind):
+        return replace(family, window=rolling_days(kind), is_running=True, is_clocked=True)
+    return family
+
+
+def has_rolling(kpi: Kpi) -> bool:
+    """Whether all of a KPI's families can be had for the last N days."""
+    families = [_FAMILIES[term.family or kpi.family] for term in kpi.terms]
+    return all(not one.is_by_kind or one.formula in _ROLLING for one in families)
+
+
+_ROLLING: Final = frozenset({"buyers", "upsellers"})
+
+
+def families_of_terms(kpi: Kpi) -> dict[Term, str]:
+    """Each term's formula."""
+    return {term: term.family or kpi.family for term in kpi.terms}

@@ -35,7 +35,7 @@ _POINTS: Final[Mapping[str, Range]] = {
     "nps": Range(Decimal(-100), Decimal(100)),
     "nps_change": Range(Decimal(-200), Decimal(200)),
 }
-_NO_SHARES: Final = ("purchase_frequency", "ltv_cac", "stages_per_deal")
+_NO_SHARES: Final = ("purchase_frequency", "ltv_cac", "stages_per_deal", "completion_rate")
 """Ratios of different things: never below nothing, but often above one."""
 _FREE: Final = ("lead_velocity_rate", "win_rate_value", "campaign_roi")
 """Ratios that may be anything: of changes, or of sums in which credits count."""

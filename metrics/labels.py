@@ -20,7 +20,16 @@ from metrics.dimensions import (
 from store import kpis as stored
 from store.kpis import DirtyKey
 from store.records import STAGE
-from store.tables import ACCOUNTS, CAMPAIGNS, OWNERS, RECORD_TABLES, STAGES
+from store.tables import (
+    ACCOUNTS,
+    CAMPAIGNS,
+    CONTACTS,
+    DEALS,
+    OWNERS,
+    RECORD_TABLES,
+    STAGES,
+    TICKETS,
+)
 
 TOTAL_LABEL: Final = "Total"
 
@@ -32,6 +41,9 @@ _SOURCES: Final[dict[str, tuple[Column[str], Column[str]]]] = {
     "campaign": (CAMPAIGNS.c.ref, CAMPAIGNS.c.name),
     "stage": (STAGES.c.ref, STAGES.c.label),
     "pipeline": (STAGES.c.pipeline, STAGES.c.pipeline_label),
+    "deal": (DEALS.c.ref, DEALS.c.name),
+    "ticket": (TICKETS.c.ref, TICKETS.c.subject),
+    "contact": (CONTACTS.c.ref, CONTACTS.c.name),
 }
 """Dimension -> where its keys and their names stand."""
 

@@ -77,7 +77,7 @@ class Calendar:
 class Period:
     """One period: the days from `start` on, before `stop`."""
 
-    kind: Kind
+    kind: str
     start: int
     stop: int
     label: str
@@ -173,10 +173,25 @@ _LABELS: Final = (
     (Kind.NOW, re.compile("now")),
 )
 
-_ROLLING: Final = re.compile(r"last_\d+d")
+_ROLLING: Final = re.compile(r"last_[1-9]\d{0,3}d")
 
 
-def kind_of(label: str) -> Kind:
+def is_rolling(kind: str) -> bool:
+    """Whether a kind, which is then also the label, means the last N days."""
+    return _ROLLING.fullmatch(kind) is not None
+
+
+def rolling_days(kind: str) -> int:
+    """How many local days a rolling period has, today included."""
+    return int(kind.removeprefix("last_").removesuffix("d"))
+
+
+def rolling_period(kind: str, today: int) -> Period:
+    """The last N days as seen from today."""
+    return Period(kind, today - rolling_days(kind) + 1, today + 1, kind)
+
+
+def kind_of(label: str) -> str:
     """The kind of a period by its label.
 
     Raises:
@@ -185,6 +200,8 @@ def kind_of(label: str) -> Kind:
     for kind, form in _LABELS:
         if form.fullmatch(label):
             return kind
+    if is_rolling(label):
+        return label
     raise ValueError(f'"{label}" is not a period')
 
 
@@ -192,13 +209,8 @@ def kind_named(name: str) -> Kind:
     """The kind that ``kpis.periods`` names.
 
     Raises:
-        ValueError: there is no such kind, or it is not supported yet.
+        ValueError: there is no such kind.
     """
-    if _ROLLING.fullmatch(name):
-        raise ValueError(
-            f'kpis.periods: rolling periods such as "{name}" are not supported yet; '
-            f"use {', '.join(CALENDAR_KINDS)}"
-        )
     for kind in CALENDAR_KINDS:
         if kind == name:
             return kind

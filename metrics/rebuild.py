@@ -8,9 +8,11 @@ from typing import Final
 
 from sqlalchemy import Connection, delete, insert
 
-from metrics import local_days
+from metrics import file_costs, local_days, working_hours
 from metrics.catalog import Catalog
-from metrics.contributions import CELL_COLUMNS, cells_of, everything
+from metrics.contributions import everything
+from metrics.contributions.summing import cells_of
+from metrics.contributions.tables import CELL_COLUMNS
 from metrics.definition import Family
 from metrics.dimensions import Grouping
 from metrics.periods import Calendar
@@ -41,6 +43,8 @@ def rebuild(conn: Connection, catalog: Catalog, families: Collection[str] | None
     """
     company = catalog.company
     local_days.renew(conn, company)
+    working_hours.renew(conn, catalog.settings)
+    file_costs.renew(conn, catalog)
     identity.rebuild(conn, match_owners_by_email=catalog.settings.match_owners_by_email)
     kpis.drop_families(conn, kpis.families_with_traces(conn) - catalog.families.keys())
     calendar = catalog.settings.calendar
@@ -66,5 +70,5 @@ def _build(
     currency: str,
     for_postgresql: bool,
 ) -> str:
-    cells = cells_of(family, groupings, everything(currency), calendar)
+    cells = cells_of(family, groupings, everything(currency, calendar))
     return text_of(insert(CELLS).from_select(CELL_COLUMNS, cells), for_postgresql)

@@ -12,17 +12,30 @@ from datetime import datetime
 from functools import lru_cache
 from itertools import groupby
 from operator import attrgetter
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import BigInteger, Connection, and_, cast, func, select
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    Integer,
+    and_,
+    cast,
+    func,
+    literal_column,
+    select,
+)
+from sqlalchemy.sql.elements import ColumnElement
 
-from metrics import labels, period_sql
-from metrics.catalog import Catalog
-from metrics.definition import Family, Kpi
+from metrics import clock, labels, period_sql, rates
+from metrics.bottleneck import bottlenecks
+from metrics.catalog import Bundle, Catalog
+from metrics.definition import Bucket, Family, Kpi, Term, Unit
 from metrics.dimensions import name_of
-from metrics.formulas import Formulas, Tally
+from metrics.formulas import Formula, Tallies, Tally
 from metrics.periods import FIRST_DAY, LAST_DAY, Calendar, Kind, kind_of, period_of
+from metrics.rates import RateBook
 from metrics.rebuild import stale_families
+from metrics.series import Group, Moment, Series, Wanted, want
 from store import kpis as stored
 from store.compiled import in_written_order, text_of
 from store.engine import is_postgresql
@@ -70,11 +83,15 @@ def publish(
     ended = _end_unconfigured(conn, catalog, as_of)
     stale = set(stale_families(conn, catalog))
     families = {name: family for name, family in catalog.families.items() if name not in stale}
+    book = rates.load_book(conn, catalog.settings)
+    moment = Moment.of(catalog, clock.note(conn, catalog, families, book, as_of))
+    if book.is_dated:
+        rates.prepare(conn, book, moment.today)
     stored.spread_whole_families(
         conn, {name: [kpi.name for kpi in _kpis_above(catalog, name)] for name in families}
     )
     taken = stored.take_dirty_keys(conn, [*families, stored.LABELS], limit)
-    publication = _Publication(conn, catalog, run=run, as_of=as_of)
+    publication = _Publication(conn, catalog, book, moment, run=run, as_of=as_of)
     publication.renew(taken, families)
     labels.renew(conn, catalog, [key for key in taken if key.family == stored.LABELS])
     stored.settle_taken_keys(conn)
@@ -87,13 +104,13 @@ def publish(
 
 
 def _kpis_above(catalog: Catalog, family: str) -> list[Kpi]:
-    found = {
+    above = {
         kpi.name: kpi
-        for grouping in catalog.groupings[family]
-        for kind in catalog.kinds_published(family, name_of(grouping))
-        for kpi in catalog.published(family, kind, name_of(grouping))
+        for kpi in catalog.kpis
+        for kind in catalog.kinds_of(kpi)
+        if any(one.name == family for one in catalog.families_of(kpi, kind))
     }
-    return list(found.values())
+    return list(above.values())
 
 
 def _end_unconfigured(conn: Connection, catalog: Catalog, as_of: datetime) -> int:
@@ -138,7 +155,14 @@ class _Publication:
     """Computes the values of one step and writes those that changed."""
 
     def __init__(
-        self, conn: Connection, catalog: Catalog, *, run: str | None, as_of: datetime
+        self,
+        conn: Connection,
+        catalog: Catalog,
+        book: RateBook,
+        moment: Moment,
+        *,
+        run: str | None,
+        as_of: datetime,
     ) -> None:
         self.changed = 0
         self.unchanged = 0
@@ -147,6 +171,8 @@ class _Publication:
         self._as_of = as_of
         self._conn = conn
         self._catalog = catalog
+        self._book = book
+        self._moment = moment
         self._labels = labels.Labels(conn)
         self._has_values = stored.has_values(conn)
 
@@ -156,11 +182,24 @@ class _Publication:
         for name, keys in groupby(taken, key=attrgetter("family")):
             if name in families:
                 self._renew_family(families[name], list(keys))
+        wanted: dict[Bundle, Wanted] = defaultdict(Wanted)
+        clock_now = (self._catalog.settings.calendar, self._moment.today)
+        for key in taken:
+            if key.family in families:
+                for bundle in self._catalog.bundles_above(key.family, key.dimension):
+                    group = Group(key.dimension, key.key)
+                    want(wanted[bundle], bundle, key.family, group, key.day, clock_now)
+        for bundle in self._catalog.bundles:
+            if bundle in wanted and all(family.name in families for family in bundle.families):
+                self._renew_bundle(bundle, wanted[bundle])
+                self._write()
 
     def _renew_family(self, family: Family, keys: Sequence[DirtyKey]) -> None:
-        by_kind: dict[Kind, dict[_Group, None]] = defaultdict(dict)
+        by_kind: dict[str, dict[_Group, None]] = defaultdict(dict)
         whole = {(key.dimension, key.key) for key in keys if key.day == stored.WHOLE_GROUP}
         for key in keys:
+            if key.day == stored.ROLLING:
+                continue
             if key.day != stored.WHOLE_GROUP and (key.dimension, key.key) in whole:
                 continue  # its periods are computed with the group's, and once is enough
             for kind in self._catalog.kinds_published(family.name, key.dimension):
@@ -171,13 +210,50 @@ class _Publication:
             self._renew_kind(family, kind, list(groups))
             self._write()
 
+    def _renew_bundle(self, bundle: Bundle, wanted: Wanted) -> None:
+        series = Series(self._conn, self._catalog, self._book, self._moment)
+        places = series.places(bundle, wanted)
+        stored.set_places(
+            self._conn,
+            [
+                *(
+                    (place.group.dimension, place.group.key, place.period.label, 0, 0)
+                    for place in places
+                    if place.group not in wanted.whole
+                ),
+                *((group.dimension, group.key, None, 0, 0) for group in wanted.whole),
+            ],
+        )
+        before = self._before(bundle.kind, [kpi.name for kpi in bundle.kpis])
+        contents = (
+            bottlenecks(series, bundle, places)
+            if bundle.kpis[0].unit is Unit.TEXT
+            else series.contents(bundle, places)
+        )
+        emptied: dict[str, Content] = {}
+        for place, kpi, content, formula in contents:
+            emptied[kpi.name] = formula.emptied
+            stored_place = Place(
+                kpi.name, place.group.dimension, place.group.key, place.period.label
+            )
+            replaced = before.pop(stored_place, None)
+            if content is not None:
+                self._compare(stored_place, content, replaced)
+            elif replaced is not None:
+                self._compare(stored_place, formula.emptied, replaced)
+        for stored_place, replaced in before.items():
+            if stored_place.dimension in bundle.dimensions:
+                kpi = self._catalog.kpi(stored_place.kpi)
+                empty = Formula(kpi, {}, self._catalog.company.currency).emptied
+                self._compare(stored_place, empty, replaced)
+
     def _write(self) -> None:
         # Kind by kind, so that a first publication does not stand in memory as a whole.
         stored.write_values(self._conn, self._new, run=self._run, as_of=self._as_of)
         self.changed += len(self._new)
         self._new.clear()
 
-    def _group(self, key: DirtyKey, kind: Kind) -> _Group | None:
+    def _group(self, key: DirtyKey, kind: str) -> _Group | None:
         is_all = kind in (Kind.ALL, Kind.NOW)
         if is_all:
             return _Group(key.dimension, key.key, NO_DAY, LAST_DAY, str(kind))
@@ -185,10 +261,10 @@ class _Publication:
             return _Group(key.dimension, key.key, FIRST_DAY, LAST_DAY, None)
         if key.day == NO_DAY:
             return None  # an unknown day lies in no period but "all"
-        period = period_of(self._catalog.settings.calendar, kind, key.day)
+        period = period_of(self._catalog.settings.calendar, Kind(kind), key.day)
         return _Group(key.dimension, key.key, period.start, period.stop, period.label)
 
-    def _renew_kind(self, family: Family, kind: Kind, groups: Sequence[_Group]) -> None:
+    def _renew_kind(self, family: Family, kind: str, groups: Sequence[_Group]) -> None:
         stored.set_places(
             self._conn,
             [
@@ -202,46 +278,52 @@ class _Publication:
         }
         names = sorted({kpi.name for published in kpis.values() for kpi in published})
         before = self._before(kind, names)
-        formulas = Formulas(family, self._catalog, [self._catalog.kpi(name) for name in names])
+        positions: dict[Term, int] = {}
+        formulas = {
+            name: Formula(self._catalog.kpi(name), positions, self._catalog.company.currency)
+            for name in names
+        }
         computed: set[tuple[str, str, str]] = set()
-        for dimension, key, period, tally in self._tallies(family, kind, formulas):
+        for dimension, key, period, tally in self._tallies(family, kind, positions):
             computed.add((dimension, key, period))
             for kpi in kpis[dimension]:
                 place = Place(kpi.name, dimension, key, period)
                 replaced = before.get(place)
-                content = formulas.content(kpi, tally)
+                content = formulas[kpi.name].content(tally)
                 if content is not None:
                     self._compare(place, content, replaced)
                 elif replaced is not None:
-                    self._compare(place, formulas.emptied(kpi), replaced)
+                    self._compare(place, formulas[kpi.name].emptied, replaced)
         for place, replaced in before.items():
             if place[1:] not in computed and self._is_published(kpis, place):
-                self._compare(place, formulas.emptied(self._catalog.kpi(place.kpi)), replaced)
+                self._compare(place, formulas[place.kpi].emptied, replaced)
 
     @staticmethod
     def _is_published(kpis: Mapping[str, Sequence[Kpi]], place: Place) -> bool:
         return any(kpi.name == place.kpi for kpi in kpis.get(place.dimension, ()))
 
-    def _before(self, kind: Kind, names: Sequence[str]) -> dict[Place, Current]:
+    def _before(self, kind: str, names: Sequence[str]) -> dict[Place, Current]:
         if not self._has_values:
             return {}
         found = stored.current_at_places(self._conn, names)
-        return {place: value for place, value in found.items() if kind_of(place.period) is kind}
+        return {place: value for place, value in found.items() if kind_of(place.period) == kind}
 
     def _tallies(
-        self, family: Family, kind: Kind, formulas: Formulas
+        self, family: Family, kind: str, positions: Mapping[Term, int]
     ) -> Iterator[tuple[str, str, str, Tally]]:
         calendar = self._catalog.settings.calendar
-        rows = self._conn.exec_driver_sql(_sums(family, kind, calendar, is_postgresql(self._conn)))
+        is_dated = self._book.is_dated and bool(family.money)
+        text = _sums(family, kind, calendar, is_dated, is_postgresql(self._conn))
+        reader = Tallies(family, list(positions), positions, self._book)
         tallies: dict[tuple[str, str, int], Tally] = {}
-        for row in rows:
+        for row in self._conn.exec_driver_sql(text):
             place = (row[0], row[1], row[2])
             tally = tallies.get(place)
             if tally is None:
-                tallies[place] = tally = formulas.empty()
-            formulas.add(tally, row)
+                tallies[place] = tally = [0] * len(positions)
+            reader.add(tally, row)
         for (dimension, key, start), tally in tallies.items():
-            yield dimension, key, period_of(calendar, kind, start).label, tally
+            yield dimension, key, period_of(calendar, Kind(kind), start).label, tally
 
     def _compare(self, place: Place, content: Content, before: Current | None) -> None:
         if before is not None and before.content == content:
@@ -252,16 +334,22 @@ class _Publication:
 
 
 @lru_cache(maxsize=512)
-def _sums(family: Family, kind: Kind, calendar: Calendar, for_postgresql: bool) -> str:
+def _sums(
+    family: Family, kind: str, calendar: Calendar, is_dated: bool, for_postgresql: bool
+) -> str:
     """The family's sums in the groups and periods of `PLACES`: one row for each currency."""
     places = stored.PLACES
     start = (
         cast(0, BigInteger)
         if kind in (Kind.ALL, Kind.NOW)
-        else period_sql.start_of(calendar, kind, CELLS.c.day)
+        else period_sql.start_of(calendar, Kind(kind), CELLS.c.day)
     ).label("start")
-    apart = [places.c.dimension, places.c.key, start, CELLS.c.currency]
-    if family.has_buckets:
+    since = rates.since() if is_dated else cast(literal_column("NULL"), Integer)
+    has_buckets = family.bucket in (Bucket.PROBABILITY, Bucket.SHARES)
+    apart: list[ColumnElement[Any]] = [places.c.dimension, places.c.key, start, CELLS.c.currency]
+    if is_dated:
+        apart.append(since)
+    if has_buckets:
         apart.append(CELLS.c.bucket)
     is_in_place = and_(
         CELLS.c.family == family.name,
@@ -270,10 +358,10 @@ def _sums(family: Family, kind: Kind, calendar: Calendar, for_postgresql: bool) 
         CELLS.c.day >= places.c.start,
         CELLS.c.day < places.c.stop,
     )
-    bucket = CELLS.c.bucket if family.has_buckets else cast(0, BigInteger)
+    bucket = CELLS.c.bucket if has_buckets else cast(0, BigInteger)
     sums = [cast(func.sum(CELLS.c[name]), BigInteger) for name in MEASURES[: len(family.measures)]]
     statement = (
-        select(*apart[:4], bucket.label("bucket"), *sums)
+        select(*apart[:4], since.label("since"), bucket.label("bucket"), *sums)
         .join_from(places, CELLS, is_in_place)
         .group_by(*apart)
     )
@@ -301,7 +389,7 @@ def current(
         dimension: ``all`` for totals, ``owner``, ``owner,region`` ...
     """
     names = [kept.name for kept in catalog.kpis if kpi in (None, kept.name)]
-    if period in catalog.kinds:
+    if period in set(catalog.kinds):
         values = stored.current_values(conn, kpis=names, dimension=dimension)
         return [value for value in values if kind_of(value.period) == period]
     return stored.current_values(conn, kpis=names, period=period, dimension=dimension)

@@ -47,10 +47,22 @@ WHOLE_FAMILY: Final = ""
 WHOLE_GROUP: Final = -2_000_000_001
 """The day of a dirty key that means every period of the group."""
 
+ROLLING: Final = -2_000_000_002
+"""The day of a dirty key that means the group's periods that move with the clock."""
+
 LABELS: Final = "label"
 """The family of dirty keys that mean: this record has another name."""
 
-BOOKKEEPING: Final = frozenset({"publication", "local_days"})
+CLOCK: Final = "clock"
+"""The bookkeeping entry that says of which instant the published values are true."""
+
+RATES: Final = "rates"
+"""The bookkeeping entry that says with which rates values were published."""
+
+HOURS: Final = "working_hours"
+"""The bookkeeping entry that says for which hours of work the days are worked out."""
+
+BOOKKEEPING: Final = frozenset({"publication", "local_days", CLOCK, RATES, HOURS, "file_costs"})
 """Names in the table of families that stand for no cells."""
 
 
@@ -105,6 +117,8 @@ class KpiValue:
     as_of: datetime
     definition: str
     """Name and formula version: ``win_rate@1``."""
+    words: str | None = None
+    """The value where the unit is text."""
 
     def to_json(self) -> dict[str, object]:
         """The row as in `kpi values --json`: numbers at full precision, as strings."""
@@ -114,7 +128,7 @@ class KpiValue:
             "dimension": self.dimension,
             "key": self.key,
             "label": self.label,
-            "value": plain(self.value),
+            "value": plain(self.value) if self.words is None else self.words,
             "numerator": plain(self.numerator),
             "denominator": plain(self.denominator),
             "n": self.n,
@@ -262,6 +276,7 @@ class Content(NamedTuple):
     unit: str
     currency: str | None
     definition: str
+    words: str | None = None
 
 
 class Place(NamedTuple):
@@ -467,6 +482,7 @@ def _value_of(row: Row[Any]) -> KpiValue:
         currency=row.currency,
         as_of=row.as_of,
         definition=row.definition,
+        words=row.words,
     )
 
 

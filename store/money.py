@@ -47,6 +47,11 @@ def minor_units(currency: str) -> int:
     return _EXCEPTIONS.get(currency, USUAL_MINOR_UNITS)
 
 
+def unusual_minor_units() -> Mapping[str, int]:
+    """The currencies that have not two digits after the point, and how many they have."""
+    return _EXCEPTIONS
+
+
 def to_minor(amount: Decimal, currency: str) -> int:
     """An amount in whole minor units of its currency, rounded half up (away from zero).
 

@@ -25,6 +25,7 @@ from store.engine import open_store
 from store.schema import ensure_current
 from worker import observe, settings
 from worker.holding import HeldLeases
+from worker.kpi_settings import built_catalog
 from worker.progress import Progress, Unwatched
 from worker.sharing import OpenStore, StoredLedger, StoredNotes, StoredTokens
 from worker.writeback_settings import WritebackReader
@@ -193,7 +194,7 @@ def open_runtime(config: Config, *, progress: Progress | None = None) -> Runtime
         ConfigurationError: With every fault that shows once KPIs and connectors are known.
     """
     observe.hide(settings.secrets_of(config))
-    catalog, problems = settings.built_catalog(config)
+    catalog, problems = built_catalog(config)
     if catalog is None:
         raise ConfigurationError(problems)
     runtime = Runtime(config, catalog=catalog, progress=progress or Unwatched())

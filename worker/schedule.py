@@ -12,6 +12,7 @@ from cronsim import CronSim
 from sqlalchemy import Connection, func, select
 
 from config.scalars import Cron, Interval
+from metrics import clock
 from metrics.rebuild import stale_families
 from store import checkpoints, leases
 from store.checkpoints import Checkpoint
@@ -279,4 +280,6 @@ class _Look:
 
 def _is_dirty(conn: Connection, runtime: Runtime) -> bool:
     is_dirty = conn.execute(select(DIRTY_KEYS.c.family).limit(1)).first() is not None
-    return is_dirty or bool(stale_families(conn, runtime.catalog))
+    if is_dirty or stale_families(conn, runtime.catalog):
+        return True
+    return clock.is_due(conn, runtime.catalog, database_now(conn))

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path as FilePath
@@ -17,7 +16,6 @@ from typing import Final
 
 from pydantic import SecretStr
 
-from config.errors import Path, Problem, did_you_mean
 from config.models import (
     Config,
     FileColumn,
@@ -27,7 +25,6 @@ from config.models import (
     Section,
     Stream,
 )
-from config.scalars import month_number, weekday_number
 from connectors.base import (
     ConnectionSettings,
     DailyCalls,
@@ -35,10 +32,7 @@ from connectors.base import (
     StreamSettings,
     Tuning,
 )
-from metrics.catalog import Catalog, available, build
-from metrics.definition import KpiSettings
 from store.canonical import Company
-from worker.writeback_settings import implied_groupings
 
 _SWEEP: Final = timedelta(days=1)
 
@@ -167,67 +161,3 @@ def _tuning(config: Config) -> Tuning:
         index_lag=advanced.index_lag,
         sweep=advanced.sweep or _SWEEP,
     )
-
-
-# ---------------------------------------------------------------- KPIs
-
-
-def kpi_settings(config: Config) -> KpiSettings:
-    """What the catalogue is built with."""
-    by = {name: one.by for name, one in config.kpis.settings.items() if one.by is not None}
-    return KpiSettings(
-        company=company_of(config),
-        use=tuple(config.kpis.use),
-        skip=tuple(config.kpis.skip),
-        periods=tuple(config.kpis.periods),
-        by=by,
-        implied=implied_groupings(config),
-        rates=dict(config.company.fx.table),
-        match_owners_by_email=bool(config.identity.owners.match),
-        week_starts=weekday_number(config.company.week_starts),
-        fiscal_year_starts=month_number(config.company.fiscal_year_starts),
-    )
-
-
-def catalog_problems(config: Config) -> Iterator[Problem]:
-    """What is wrong with the ``kpis`` section, as far as the catalogue can tell."""
-    known = available()
-    names = tuple(known)
-    for index, name in enumerate(config.kpis.skip):
-        if name not in known:
-            yield _unknown_kpi(config, ("kpis", "skip", index), name, names)
-    settings = kpi_settings(config)
-    for name, one in config.kpis.settings.items():
-        if name not in known:
-            path: Path = ("kpis", "settings", name)
-            message = f'There is no KPI "{name}".'
-            yield config.problem(path, message, did_you_mean(name, names), key=True)
-        elif one.by is not None:
-            alone = replace(settings, use=(name,), skip=(), by={name: one.by}, implied={})
-            yield from _build_problem(config, alone, ("kpis", "settings", name, "by"))
-
-
-def built_catalog(config: Config) -> tuple[Catalog | None, list[Problem]]:
-    """The catalogue, or why there is none."""
-    problems = list(catalog_problems(config))
-    if problems:
-        return None, problems
-    settings = kpi_settings(config)
-    problems.extend(_build_problem(config, settings, ("kpis",)))
-    return (None, problems) if problems else (build(settings), [])
-
-
-def _build_problem(config: Config, settings: KpiSettings, path: Path) -> Iterator[Problem]:
-    try:
-        build(settings)
-    except ValueError as error:
-        yield config.problem(path, _sentence(str(error)))
-
-
-def _unknown_kpi(config: Config, path: Path, name: str, known: tuple[str, ...]) -> Problem:
-    return config.problem(path, f'There is no KPI "{name}".', did_you_mean(name, known))
-
-
-def _sentence(text: str) -> str:
-    text = text[:1].upper() + text[1:]
-    return text if text.endswith((".", "!", "?")) else f"{text}."

@@ -9,22 +9,36 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
 from types import MappingProxyType
-from typing import Final
+from typing import Final, TypeAlias, cast
 
-from metrics.catalog import customers, sales
-from metrics.definition import Family, Kpi, KpiSettings
+from metrics.catalog import lifetimes, marketing, service, stages
+from metrics.definition import (
+    Bucket,
+    Family,
+    Kpi,
+    KpiSettings,
+    OwnSettings,
+    Span,
+    Term,
+    Unit,
+)
 from metrics.dimensions import TOTAL, Grouping, checked_grouping, name_of
-from metrics.families import family_of
-from metrics.periods import Kind, kind_named
+from metrics.families import dimensions_of, family_of, has_rolling
+from metrics.periods import Kind, is_rolling, kind_named
 from store.canonical import Company
 
 PACKS: Final[Mapping[str, tuple[Kpi, ...]]] = MappingProxyType(
-    {"sales": sales.PACK, "customer": customers.PACK}
+    {
+        "sales": stages.PACK,
+        "customer": lifetimes.PACK,
+        "marketing": marketing.PACK,
+        "service": service.PACK,
+    }
 )
 """Name of a pack -> its KPIs."""
 
-PLANNED_PACKS: Final = ("marketing", "service")
-"""Packs that the configuration may not name yet."""
+MODELS: Final = ("first", "last", "linear", "primary")
+DEFAULT_MODELS: Final = ("primary",)
 
 DEFAULT_GROUPINGS: Final[tuple[Grouping, ...]] = (
     ("owner",),
@@ -34,12 +48,6 @@ DEFAULT_GROUPINGS: Final[tuple[Grouping, ...]] = (
 )
 BY_ACCOUNT: Final[Grouping] = ("account",)
 """Kept by default, too, but published for ``all`` and ``now`` only."""
-
-STAGE_GROUPINGS: Final[tuple[Grouping, ...]] = (
-    ("stage",),
-    ("pipeline", "stage"),
-    ("owner", "stage"),
-)
 
 
 def available() -> Mapping[str, Kpi]:
@@ -70,24 +78,67 @@ class Catalog:
         """
         return self._by_name[name]
 
-    def kinds_of(self, kpi: Kpi) -> tuple[Kind, ...]:
-        """The kinds of periods a KPI is published for."""
-        return (Kind.NOW,) if kpi.is_instant else (*self.kinds, Kind.ALL)
+    def own(self, kpi: Kpi) -> OwnSettings:
+        """What the settings say of a KPI: itself, then its sisters, then the common name."""
+        return self._own[kpi.name]
 
-    def groupings_of(self, kpi: Kpi, kind: Kind) -> tuple[Grouping, ...]:
+    def kinds_of(self, kpi: Kpi) -> tuple[str, ...]:
+        """The kinds of periods a KPI is published for."""
+        if kpi.is_instant:
+            return (str(Kind.NOW),)
+        rolling = tuple(dict.fromkeys(self.settings.rolling.get(kpi.name, ())))
+        fixed = tuple(str(kind) for kind in self.kinds)
+        return (*fixed, *((str(Kind.ALL),) if kpi.has_all else ()), *sorted(rolling))
+
+    def groupings_of(self, kpi: Kpi, kind: str) -> tuple[Grouping, ...]:
         """What a KPI is grouped by in periods of a kind; the total first."""
         implied = self.settings.implied.get(kpi.name, ())
         configured = self.settings.by.get(kpi.name)
-        groupings: list[Grouping] = [TOTAL]
+        groupings: list[Grouping] = [TOTAL] if kpi.has_total else []
         if configured is None:
-            groupings += DEFAULT_GROUPINGS
-            if kpi.is_by_stage:
-                groupings += STAGE_GROUPINGS
-            if kind in (Kind.ALL, Kind.NOW):
+            groupings += DEFAULT_GROUPINGS if kpi.groupings is None else kpi.groupings
+            if kpi.by_account and kind in (Kind.ALL, Kind.NOW):
                 groupings.append(BY_ACCOUNT)
         else:
             groupings += configured
         return tuple(dict.fromkeys([*groupings, *implied]))
+
+    def family_of(self, kpi: Kpi, term: Term, kind: str) -> Family:
+        """The family whose cells give a term's sums in periods of a kind."""
+        return self.family(kpi, term.family or kpi.family, kind)
+
+    def family(self, kpi: Kpi, formula: str, kind: str) -> Family:
+        """The family of a formula, as a KPI's settings want it, for periods of a kind."""
+        return family_of(formula, kind, self.own(kpi))
+
+    def families_of(self, kpi: Kpi, kind: str) -> tuple[Family, ...]:
+        """Every family that a KPI reads in periods of a kind."""
+        return self._families_of[kpi.name, kind]
+
+    @cached_property
+    def _families_of(self) -> Mapping[tuple[str, str], tuple[Family, ...]]:
+        return {
+            (kpi.name, kind): tuple(
+                self.family(kpi, formula, kind)
+                for formula in sorted({term.family or kpi.family for term in kpi.terms})
+            )
+            for kpi in self.kpis
+            for kind in self.kinds_of(kpi)
+        }
+
+    def is_plain(self, kpi: Kpi, kind: str) -> bool:
+        """Whether its values are sums, or one ratio of sums, over one family and each period."""
+        families = self.families_of(kpi, kind)
+        return (
+            kpi.composed is None
+            and kpi.percentile is None
+            and kpi.unit is not Unit.TEXT
+            and len(families) == 1
+            and not families[0].is_clocked
+            and families[0].bucket is not Bucket.INSTANT
+            and all(term.span is Span.PERIOD for term in kpi.terms)
+            and not is_rolling(kind)
+        )
 
     @cached_property
     def families(self) -> Mapping[str, Family]:
@@ -96,9 +147,16 @@ class Catalog:
             family.name: family
             for kpi in self.kpis
             for kind in self.kinds_of(kpi)
-            for family in [family_of(kpi, kind)]
+            for family in self.families_of(kpi, kind)
         }
         return MappingProxyType(dict(sorted(found.items())))
+
+    @cached_property
+    def sources(self) -> frozenset[str]:
+        """The facts that the families read."""
+        return frozenset(
+            source for family in self.families.values() for source in (family.source, *family.also)
+        )
 
     @cached_property
     def groupings(self) -> Mapping[str, tuple[Grouping, ...]]:
@@ -106,7 +164,8 @@ class Catalog:
         found: dict[str, set[Grouping]] = {name: set() for name in self.families}
         for kpi in self.kpis:
             for kind in self.kinds_of(kpi):
-                found[family_of(kpi, kind).name].update(self.groupings_of(kpi, kind))
+                for family in self.families_of(kpi, kind):
+                    found[family.name].update((*self.groupings_of(kpi, kind), *kpi.inner))
         return MappingProxyType({name: tuple(sorted(kept)) for name, kept in found.items()})
 
     @cached_property
@@ -119,11 +178,11 @@ class Catalog:
             for dimension in grouping
         )
 
-    def published(self, family: str, kind: Kind, dimension: str) -> tuple[Kpi, ...]:
+    def published(self, family: str, kind: str, dimension: str) -> tuple[Kpi, ...]:
         """The KPIs that a family's cells of one dimension give for periods of a kind."""
         return self._published.get((family, kind, dimension), ())
 
-    def kinds_published(self, family: str, dimension: str) -> tuple[Kind, ...]:
+    def kinds_published(self, family: str, dimension: str) -> tuple[str, ...]:
         """The kinds of periods for which a family's cells of one dimension give values."""
         return self._kinds_published.get((family, dimension), ())
 
@@ -141,6 +200,11 @@ class Catalog:
                     settings.company.timezone.key,
                     settings.company.currency,
                     settings.match_owners_by_email,
+                    family.window,
+                    family.is_business_hours and str(settings.working_hours),
+                    family.is_latest,
+                    family.origins,
+                    family.source == "costs" and self.costs_digest,
                     # Only families that cut time themselves depend on how it is cut.
                     None
                     if family.kind is None
@@ -159,9 +223,10 @@ class Catalog:
                 (
                     kpi.formula,
                     str(kpi.unit),
+                    repr(self.own(kpi)),
                     [
                         (
-                            str(kind),
+                            kind,
                             [name_of(grouping) for grouping in self.groupings_of(kpi, kind)],
                         )
                         for kind in self.kinds_of(kpi)
@@ -169,33 +234,136 @@ class Catalog:
                 )
                 for kpi in self.kpis
             ],
-            sorted((currency, str(rate)) for currency, rate in settings.rates.items()),
             settings.company.currency,
             settings.week_starts,
             settings.fiscal_year_starts,
         )
 
     @cached_property
+    def costs_digest(self) -> str:
+        """Of the costs that files tell."""
+        return _digest([repr(cost) for cost in self.settings.costs])
+
+    @cached_property
     def _by_name(self) -> Mapping[str, Kpi]:
         return {kpi.name: kpi for kpi in self.kpis}
 
     @cached_property
-    def _kinds_published(self) -> Mapping[tuple[str, str], tuple[Kind, ...]]:
-        found: dict[tuple[str, str], tuple[Kind, ...]] = {}
+    def _own(self) -> Mapping[str, OwnSettings]:
+        return {kpi.name: _own_settings(kpi, self.settings) for kpi in self.kpis}
+
+    @cached_property
+    def _kinds_published(self) -> Mapping[tuple[str, str], tuple[str, ...]]:
+        found: dict[tuple[str, str], tuple[str, ...]] = {}
         for family, kind, dimension in self._published:
             found[family, dimension] = (*found.get((family, dimension), ()), kind)
         return found
 
     @cached_property
-    def _published(self) -> Mapping[tuple[str, Kind, str], tuple[Kpi, ...]]:
-        found: dict[tuple[str, Kind, str], tuple[Kpi, ...]] = {}
+    def _published(self) -> Mapping[tuple[str, str, str], tuple[Kpi, ...]]:
+        found: dict[tuple[str, str, str], tuple[Kpi, ...]] = {}
         for kpi in self.kpis:
             for kind in self.kinds_of(kpi):
-                family = family_of(kpi, kind).name
+                if not self.is_plain(kpi, kind):
+                    continue
+                (family,) = self.families_of(kpi, kind)
                 for grouping in self.groupings_of(kpi, kind):
-                    place = (family, kind, name_of(grouping))
+                    place = (family.name, kind, name_of(grouping))
                     found[place] = (*found.get(place, ()), kpi)
         return found
+
+    @cached_property
+    def bundles(self) -> tuple[Bundle, ...]:
+        """The KPIs and kinds of periods that are not plain, those that read the same together."""
+        found: dict[tuple[object, ...], list[Kpi]] = {}
+        for kpi in self.kpis:
+            for kind in self.kinds_of(kpi):
+                if self.is_plain(kpi, kind):
+                    continue
+                reads = frozenset(
+                    (self.family_of(kpi, term, kind).name, term.span) for term in kpi.terms
+                )
+                dimensions = tuple(name_of(grouping) for grouping in self.groupings_of(kpi, kind))
+                apart = kpi.name if kpi.percentile is not None or kpi.unit is Unit.TEXT else ""
+                found.setdefault((kind, reads, dimensions, apart), []).append(kpi)
+        return tuple(
+            Bundle(
+                kind=kpis_of[0],
+                kpis=tuple(kpis),
+                families=tuple(
+                    {
+                        family.name: family
+                        for kpi in kpis
+                        for family in self.families_of(kpi, kpis_of[0])
+                    }.values()
+                ),
+                reads=kpis_of[1],
+                dimensions=frozenset(kpis_of[2]),
+            )
+            for kpis_of, kpis in ((cast("_BundleKey", key), kpis) for key, kpis in found.items())
+        )
+
+    def bundles_above(self, family: str, dimension: str) -> tuple[Bundle, ...]:
+        """The bundles that read a family's cells of one dimension."""
+        return self._bundles_above.get((family, dimension), ())
+
+    @cached_property
+    def _bundles_above(self) -> Mapping[tuple[str, str], tuple[Bundle, ...]]:
+        found: dict[tuple[str, str], tuple[Bundle, ...]] = {}
+        for bundle in self.bundles:
+            for family in bundle.families:
+                for dimension in bundle.dimensions:
+                    place = (family.name, dimension)
+                    found[place] = (*found.get(place, ()), bundle)
+        return found
+
+
+_BundleKey: TypeAlias = tuple[str, frozenset[tuple[str, Span]], tuple[str, ...], str]
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """KPIs of one kind of period that are computed from the same sums in the same groups."""
+
+    kind: str
+    kpis: tuple[Kpi, ...]
+    families: tuple[Family, ...]
+    reads: frozenset[tuple[str, Span]]
+    """Name of a family and which of its days."""
+    dimensions: frozenset[str]
+
+    @property
+    def is_calendar(self) -> bool:
+        """Whether its periods are those of the calendar, and not single ones."""
+        return self.kind not in (Kind.ALL, Kind.NOW) and not is_rolling(self.kind)
+
+    @cached_property
+    def is_up_to_now(self) -> bool:
+        """Whether periods that have not begun have no value."""
+        has_clock = any(family.is_clocked for family in self.families)
+        return has_clock or any(span is not Span.PERIOD for _, span in self.reads)
+
+    def spans_of(self, family: str) -> frozenset[Span]:
+        """Which days of a family it reads."""
+        return frozenset(span for name, span in self.reads if name == family)
+
+
+def _own_settings(kpi: Kpi, settings: KpiSettings) -> OwnSettings:
+    """Each setting from the KPI itself, else from its sisters, else from their common name."""
+    known = available()
+    sisters = sorted(
+        name for name, one in known.items() if kpi.base is not None and one.base == kpi.base
+    )
+    names = [kpi.name, *sisters, *((kpi.base,) if kpi.base else ())]
+    found = [settings.own[name] for name in names if name in settings.own]
+    chosen = {
+        name: next(
+            (value for one in found if (value := getattr(one, name)) not in (None, ())), None
+        )
+        for name in OwnSettings.__dataclass_fields__
+        if name in kpi.settings
+    }
+    return OwnSettings(**{name: value for name, value in chosen.items() if value is not None})
 
 
 def _digest(*parts: object) -> str:
@@ -215,11 +383,16 @@ def build(settings: KpiSettings) -> Catalog:
     chosen = {kpi.name for name in settings.use for kpi in _used(name, known)}
     for name in settings.skip:
         chosen.discard(_known("kpis.skip", name, known).name)
+    chosen = {name for name in chosen if _is_on(known[name], settings)}
     for place, groupings in (("kpis.settings", settings.by), ("writebacks", settings.implied)):
         for name, wanted in groupings.items():
-            _known(place, name, known)
+            kpi = _known(place, name, known)
             for grouping in wanted:
-                checked_grouping(f"{place}.{name}.by", grouping)
+                checked_grouping(f"{place}.{name}.by", grouping, dimensions_of(kpi))
+    for name, periods in settings.rolling.items():
+        kpi = _resolved(_known("writebacks", name, known), settings)
+        if periods and not (kpi.has_rolling and has_rolling(kpi)):
+            raise ValueError(f'"{name}" cannot be had for rolling periods such as {periods[0]}')
     for currency, rate in settings.rates.items():
         if not rate.is_finite() or rate <= 0:
             raise ValueError(f"company.fx: the rate of {currency} is {rate}; a rate is above 0")
@@ -227,18 +400,24 @@ def build(settings: KpiSettings) -> Catalog:
     named = {kind_named(period) for period in settings.periods}
     catalog = Catalog(
         settings=settings,
-        kpis=tuple(known[name] for name in sorted(chosen)),
+        kpis=tuple(_resolved(known[name], settings) for name in sorted(chosen)),
         kinds=tuple(kind for kind in Kind if kind in named),
     )
     _ = settings.calendar  # refuses impossible weekdays and months
     return catalog
 
 
+def _resolved(kpi: Kpi, settings: KpiSettings) -> Kpi:
+    return kpi if kpi.resolve is None else kpi.resolve(kpi, _own_settings(kpi, settings))
+
+
+def _is_on(kpi: Kpi, settings: KpiSettings) -> bool:
+    if kpi.model is None:
+        return True
+    return kpi.model in (_own_settings(kpi, settings).models or DEFAULT_MODELS)
+
+
 def _used(name: str, known: Mapping[str, Kpi]) -> Iterable[Kpi]:
-    if name in PLANNED_PACKS:
-        raise ValueError(
-            f'kpis.use: the pack "{name}" is not supported yet; there are {", ".join(PACKS)}'
-        )
     return PACKS[name] if name in PACKS else [_known("kpis.use", name, known, also=PACKS)]
 
 
@@ -248,3 +427,13 @@ def _known(place: str, name: str, known: Mapping[str, Kpi], *, also: Iterable[st
     near = get_close_matches(name, [*known, *also], n=1)
     hint = f' did you mean "{near[0]}"?' if near else " `kpisync kpi list` shows them all."
     raise ValueError(f'{place}: there is no KPI "{name}";{hint}')
+
+
+def setting_names() -> Mapping[str, frozenset[str]]:
+    """Every name that ``kpis.settings`` may hold -> the settings it takes beside ``by``."""
+    found: dict[str, set[str]] = {}
+    for kpi in available().values():
+        found.setdefault(kpi.name, set()).update(kpi.settings)
+        if kpi.model is not None and kpi.base is not None:
+            found.setdefault(kpi.base, set()).update(kpi.settings)
+    return {name: frozenset(settings) for name, settings in found.items()}

@@ -10,12 +10,11 @@ from metrics.catalog import (
     BY_ACCOUNT,
     DEFAULT_GROUPINGS,
     PACKS,
-    PLANNED_PACKS,
-    STAGE_GROUPINGS,
     available,
 )
 from metrics.definition import Direction, Kpi
-from metrics.dimensions import DEAL_DIMENSIONS, LONGEST_VALUE, name_of
+from metrics.dimensions import LONGEST_VALUE, name_of
+from metrics.families import dimensions_of
 from metrics.periods import CALENDAR_KINDS
 
 _DIRECTIONS: Final = {
@@ -32,6 +31,10 @@ _REASONS: Final = {
     "negative_duration": "the deal was closed before it was created",
     "unknown_stage": "the CRM has never described the stage",
     "no_account": "the purchase belongs to no account",
+    "no_history": "the deal has no stage history",
+    "undecided": "the open deal has not reached a later stage yet; it counts in the denominator",
+    "invalid": "the answer is no whole number from 0 to 10",
+    "cost_no_rate": "a cost's currency has no rate in `company.fx`",
 }
 
 _RULES: Final = """\
@@ -77,31 +80,31 @@ def _lines() -> Iterator[str]:
         yield ""
         for kpi in kpis:
             yield from _section(kpi)
-    planned = " and ".join(f"`{name}`" for name in PLANNED_PACKS)
-    yield f"The packs {planned} are not supported yet: naming them in `kpis.use` is refused."
 
 
 def _groups_and_periods() -> Iterator[str]:
     default = ", ".join(f"`{name_of(grouping)}`" for grouping in DEFAULT_GROUPINGS)
-    by_stage = ", ".join(f"`{name_of(grouping)}`" for grouping in STAGE_GROUPINGS)
     yield "## Groups and periods"
     yield ""
     yield (
-        f"Every KPI has its total (dimension `all`, key `*`) and, unless "
-        f"`kpis.settings.KPI.by` says otherwise, values by {default} and, for the periods `all` "
-        f"and `now`, by `{name_of(BY_ACCOUNT)}`. Times in stages are kept by {by_stage}, too."
+        "Every KPI has its total (dimension `all`, key `*`) and the groups that stand beside it "
+        f"below; the usual ones of deals are {default} and, for the periods `all` and `now`, "
+        f"`{name_of(BY_ACCOUNT)}`. `kpis.settings.KPI.by` names others instead."
     )
     yield ""
     yield (
-        f"`by` takes any of {', '.join(f'`{name}`' for name in DEAL_DIMENSIONS)}, and lists of "
-        "up to three as combinations (`[owner, region]`). The value of a dimension is the "
-        "record's value today; records without one are in no group of it. Texts are told apart "
-        f"by their first {LONGEST_VALUE} characters."
+        "`by` takes any dimension of the KPI, and lists of up to three as combinations "
+        "(`[owner, region]`). The value of a dimension is the record's value today; records "
+        "without one are in no group of it. Texts are told apart by their first "
+        f"{LONGEST_VALUE} characters."
     )
     yield ""
     yield (
         f"`kpis.periods` takes {', '.join(f'`{kind}`' for kind in CALENDAR_KINDS)}; `all` is "
-        "always kept. KPIs of the moment have the one period `now`."
+        "always kept, except of KPIs that say nothing of all times together. KPIs of the moment "
+        "have the one period `now`. Rolling periods (`last_90d`: 90 local days, today included) "
+        "are kept where a write-back names one. Periods whose values depend on the clock have "
+        "none before they begin."
     )
     yield ""
 
@@ -133,6 +136,9 @@ def _section(kpi: Kpi) -> Iterator[str]:
     yield ""
     yield f"- Unit: {kpi.unit}; {_DIRECTIONS[kpi.direction]}."
     yield f"- Counts on: {kpi.counting_day}."
+    yield f"- Groups: {_groups(kpi)}; any of {_dimensions(kpi)}."
+    if kpi.settings:
+        yield f"- Settings: {', '.join(f'`{name}`' for name in kpi.settings)}."
     if kpi.left_out:
         reasons = ", ".join(f"`{reason}`" for reason in sorted(kpi.left_out))
         yield f"- May leave out: {reasons}."
@@ -141,6 +147,18 @@ def _section(kpi: Kpi) -> Iterator[str]:
     yield f"- Example: {kpi.example}"
     yield f"- Formula version: `{kpi.formula}`."
     yield ""
+
+
+def _groups(kpi: Kpi) -> str:
+    groupings = DEFAULT_GROUPINGS if kpi.groupings is None else kpi.groupings
+    names = [f"`{name_of(grouping)}`" for grouping in groupings]
+    if kpi.by_account:
+        names.append(f"`{name_of(BY_ACCOUNT)}`")
+    return ", ".join([*(["the total"] if kpi.has_total else []), *names])
+
+
+def _dimensions(kpi: Kpi) -> str:
+    return ", ".join(f"`{name}`" for name in dimensions_of(kpi))
 
 
 def reasons_without_meaning() -> list[str]:

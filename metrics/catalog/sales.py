@@ -17,6 +17,28 @@ from metrics.definition import (
     Unit,
     WorkedExample,
 )
+from metrics.dimensions import Grouping
+
+STAGE_GROUPINGS: Final[tuple[Grouping, ...]] = (
+    ("owner",),
+    ("pipeline",),
+    ("product",),
+    ("source",),
+    ("stage",),
+    ("pipeline", "stage"),
+    ("owner", "stage"),
+)
+"""The usual groupings, and by stage."""
+
+CYCLE_GROUPINGS: Final[tuple[Grouping, ...]] = (
+    ("owner",),
+    ("pipeline",),
+    ("product",),
+    ("source",),
+    ("size_band",),
+    ("decision_makers",),
+)
+"""The usual groupings, by size of deal and by number of people with a part in it."""
 
 CLOSE_DAY: Final = "the deal's close date, else the local day on which it closed"
 CREATION_DAY: Final = "the local day on which the deal was created"
@@ -266,6 +288,7 @@ SALES_CYCLE_DAYS: Final = Kpi(
     denominator=(Term("measured"),),
     used=(Term("measured"),),
     left_out={"negative_duration": (Term("negative"),), "no_date": (Term("undated"),)},
+    groupings=CYCLE_GROUPINGS,
     counting_day=CLOSE_DAY,
     caveats=(
         (
@@ -321,7 +344,7 @@ TIME_IN_STAGE_DAYS: Final = Kpi(
     divisor=SECONDS_PER_DAY,
     used=(Term("visits"),),
     left_out={"unknown_stage": (Term("unknown"),)},
-    is_by_stage=True,
+    groupings=STAGE_GROUPINGS,
     counting_day=VISIT_DAY,
     caveats=(
         "Visits that still go on are not in it: a stage in which deals get stuck looks quick.",
@@ -346,7 +369,7 @@ STAGE_VISITS: Final = Kpi(
     numerator=(Term("visits"),),
     used=(Term("visits"),),
     left_out={"unknown_stage": (Term("unknown"),)},
-    is_by_stage=True,
+    groupings=STAGE_GROUPINGS,
     counting_day=VISIT_DAY,
     caveats=(UNKNOWN_STAGE_CAVEAT,),
     example=WorkedExample(
@@ -432,7 +455,7 @@ WEIGHTED_PIPELINE: Final = Kpi(
     ),
 )
 
-PACK: Final = (
+DEALS: Final = (
     WON_COUNT,
     LOST_COUNT,
     CLOSED_COUNT,

@@ -11,7 +11,7 @@ from config.errors import did_you_mean
 from metrics import catalog as kpi_catalog
 from metrics import values as published
 from metrics.definition import Kpi
-from metrics.dimensions import DEAL_DIMENSIONS, TOTAL_NAME
+from metrics.dimensions import DIMENSIONS, TOTAL_NAME
 from metrics.values import KpiValue
 from metrics.verify import Verification
 from metrics.verify import verify as verify_store
@@ -88,7 +88,7 @@ def show_values(
         refuse_unknown("KPI", kpi, tuple(kpi_catalog.available()), "kpisync kpi list")
     if by is not None:
         for name in by.split(","):
-            refuse_unknown("dimension", name, (TOTAL_NAME, *DEAL_DIMENSIONS), "docs/kpis.md")
+            refuse_unknown("dimension", name, (TOTAL_NAME, *DIMENSIONS), "docs/kpis.md")
     with session.runtime() as runtime, reading(runtime.engine) as conn:
         rows = published.current(conn, runtime.catalog, kpi=kpi, period=period, dimension=by)
     printer = session.printer

@@ -72,9 +72,11 @@ class Books:
         with writing(self.engine) as conn:
             return commit_page(conn, self.catalog, records, deleted, defer=defer)
 
-    def publish(self, limit: int | None = None) -> Published:
+    def publish(
+        self, limit: int | None = None, *, later: timedelta = timedelta(minutes=1)
+    ) -> Published:
         """Publish everything that is dirty, a minute later than the last time."""
-        self.now += timedelta(minutes=1)
+        self.now += later
         changed = unchanged = 0
         while True:
             with writing(self.engine) as conn:
@@ -194,6 +196,10 @@ def deal(
     product: str | None = None,
     source: str | None = None,
     region: str | None = None,
+    segment: str | None = None,
+    kind: str | None = None,
+    campaign: str | None = None,
+    lost_reason: str | None = None,
     deleted: bool = False,
     merged_into: str | None = None,
 ) -> Deal:
@@ -216,6 +222,10 @@ def deal(
         product=product,
         source=source,
         region=region,
+        segment=segment,
+        kind=kind,
+        campaign=key(campaign),
+        lost_reason=lost_reason,
         deleted=deleted,
         merged_into=key(merged_into),
     )

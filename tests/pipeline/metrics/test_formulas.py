@@ -8,8 +8,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from metrics.catalog import available
-from metrics.definition import Kpi, KpiSettings
+from metrics.catalog import MODELS, available
+from metrics.definition import Kpi, KpiSettings, OwnSettings
 from store.canonical import Company
 from tests.pipeline.metrics.books import (
     BERLIN,
@@ -35,13 +35,20 @@ def books(sqlite_database: str) -> Iterator[Books]:
 
 
 @pytest.mark.parametrize("kpi", KPIS, ids=[kpi.name for kpi in KPIS])
-def test_the_worked_example_of_a_kpi_gives_its_value(books: Books, kpi: Kpi) -> None:
+def test_the_worked_example_of_a_kpi_gives_its_value(sqlite_database: str, kpi: Kpi) -> None:
+    models = {} if kpi.base is None else {kpi.base: OwnSettings(models=MODELS)}
+    books = Books(sqlite_database, KpiSettings(company=BERLIN, use=(kpi.name,), own=models))
     example = kpi.example
+    books.now = (example.at or books.now) - timedelta(minutes=1)
 
     books.commit(*example.records)
     books.publish()
 
-    assert books.number(kpi.name, example.period, example.dimension, example.key) == example.value
+    found = books.value(kpi.name, example.period, example.dimension, example.key)
+    assert found is not None
+    assert (found.value, found.words) == (example.value, example.words)
+    books.check()
+    books.close()
 
 
 # ---------------------------------------------------------------- no denominator, unknown amounts

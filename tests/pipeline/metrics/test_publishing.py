@@ -115,7 +115,7 @@ def test_a_change_of_no_consequence_makes_nothing_dirty(books: Books) -> None:
     books.commit(won("D1"))
     books.publish()
 
-    staged = books.commit(replace(won("D1"), name="Another name"))
+    staged = books.commit(replace(won("D1"), forecast_category="Commit"))
 
     assert staged.changed == 1
     assert books.dirty_keys() == 0
@@ -231,7 +231,8 @@ def test_a_first_load_is_built_once_at_its_end(books: Books) -> None:
     books.rebuild()
     books.publish()
 
-    assert set(stale) == set(books.catalog.families)
+    moved_by_deals = {"deals_closed", "buyers_month", "first_purchases", "stage_visits"}
+    assert moved_by_deals <= set(stale) < set(books.catalog.families)
     assert books.number("won_count") == 2
     books.check()
 
@@ -242,7 +243,9 @@ def test_a_first_load_of_accounts_leaves_the_cells_of_deals_in_force(books: Book
     books.commit(account("A"), account("B"), defer=True)
 
     with reading(books.engine) as conn:
-        assert stale_families(conn, books.catalog) == ()
+        stale = stale_families(conn, books.catalog)
+    assert {name.partition("_")[0] for name in stale} == {"contract"}
+    books.rebuild()
     books.publish()
     books.check()
 
@@ -250,17 +253,17 @@ def test_a_first_load_of_accounts_leaves_the_cells_of_deals_in_force(books: Book
 def test_another_grouping_makes_families_stale_and_is_published_after_a_rebuild(
     books: Books,
 ) -> None:
-    books.commit(won("D1", region="EMEA"))
+    books.commit(replace(won("D1"), type="Renewal"))
     books.publish()
 
-    books.configure(replace(DEFAULT, by={"won_count": (("region",),)}))
+    books.configure(replace(DEFAULT, by={"won_count": (("type",),)}))
     with reading(books.engine) as conn:
         stale = stale_families(conn, books.catalog)
     books.rebuild()
     books.publish()
 
     assert stale == ("deals_closed",)
-    assert books.number("won_count", dimension="region", key="EMEA") == 1
+    assert books.number("won_count", dimension="type", key="Renewal") == 1
     assert books.value("won_count", dimension="owner", key="crm:ana") is None
     assert books.number("win_rate", dimension="owner", key="crm:ana") == 1
     books.check()

@@ -386,12 +386,6 @@ FAULTS: dict[str, tuple[str, str, str, str]] = {
         '"mysql" cannot stand here',
         "postgres, sqlite",
     ),
-    "a rolling period": (
-        BASE + WRITEBACK.replace("revenue", "{kpi: revenue, period: ¦last_90d}"),
-        "writebacks.health.fields.KPI_A__c.period",
-        '"last_90d" is not supported yet',
-        "quarter",
-    ),
     "an unknown period of a field": (
         BASE + WRITEBACK.replace("revenue", "{kpi: revenue, period: ¦Quarter}"),
         "writebacks.health.fields.KPI_A__c.period",
@@ -451,7 +445,6 @@ def test_all_problems_come_at_once_sorted_by_place(tmp_path: Path) -> None:
 
     assert [found.path for found in problems] == [
         "connections.hs.evry",
-        "kpis.use[1]",
         "kpis.use[2]",
         "alerts.rules",
         "writebacks.health.to",

@@ -39,7 +39,7 @@ def test_a_key_gives_its_values_back(values: list[str]) -> None:
 @pytest.mark.parametrize(
     ("grouping", "reason"),
     [
-        (("team",), '"team" is not a dimension; use owner, pipeline'),
+        (("city",), '"city" is not a dimension; use owner, team'),
         (("owner", "owner"), "named twice"),
         (("owner", "region", "product", "source"), "at most 3"),
     ],

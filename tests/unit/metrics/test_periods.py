@@ -131,8 +131,8 @@ def test_february_of_a_leap_year_has_29_days() -> None:
     assert period.stop - period.start == timedelta(days=29).days
 
 
-def test_rolling_periods_are_refused_by_name() -> None:
-    with pytest.raises(ValueError, match='"last_90d" are not supported yet; use day, week'):
+def test_rolling_periods_are_none_of_the_calendar() -> None:
+    with pytest.raises(ValueError, match='"last_90d" is not a period; use day, week'):
         kind_named("last_90d")
 
 

@@ -1,0 +1,96 @@
+"""What each record and account adds to the cells, as SQL, by subject.
+
+Every SELECT reads *facts*: deals, tickets, leads ... (with accounts and owners resolved to the
+entities they stand for), each on a side. A rebuild reads the facts of the whole store, all on
+the side `AFTER`; an increment reads those of what a page touches, on the side `BEFORE` as they
+were and `AFTER` as they are. The statements above the facts are the same, so an increment and a
+rebuild cannot disagree about what counts.
+
+A family's place is one function in the module of its subject, named as its formula.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from types import MappingProxyType
+from typing import Final
+
+from sqlalchemy import FromClause
+
+from metrics.contributions import customers, marketing, sales, service
+from metrics.contributions.rows import Contribution, Facts
+from metrics.contributions.tables import FACTS
+from metrics.contributions.terms import AFTER
+from metrics.periods import Calendar
+from store.compiled import AnySelect
+from store.tables import DEAL_STAGE_CHANGES, TICKET_STATUS_CHANGES
+
+__all__ = ["CONTRIBUTIONS", "everything", "moved"]
+
+CONTRIBUTIONS: Final[Mapping[str, Contribution]] = MappingProxyType(
+    {
+        contribution.__name__: contribution
+        for contribution in (
+            sales.deals_closed,
+            sales.deal_amounts,
+            sales.deals_created,
+            sales.sales_cycle,
+            sales.deals_open,
+            sales.deals_resting,
+            sales.deals_aging,
+            sales.stages_seen,
+            sales.stage_visits,
+            sales.stage_times,
+            sales.reopenings,
+            sales.stage_entries,
+            sales.stages_open,
+            customers.first_purchases,
+            customers.buyers,
+            customers.upsellers,
+            customers.lifespans,
+            customers.activity,
+            customers.contract_activity,
+            marketing.leads_created,
+            marketing.leads_qualified,
+            marketing.costs,
+            marketing.credit_first,
+            marketing.credit_last,
+            marketing.credit_linear,
+            marketing.credit_primary,
+            service.tickets_created,
+            service.tickets_closed,
+            service.tickets_open,
+            service.resolution,
+            service.first_response,
+            service.closings,
+            service.answers,
+        )
+    }
+)
+"""Formula of a family -> what the facts amount to in it."""
+
+
+def everything(currency: str, calendar: Calendar) -> Facts:
+    """The facts of the whole store; `currency` is that of amounts without one."""
+    deals = sales.deal_facts(AFTER, currency).subquery("deals_now")
+    tickets = service.ticket_facts(AFTER).subquery("tickets_now")
+    facts: dict[str, FromClause] = {"deals": deals, "tickets": tickets}
+    others: Mapping[str, Callable[[], AnySelect]] = {
+        "visits": partial(sales.visits_of, deals, DEAL_STAGE_CHANGES),
+        "purchases": partial(customers.purchases_of, deals),
+        "credits": partial(marketing.credits_of, deals),
+        "closings": partial(service.closings_of, tickets, TICKET_STATUS_CHANGES),
+        "leads": partial(marketing.lead_facts, AFTER),
+        "surveys": partial(service.survey_facts, AFTER),
+        "costs": partial(marketing.cost_facts, AFTER, currency),
+        "contracts": partial(customers.contract_facts, AFTER),
+        "stages": partial(sales.stage_facts, AFTER),
+    }
+    facts |= {name: select().subquery(f"{name}_now") for name, select in others.items()}
+    return Facts(facts, is_difference=False, calendar=calendar)
+
+
+def moved(calendar: Calendar) -> Facts:
+    """The facts of an increment."""
+    return Facts(FACTS, is_difference=True, calendar=calendar)

@@ -1,0 +1,429 @@
+"""Leads, what campaigns cost, and the purchases that are credited to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from sqlalchemy import FromClause, and_, case, exists, func, or_, select, union_all
+from sqlalchemy.sql.elements import ColumnElement
+
+from metrics.contributions.customers import both_ways, buyer_of
+from metrics.contributions.rows import Facts, Rows
+from metrics.contributions.sales import resolved_account, shortened, stands_for
+from metrics.contributions.terms import (
+    NO_CURRENCY,
+    day_or_unknown,
+    flag,
+    is_live,
+    no_text,
+    number,
+    one,
+    text_of,
+    within,
+    zero,
+)
+from metrics.definition import Family
+from metrics.dimensions import CREDIT_DIMENSIONS, NO_CAMPAIGN
+from store.compiled import AnySelect
+from store.tables import (
+    CAMPAIGN_MEMBERS,
+    CAMPAIGNS,
+    CONTACTS,
+    COSTS,
+    DEAL_CONTACTS,
+    DEALS,
+    IDENTITY,
+    LEADS,
+    OWNERS,
+)
+
+FILE: Final = "file"
+FIELD: Final = "campaigns.cost"
+STREAM: Final = "costs"
+FILE_CONNECTION: Final = "file"
+"""The connection that costs of files are stored under."""
+
+
+# ---------------------------------------------------------------- leads
+
+
+def lead_facts(side: int, chosen: FromClause | None = None) -> AnySelect:
+    """Live leads and what has become of them."""
+    owners, accounts = IDENTITY.alias("lead_owners"), IDENTITY.alias("lead_accounts")
+    people = OWNERS.alias("lead_people")
+    owner = func.coalesce(owners.c.canonical, LEADS.c.owner)
+    account = resolved_account(LEADS.c.converted_account, accounts)
+    won_deal = DEALS.alias("converted_deals")
+    is_deal_won = and_(is_live(won_deal), won_deal.c.is_closed, won_deal.c.is_won)
+    is_customer = case(
+        (LEADS.c.converted_deal.is_not(None), flag(is_deal_won)),
+        (_has_purchase(account), one),
+        else_=zero,
+    )
+    return (
+        select(
+            LEADS.c.ref,
+            number(side).label("side"),
+            shortened(LEADS.c.source).label("source"),
+            owner.label("owner"),
+            shortened(people.c.team).label("team"),
+            LEADS.c.created_day,
+            LEADS.c.qualified_day,
+            flag(LEADS.c.qualified_at.is_not(None)).label("is_qualified"),
+            flag(LEADS.c.converted_at.is_not(None)).label("is_converted"),
+            is_customer.label("is_customer"),
+        )
+        .select_from(
+            LEADS.outerjoin(owners, stands_for(owners, "owners", LEADS.c.owner))
+            .outerjoin(people, people.c.ref == owner)
+            .outerjoin(accounts, stands_for(accounts, "accounts", LEADS.c.converted_account))
+            .outerjoin(won_deal, won_deal.c.ref == LEADS.c.converted_deal)
+        )
+        .where(is_live(LEADS), *within(LEADS.c.ref, chosen))
+    )
+
+
+def _has_purchase(account: ColumnElement[str]) -> ColumnElement[bool]:
+    """Whether an account bought on or after the lead's day, under any of its keys."""
+    own, other = DEALS.alias("own_purchases"), DEALS.alias("other_purchases")
+    names, itself = IDENTITY.alias("other_names"), IDENTITY.alias("own_name")
+
+    def is_purchase(deals: FromClause) -> ColumnElement[bool]:
+        won = and_(is_live(deals), deals.c.is_closed, deals.c.is_won)
+        return and_(won, deals.c.closed_day >= LEADS.c.created_day)
+
+    stands_for_itself = ~exists().where(stands_for(itself, "accounts", account)).correlate_except(
+        itself
+    )
+    under_own = (
+        exists()
+        .where(own.c.account == account, is_purchase(own), stands_for_itself)
+        .correlate_except(own)
+    )
+    under_other = (
+        exists()
+        .where(
+            names.c.stream == text_of("accounts"),
+            names.c.canonical == account,
+            other.c.account == names.c.ref,
+            is_purchase(other),
+        )
+        .correlate_except(names, other)
+    )
+    return and_(account.is_not(None), or_(under_own, under_other))
+
+
+def leads_created(facts: Facts, _: Family) -> Rows:
+    """Leads on their creation day, with what has become of them."""
+    leads = facts.of("leads")
+    return Rows(
+        source=leads,
+        day=day_or_unknown(leads.c.created_day),
+        measures=(one, leads.c.is_converted, leads.c.is_customer),
+    )
+
+
+def leads_qualified(facts: Facts, _: Family) -> Rows:
+    """Qualified leads on the day of their qualification."""
+    leads = facts.of("leads")
+    return Rows(
+        source=leads,
+        day=day_or_unknown(leads.c.qualified_day),
+        measures=(one,),
+        where=(leads.c.is_qualified == one,),
+    )
+
+
+# ---------------------------------------------------------------- costs
+
+
+def cost_facts(
+    side: int,
+    currency: str,
+    chosen_costs: FromClause | None = None,
+    chosen_campaigns: FromClause | None = None,
+) -> AnySelect:
+    """Dated costs, and the cost fields of campaigns without any, on their start day."""
+    campaigns, dated = CAMPAIGNS.alias("cost_campaigns"), COSTS.alias("dated_costs")
+
+    def own_currency(table: FromClause) -> ColumnElement[str]:
+        return func.coalesce(func.nullif(table.c.currency, text_of(NO_CURRENCY)), text_of(currency))
+
+    is_file = func.substr(COSTS.c.ref, one, number(len(FILE_CONNECTION) + 1)) == text_of(
+        f"{FILE_CONNECTION}:"
+    )
+    spent = (
+        select(
+            COSTS.c.ref,
+            number(side).label("side"),
+            COSTS.c.campaign,
+            shortened(campaigns.c.channel).label("channel"),
+            shortened(COSTS.c.source).label("source"),
+            shortened(COSTS.c.category).label("category"),
+            COSTS.c.date.label("day"),
+            COSTS.c.amount,
+            own_currency(COSTS).label("currency"),
+            case((is_file, text_of(FILE)), else_=text_of(STREAM)).label("origin"),
+        )
+        .select_from(COSTS.outerjoin(campaigns, campaigns.c.ref == COSTS.c.campaign))
+        .where(is_live(COSTS), COSTS.c.amount.is_not(None), *within(COSTS.c.ref, chosen_costs))
+    )
+    has_dated = exists().where(is_live(dated), dated.c.campaign == CAMPAIGNS.c.ref)
+    planned = select(
+        CAMPAIGNS.c.ref,
+        number(side).label("side"),
+        CAMPAIGNS.c.ref.label("campaign"),
+        shortened(CAMPAIGNS.c.channel).label("channel"),
+        no_text().label("source"),
+        no_text().label("category"),
+        CAMPAIGNS.c.start_date.label("day"),
+        CAMPAIGNS.c.cost.label("amount"),
+        own_currency(CAMPAIGNS).label("currency"),
+        text_of(FIELD).label("origin"),
+    ).where(
+        is_live(CAMPAIGNS),
+        CAMPAIGNS.c.cost.is_not(None),
+        ~has_dated,
+        *within(CAMPAIGNS.c.ref, chosen_campaigns),
+    )
+    return select(union_all(spent, planned).subquery("spendings"))
+
+
+def costs(facts: Facts, family: Family) -> Rows:
+    """Costs on their day."""
+    rows = facts.of("costs")
+    wanted = [text_of(origin) for origin in family.origins]
+    if FIELD in family.origins and STREAM not in family.origins:
+        # What a campaign cost is its dated costs, where there are any.
+        is_wanted = or_(
+            rows.c.origin.in_(wanted),
+            and_(rows.c.campaign.is_not(None), rows.c.origin == text_of(STREAM)),
+        )
+    else:
+        is_wanted = rows.c.origin.in_(wanted)
+    return Rows(
+        source=rows,
+        day=day_or_unknown(rows.c.day),
+        measures=(one, rows.c.amount, flag(rows.c.campaign.is_not(None))),
+        currency=rows.c.currency,
+        where=(is_wanted,) if wanted else (),
+    )
+
+
+# ---------------------------------------------------------------- credits
+
+
+def credits_of(deals: FromClause, chosen_accounts: FromClause | None = None) -> AnySelect:
+    """Won deals, once for each touch of their account's people up to the close.
+
+    Args:
+        deals: facts of one side, of all purchases of their accounts or of none.
+        chosen_accounts: keys of accounts whose people are looked at; None: of all.
+    """
+    won = _ranked_purchases(deals)
+    touches = _touches(chosen_accounts)
+    roles, other_roles = DEAL_CONTACTS.alias("roles"), DEAL_CONTACTS.alias("any_roles")
+    closing = DEALS.alias("closing")
+    has_roles = exists().where(is_live(other_roles), other_roles.c.deal == won.c.ref)
+    is_in_role = exists().where(
+        is_live(roles), roles.c.deal == won.c.ref, roles.c.contact == touches.c.person
+    )
+    # A close that is a day lasts all that day long, one that is an instant ends there.
+    is_in_time = or_(
+        and_(closing.c.close_date.is_not(None), touches.c.at_day <= won.c.closed_day),
+        and_(closing.c.close_date.is_(None), touches.c.at <= closing.c.closed_at),
+        and_(
+            closing.c.close_date.is_(None),
+            closing.c.closed_at.is_(None),
+            touches.c.at_day <= won.c.closed_day,
+        ),
+    )
+    joined = (
+        select(*won.c, touches.c.campaign.label("touched_by"), touches.c.at, touches.c.member)
+        .select_from(
+            won.join(closing, closing.c.ref == won.c.ref).outerjoin(
+                touches,
+                and_(touches.c.account == won.c.account, is_in_time, or_(~has_roles, is_in_role)),
+            )
+        )
+        .subquery("joined")
+    )
+    campaigns = CAMPAIGNS.alias("touching_campaigns")
+    of_deal = joined.c.ref
+    touched: dict[str, ColumnElement[Any]] = {
+        "campaign": func.coalesce(joined.c.touched_by, text_of(NO_CAMPAIGN)),
+        "channel": shortened(campaigns.c.channel),
+    }
+    shares = func.count(joined.c.member).over(partition_by=of_deal)
+    return select(
+        joined.c.ref,
+        joined.c.side,
+        *(
+            (touched[name] if name in touched else joined.c[name]).label(name)
+            for name in CREDIT_DIMENSIONS
+        ),
+        joined.c.closed_day,
+        joined.c.amount,
+        joined.c.currency,
+        case((shares == zero, one), else_=shares).label("shares"),
+        func.row_number()
+        .over(partition_by=of_deal, order_by=(joined.c.at, joined.c.member))
+        .label("place"),
+        func.row_number()
+        .over(partition_by=of_deal, order_by=(joined.c.at.desc(), joined.c.member.desc()))
+        .label("place_from_last"),
+        flag(joined.c.purchase_place == one).label("is_first_purchase"),
+        flag(joined.c.account.is_not(None)).label("has_account"),
+    ).select_from(joined.outerjoin(campaigns, campaigns.c.ref == joined.c.touched_by))
+
+
+def _ranked_purchases(deals: FromClause) -> FromClause:
+    place = func.row_number().over(
+        partition_by=buyer_of(deals),
+        order_by=(flag(deals.c.closed_day.is_(None)), deals.c.closed_day, deals.c.ref),
+    )
+    names = ("ref", "side", *CREDIT_DIMENSIONS, "closed_day", "amount", "currency")
+    return (
+        select(*(deals.c[name] for name in names), place.label("purchase_place"))
+        .where(deals.c.is_won == one)
+        .subquery("won")
+    )
+
+
+def _touches(chosen_accounts: FromClause | None) -> FromClause:
+    """When contacts of an account, or leads converted into it, were touched by a campaign."""
+    contact_members = CAMPAIGN_MEMBERS.alias("contact_members")
+    lead_members = CAMPAIGN_MEMBERS.alias("lead_members")
+
+    def touched(  # noqa: PLR0917 - the two kinds of people differ in all of it
+        members: FromClause,
+        people: FromClause,
+        on: ColumnElement[bool],
+        account: ColumnElement[str],
+        person: ColumnElement[str],
+        name: str,
+    ) -> AnySelect:
+        identity = IDENTITY.alias(f"{name}_accounts")
+        return (
+            select(
+                resolved_account(account, identity).label("account"),
+                person.label("person"),
+                members.c.campaign,
+                members.c.at,
+                members.c.at_day,
+                members.c.ref.label("member"),
+            )
+            .select_from(
+                people.join(members, on).outerjoin(
+                    identity, stands_for(identity, "accounts", account)
+                )
+            )
+            .where(
+                is_live(members),
+                is_live(people),
+                account.is_not(None),
+                *within(account, chosen_accounts),
+            )
+        )
+
+    return union_all(
+        touched(
+            contact_members,
+            CONTACTS,
+            contact_members.c.contact == CONTACTS.c.ref,
+            CONTACTS.c.account,
+            CONTACTS.c.ref,
+            "contact",
+        ),
+        touched(
+            lead_members,
+            LEADS,
+            and_(lead_members.c.lead == LEADS.c.ref, lead_members.c.contact.is_(None)),
+            LEADS.c.converted_account,
+            LEADS.c.converted_contact,
+            "lead",
+        ),
+    ).subquery("touches")
+
+
+def _credited(
+    facts: Facts,
+    chosen: Callable[[FromClause], tuple[ColumnElement[bool], ...]],
+    *,
+    is_shared: bool,
+) -> Rows:
+    rows = facts.of("credits")
+    amount = func.coalesce(rows.c.amount, zero)
+    return Rows(
+        source=rows,
+        day=day_or_unknown(rows.c.closed_day),
+        measures=(
+            one,
+            amount,
+            flag(and_(rows.c.is_first_purchase == one, rows.c.has_account == one)),
+        ),
+        currency=rows.c.currency,
+        bucket=rows.c.shares if is_shared else one,
+        where=chosen(rows),
+    )
+
+
+def credit_first(facts: Facts, _: Family) -> Rows:
+    """All of a purchase to the first touch."""
+    return _credited(facts, lambda rows: (rows.c.place == one,), is_shared=False)
+
+
+def credit_last(facts: Facts, _: Family) -> Rows:
+    """All of a purchase to the last touch."""
+    return _credited(facts, lambda rows: (rows.c.place_from_last == one,), is_shared=False)
+
+
+def credit_linear(facts: Facts, _: Family) -> Rows:
+    """An equal share of a purchase to each touch."""
+    return _credited(facts, lambda _: (), is_shared=True)
+
+
+def credit_primary(facts: Facts, _: Family) -> Rows:
+    """All of a purchase to the campaign that stands on the deal."""
+    won, purchases = facts.of("deals"), both_ways(facts.of("purchases"), facts)
+    amounts = select(
+        won.c.side,
+        *_with_campaign(won),
+        won.c.closed_day,
+        won.c.currency,
+        one.label("n_deals"),
+        func.coalesce(won.c.amount, zero).label("won_amount"),
+        zero.label("n_first"),
+    ).where(won.c.is_won == one)
+    place = func.row_number().over(
+        partition_by=(purchases.c.sign, *buyer_of(purchases)),
+        order_by=(
+            flag(purchases.c.closed_day.is_(None)),
+            purchases.c.closed_day,
+            purchases.c.ref,
+        ),
+    )
+    ranked = select(*purchases.c, place.label("place")).subquery("ranked")
+    firsts = select(
+        ranked.c.sign,
+        *_with_campaign(ranked),
+        ranked.c.closed_day,
+        text_of(NO_CURRENCY),
+        zero,
+        zero,
+        flag(ranked.c.account.is_not(None)),
+    ).where(ranked.c.place == one)
+    rows = union_all(amounts, firsts).subquery("credited")
+    return Rows(
+        source=rows,
+        day=day_or_unknown(rows.c.closed_day),
+        measures=(rows.c.n_deals, rows.c.won_amount, rows.c.n_first),
+        currency=rows.c.currency,
+        bucket=one,
+    )
+
+
+def _with_campaign(deals: FromClause) -> list[ColumnElement[Any]]:
+    unnamed = func.coalesce(deals.c.campaign, text_of(NO_CAMPAIGN)).label("campaign")
+    return [unnamed if name == "campaign" else deals.c[name] for name in CREDIT_DIMENSIONS]

@@ -1,0 +1,493 @@
+"""Deals, their stages and what they add to the cells."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from sqlalchemy import BigInteger, FromClause, Integer, Text, and_, case, cast, func, or_, select
+from sqlalchemy.sql.elements import ColumnElement
+from sqlalchemy.sql.selectable import ScalarSelect
+
+from metrics.contributions.rows import Distinct, Facts, Rows
+from metrics.contributions.terms import (
+    MICROSECONDS,
+    MICROSECONDS_PER_DAY,
+    NO_BUCKET,
+    NO_CURRENCY,
+    day_or_unknown,
+    flag,
+    is_live,
+    number,
+    one,
+    text_of,
+    within,
+    zero,
+)
+from metrics.definition import Family
+from metrics.dimensions import DEAL_DIMENSIONS, FREE_TEXT, LONGEST_VALUE
+from store.compiled import AnySelect
+from store.money import USUAL_MINOR_UNITS, unusual_minor_units
+from store.tables import (
+    CAMPAIGNS,
+    DEAL_CONTACTS,
+    DEAL_STAGE_CHANGES,
+    DEALS,
+    IDENTITY,
+    OWNERS,
+    STAGES,
+)
+
+SIZE_BANDS: Final = ((1_000, "under 1k"), (10_000, "1k-10k"), (100_000, "10k-100k"))
+"""Amounts below a bound, in the deal's own currency."""
+LARGEST_BAND: Final = "100k and more"
+
+# ---------------------------------------------------------------- who and what
+
+
+def resolved_account(column: ColumnElement[str], identity: FromClause) -> ColumnElement[str]:
+    """The account that a key stands for; null: nobody."""
+    # A row without a canonical key says that nobody stands behind the account.
+    return case((identity.c.ref.is_not(None), identity.c.canonical), else_=column)
+
+
+def stands_for(
+    identity: FromClause, stream: str, column: ColumnElement[str]
+) -> ColumnElement[bool]:
+    """The condition under which `identity` is joined."""
+    return and_(identity.c.stream == text_of(stream), identity.c.ref == column)
+
+
+def shortened(column: ColumnElement[str]) -> ColumnElement[str]:
+    """A free text as far as it tells groups apart."""
+    return func.substr(column, one, number(LONGEST_VALUE))
+
+
+# ---------------------------------------------------------------- deals
+
+
+def deal_facts(side: int, currency: str, chosen: FromClause | None = None) -> AnySelect:
+    """Live deals as they count, with account and owner resolved through `identity`.
+
+    Args:
+        side: `BEFORE`, `BOTH` or `AFTER`; a column of the result.
+        currency: of amounts without one: the company's.
+        chosen: keys of the deals; None: all of them.
+    """
+    accounts, owners = IDENTITY.alias("account_identity"), IDENTITY.alias("owner_identity")
+    people, campaigns = OWNERS.alias("deal_owners"), CAMPAIGNS.alias("deal_campaigns")
+    owner = func.coalesce(owners.c.canonical, DEALS.c.owner)
+    own_currency = func.coalesce(
+        func.nullif(DEALS.c.currency, text_of(NO_CURRENCY)), text_of(currency)
+    )
+    resolved: Mapping[str, ColumnElement[str]] = {
+        **{name: shortened(DEALS.c[name]) for name in FREE_TEXT},
+        "account": resolved_account(DEALS.c.account, accounts),
+        "owner": owner,
+        "team": shortened(people.c.team),
+        "channel": shortened(campaigns.c.channel),
+        "size_band": _size_band(own_currency),
+        "decision_makers": _decision_makers(),
+        "deal": DEALS.c.ref,
+    }
+    closed_day = case(
+        (and_(DEALS.c.is_closed, DEALS.c.closed_day.is_(None)), _day_of_last_closing()),
+        else_=DEALS.c.closed_day,
+    )
+    return (
+        select(
+            DEALS.c.ref,
+            number(side).label("side"),
+            *(
+                (resolved[name] if name in resolved else DEALS.c[name]).label(name)
+                for name in DEAL_DIMENSIONS
+            ),
+            flag(DEALS.c.is_closed).label("is_closed"),
+            flag(and_(DEALS.c.is_closed, DEALS.c.is_won)).label("is_won"),
+            DEALS.c.amount,
+            case((DEALS.c.amount.is_(None), text_of(NO_CURRENCY)), else_=own_currency).label(
+                "currency"
+            ),
+            DEALS.c.probability,
+            DEALS.c.close_date,
+            closed_day.label("closed_day"),
+            DEALS.c.created_day,
+            case((~DEALS.c.is_closed, func.coalesce(_last_entry(), DEALS.c.created_at))).label(
+                "entered_at"
+            ),
+            case((DEALS.c.is_closed, _stages_seen())).label("stages_seen"),
+        )
+        .select_from(
+            DEALS.outerjoin(accounts, stands_for(accounts, "accounts", DEALS.c.account))
+            .outerjoin(owners, stands_for(owners, "owners", DEALS.c.owner))
+            .outerjoin(people, people.c.ref == owner)
+            .outerjoin(campaigns, campaigns.c.ref == DEALS.c.campaign)
+        )
+        .where(is_live(DEALS), *within(DEALS.c.ref, chosen))
+    )
+
+
+def _size_band(currency: ColumnElement[str]) -> ColumnElement[str]:
+    """The size of a deal by its amount, in whole units of its own currency."""
+    digits: dict[int, list[str]] = {}
+    for name, units in unusual_minor_units().items():
+        digits.setdefault(units, []).append(name)
+    amount = DEALS.c.amount
+    bands: list[tuple[ColumnElement[bool], ColumnElement[str]]] = []
+    for bound, label in SIZE_BANDS:
+        below = case(
+            *(
+                (currency.in_([text_of(name) for name in sorted(names)]), number(bound * 10**units))
+                for units, names in sorted(digits.items())
+            ),
+            else_=number(bound * 10**USUAL_MINOR_UNITS),
+        )
+        bands.append((amount < below, text_of(label)))
+    return case((amount.is_(None), None), *bands, else_=text_of(LARGEST_BAND))
+
+
+def _decision_makers() -> ColumnElement[str]:
+    """How many people have a part in the deal."""
+    parts = DEAL_CONTACTS.alias("parts")
+    people = (
+        select(func.count(parts.c.contact.distinct()))
+        .where(parts.c.deal == DEALS.c.ref, is_live(parts))
+        .correlate(DEALS)
+        .scalar_subquery()
+    )
+    return cast(people, Text)
+
+
+def _history_of_deal(name: str) -> FromClause:
+    """The stage changes of the deal of the enclosing SELECT, each with the stage before."""
+    changes = DEAL_STAGE_CHANGES.alias(f"{name}_changes")
+    before = func.lag(changes.c.stage).over(order_by=(changes.c.at, changes.c.ref))
+    return (
+        select(
+            *(changes.c[column] for column in ("ref", "stage", "at", "at_day")),
+            before.label("stage_before"),
+        )
+        .where(changes.c.deal == DEALS.c.ref, is_live(changes))
+        .correlate(DEALS)
+        .subquery(f"{name}_history")
+    )
+
+
+def _day_of_last_closing() -> ScalarSelect[Any]:
+    """The local day on which a deal entered a closed stage last, from its stage changes.
+
+    A closed deal without a close date counts on it. Asked for only where nothing better is known.
+    """
+    history = _history_of_deal("closing")
+    is_current = and_(STAGES.c.ref.is_(None), history.c.stage == DEALS.c.stage)
+    return (
+        select(history.c.at_day)
+        .select_from(history.outerjoin(STAGES, STAGES.c.ref == history.c.stage))
+        .where(
+            history.c.stage.is_distinct_from(history.c.stage_before),
+            or_(STAGES.c.is_closed, is_current),
+        )
+        .order_by(history.c.at.desc(), history.c.ref.desc())
+        .limit(1)
+        .correlate(DEALS)
+        .scalar_subquery()
+    )
+
+
+def _last_entry() -> ScalarSelect[Any]:
+    """When a deal entered another stage for the last time."""
+    history = _history_of_deal("entry")
+    return (
+        select(history.c.at)
+        .where(history.c.stage.is_distinct_from(history.c.stage_before))
+        .order_by(history.c.at.desc(), history.c.ref.desc())
+        .limit(1)
+        .correlate(DEALS)
+        .scalar_subquery()
+    )
+
+
+def _stages_seen() -> ScalarSelect[Any]:
+    """Distinct open stages in a deal's history; null without any history."""
+    changes, stages = DEAL_STAGE_CHANGES.alias("seen_changes"), STAGES.alias("seen_stages")
+    seen = case((and_(stages.c.ref.is_not(None), ~stages.c.is_closed), changes.c.stage))
+    return (
+        select(func.nullif(func.count(seen.distinct()) - flag(func.count() == zero), number(-1)))
+        .select_from(changes.outerjoin(stages, stages.c.ref == changes.c.stage))
+        .where(changes.c.deal == DEALS.c.ref, is_live(changes))
+        .correlate(DEALS)
+        .scalar_subquery()
+    )
+
+
+# ---------------------------------------------------------------- stages entered
+
+
+def visits_of(deals: FromClause, changes: FromClause) -> AnySelect:
+    """Entries of deals into stages, and how the stay ended.
+
+    Neighbouring changes to the same stage are one visit; it ends when the deal enters another
+    stage, closed or open. A stage that `stages` does not describe is as open as the deal itself
+    if the deal stands in it, and unknown otherwise.
+
+    Args:
+        deals: facts of one side.
+        changes: stage changes, of these deals at least.
+    """
+    entries = _stage_entries(changes)
+    is_described = STAGES.c.ref.is_not(None)
+    is_current = func.coalesce(flag(entries.c.stage == deals.c.stage), zero) == one
+    is_unknown = and_(~is_described, ~is_current)
+    is_open = or_(
+        and_(is_described, ~STAGES.c.is_closed),
+        and_(~is_described, is_current, deals.c.is_closed == zero),
+    )
+    open_position = case((and_(is_described, ~STAGES.c.is_closed), STAGES.c.position))
+    in_order = (entries.c.at, entries.c.ref)
+    joined = (
+        select(
+            deals.c.side,
+            *(
+                (entries.c.stage if name == "stage" else deals.c[name]).label(name)
+                for name in DEAL_DIMENSIONS
+            ),
+            deals.c.is_won,
+            deals.c.is_closed,
+            entries.c.at,
+            entries.c.at_day,
+            entries.c.left_at,
+            entries.c.left_day,
+            flag(is_open).label("is_open"),
+            flag(is_unknown).label("is_unknown"),
+            open_position.label("position"),
+            func.lag(flag(and_(~is_open, ~is_unknown)), type_=Integer)
+            .over(partition_by=deals.c.ref, order_by=in_order)
+            .label("was_closed"),
+            func.max(open_position)
+            .over(partition_by=(deals.c.ref, STAGES.c.pipeline))
+            .label("furthest"),
+        )
+        .select_from(
+            entries.join(deals, deals.c.ref == entries.c.deal).outerjoin(
+                STAGES, STAGES.c.ref == entries.c.stage
+            )
+        )
+        .subquery("joined")
+    )
+    is_advanced = or_(joined.c.is_won == one, joined.c.furthest > joined.c.position)
+    return select(
+        joined.c.side,
+        *(joined.c[name] for name in DEAL_DIMENSIONS),
+        joined.c.left_day.label("day"),
+        ((joined.c.left_at - joined.c.at) // number(MICROSECONDS)).label("seconds"),
+        joined.c.at_day.label("entered_day"),
+        joined.c.is_open,
+        joined.c.is_unknown,
+        flag(and_(joined.c.is_open == one, joined.c.was_closed == one)).label("is_reopening"),
+        flag(is_advanced).label("is_advanced"),
+        flag(and_(~func.coalesce(is_advanced, False), joined.c.is_closed == zero)).label(
+            "is_undecided"
+        ),
+    )
+
+
+def _stage_entries(changes: FromClause) -> FromClause:
+    """When each deal entered a stage other than the one it stood in, and when it left it."""
+    before = func.lag(changes.c.stage).over(
+        partition_by=changes.c.deal, order_by=(changes.c.at, changes.c.ref)
+    )
+    history = (
+        select(
+            *(changes.c[name] for name in ("deal", "ref", "stage", "at", "at_day")),
+            before.label("stage_before"),
+        )
+        .where(is_live(changes))
+        .subquery("history")
+    )
+
+    def following(column: str) -> ColumnElement[int]:
+        return func.lead(history.c[column], type_=BigInteger).over(
+            partition_by=history.c.deal, order_by=(history.c.at, history.c.ref)
+        )
+
+    return (
+        select(
+            *(history.c[name] for name in ("deal", "ref", "stage", "at", "at_day")),
+            following("at").label("left_at"),
+            following("at_day").label("left_day"),
+        )
+        .where(history.c.stage.is_distinct_from(history.c.stage_before))
+        .subquery("entries")
+    )
+
+
+def stage_facts(side: int, chosen: FromClause | None = None) -> AnySelect:
+    """Stages of pipelines that deals can stand in now."""
+    return select(STAGES.c.ref, number(side).label("side"), STAGES.c.pipeline).where(
+        is_live(STAGES), STAGES.c.is_active, ~STAGES.c.is_closed, *within(STAGES.c.ref, chosen)
+    )
+
+
+# ---------------------------------------------------------------- families
+
+
+def deals_closed(facts: Facts, _: Family) -> Rows:
+    """Closed deals on their close day."""
+    deals = facts.of("deals")
+    is_won = deals.c.is_won == one
+    amount = func.coalesce(deals.c.amount, zero)
+    return Rows(
+        source=deals,
+        day=day_or_unknown(deals.c.closed_day),
+        measures=(
+            deals.c.is_won,
+            one - deals.c.is_won,
+            case((is_won, amount), else_=zero),
+            case((is_won, zero), else_=amount),
+            flag(and_(is_won, deals.c.account.is_not(None))),
+        ),
+        currency=deals.c.currency,
+        where=(deals.c.is_closed == one,),
+    )
+
+
+def deal_amounts(facts: Facts, _: Family) -> Rows:
+    """Won deals on their close day; the bucket is the amount."""
+    deals = facts.of("deals")
+    amount = func.coalesce(deals.c.amount, zero)
+    return Rows(
+        source=deals,
+        day=day_or_unknown(deals.c.closed_day),
+        measures=(one, amount),
+        currency=deals.c.currency,
+        bucket=amount,
+        where=(deals.c.is_won == one,),
+    )
+
+
+def deals_created(facts: Facts, _: Family) -> Rows:
+    """All deals on their creation day."""
+    deals = facts.of("deals")
+    return Rows(
+        source=deals,
+        day=day_or_unknown(deals.c.created_day),
+        measures=(one, deals.c.is_won, deals.c.is_closed),
+    )
+
+
+def sales_cycle(facts: Facts, _: Family) -> Rows:
+    """Won deals on their close day; the bucket is the days since creation."""
+    deals = facts.of("deals")
+    days = deals.c.closed_day - deals.c.created_day
+    is_measured = days >= zero
+    return Rows(
+        source=deals,
+        day=day_or_unknown(deals.c.closed_day),
+        measures=(
+            flag(is_measured),
+            case((is_measured, days), else_=zero),
+            flag(days < zero),
+            flag(days.is_(None)),
+        ),
+        bucket=case((is_measured, days), else_=number(NO_BUCKET)),
+        where=(deals.c.is_won == one,),
+    )
+
+
+def deals_open(facts: Facts, _: Family) -> Rows:
+    """Open deals on their expected close day; the bucket is the probability."""
+    deals = facts.of("deals")
+    is_known = deals.c.probability >= zero
+    return Rows(
+        source=deals,
+        day=day_or_unknown(deals.c.close_date),
+        measures=(one, func.coalesce(deals.c.amount, zero)),
+        currency=deals.c.currency,
+        bucket=case((is_known, deals.c.probability), else_=number(NO_BUCKET)),
+        where=(deals.c.is_closed == zero,),
+    )
+
+
+def deals_resting(facts: Facts, family: Family) -> Rows:
+    """Open deals; the bucket is the instant after which they are stalled."""
+    deals = facts.of("deals")
+    stalls_at = deals.c.entered_at + number(family.window * MICROSECONDS_PER_DAY)
+    return Rows(
+        source=deals,
+        day=day_or_unknown(deals.c.close_date),
+        measures=(one, func.coalesce(deals.c.amount, zero)),
+        currency=deals.c.currency,
+        bucket=stalls_at,
+        where=(deals.c.is_closed == zero, deals.c.entered_at.is_not(None)),
+    )
+
+
+def deals_aging(facts: Facts, family: Family) -> Rows:
+    """Open deals; the bucket is the instant at which they entered their stage."""
+    return deals_resting(facts, family)
+
+
+def stages_seen(facts: Facts, _: Family) -> Rows:
+    """Closed deals on their close day, with the open stages they saw."""
+    deals = facts.of("deals")
+    is_known = flag(deals.c.stages_seen.is_not(None))
+    return Rows(
+        source=deals,
+        day=day_or_unknown(deals.c.closed_day),
+        measures=(is_known, func.coalesce(deals.c.stages_seen, zero), one - is_known),
+        where=(deals.c.is_closed == one,),
+    )
+
+
+def stage_visits(facts: Facts, _: Family) -> Rows:
+    """Completed visits to open stages, on the day they ended."""
+    visits = facts.of("visits")
+    is_known = one - visits.c.is_unknown
+    return Rows(
+        source=visits,
+        day=day_or_unknown(visits.c.day),
+        measures=(is_known, is_known * visits.c.seconds, visits.c.is_unknown),
+        where=(visits.c.seconds.is_not(None), or_(visits.c.is_open == one, ~(is_known == one))),
+    )
+
+
+def stage_times(facts: Facts, _: Family) -> Rows:
+    """The same visits; the bucket is their seconds."""
+    visits = facts.of("visits")
+    is_known = one - visits.c.is_unknown
+    return Rows(
+        source=visits,
+        day=day_or_unknown(visits.c.day),
+        measures=(is_known, visits.c.is_unknown),
+        bucket=case((is_known == one, visits.c.seconds), else_=number(NO_BUCKET)),
+        where=(visits.c.seconds.is_not(None), or_(visits.c.is_open == one, ~(is_known == one))),
+    )
+
+
+def reopenings(facts: Facts, _: Family) -> Rows:
+    """Moves from a closed to an open stage, on their day."""
+    visits = facts.of("visits")
+    return Rows(
+        source=visits,
+        day=day_or_unknown(visits.c.entered_day),
+        measures=(one,),
+        where=(visits.c.is_reopening == one,),
+    )
+
+
+def stage_entries(facts: Facts, _: Family) -> Distinct:
+    """Deals that entered an open stage, once for each period."""
+    visits = facts.of("visits")
+    return Distinct(
+        source=visits,
+        member=(visits.c.deal, visits.c.stage),
+        day=visits.c.entered_day,
+        measures=(one, visits.c.is_advanced, visits.c.is_undecided),
+        where=(visits.c.is_open == one,),
+    )
+
+
+def stages_open(facts: Facts, _: Family) -> Rows:
+    """Open stages."""
+    stages = facts.of("stages")
+    return Rows(source=stages, day=zero, measures=(one,))

@@ -1,0 +1,476 @@
+"""What a staged, not yet applied page touches: keys of everything that may count otherwise then.
+
+Too much may be touched (what counts the same before and after cancels), too little never. So a
+link is followed both as it is stored and as it is staged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Final
+
+from sqlalchemy import (
+    Connection,
+    FromClause,
+    Insert,
+    Table,
+    exists,
+    insert,
+    literal_column,
+    or_,
+    select,
+)
+from sqlalchemy.sql.elements import ColumnElement
+
+from metrics.contributions.tables import (
+    MOVED_KEYS,
+    REACHED_ACCOUNTS,
+    TOUCHED_CAMPAIGNS,
+    TOUCHED_CONTRACTS,
+    TOUCHED_COSTS,
+    TOUCHED_CREDITS,
+    TOUCHED_DEALS,
+    TOUCHED_LEADS,
+    TOUCHED_STAGES,
+    TOUCHED_SURVEYS,
+    TOUCHED_TICKETS,
+)
+from store import temporary
+from store.compiled import AnySelect, text_of
+from store.engine import is_postgresql
+from store.identity import Resolution
+from store.records import STAGE
+from store.tables import DEAL_STAGE_CHANGES, IDENTITY, RECORD_TABLES
+
+_HISTORY: Final = frozenset({"deals", "deal_stage_changes", "deal_contacts", "stages"})
+_OF_DEALS: Final = _HISTORY | {"owners", "campaigns"}
+_OF_TICKETS: Final = frozenset({"tickets", "ticket_status_changes", "owners"})
+
+STREAMS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
+    {
+        "deals": _OF_DEALS,
+        "visits": _OF_DEALS,
+        "purchases": _OF_DEALS,
+        "credits": _OF_DEALS | {"contacts", "leads", "campaign_members"},
+        "tickets": _OF_TICKETS,
+        "closings": _OF_TICKETS,
+        "leads": _OF_DEALS | {"leads"},
+        "surveys": frozenset({"survey_responses"}),
+        "costs": frozenset({"costs", "campaigns"}),
+        "contracts": frozenset({"contracts", "accounts"}),
+        "stages": frozenset({"stages"}),
+    }
+)
+"""Source of facts -> the streams whose records can change them, beside who stands for whom."""
+
+_MOVED_BY_IDENTITY: Final = frozenset(STREAMS) - {"costs", "stages"}
+
+TOUCHED_OF: Final[Mapping[str, Table]] = MappingProxyType(
+    {
+        "deals": TOUCHED_DEALS,
+        "visits": TOUCHED_DEALS,
+        "purchases": TOUCHED_DEALS,
+        "credits": TOUCHED_CREDITS,
+        "tickets": TOUCHED_TICKETS,
+        "closings": TOUCHED_TICKETS,
+        "leads": TOUCHED_LEADS,
+        "surveys": TOUCHED_SURVEYS,
+        "costs": TOUCHED_COSTS,
+        "contracts": TOUCHED_CONTRACTS,
+        "stages": TOUCHED_STAGES,
+    }
+)
+
+
+def movable(
+    sources: Collection[str], streams: Collection[str], resolution: Resolution
+) -> frozenset[str]:
+    """The sources among these that a page of these streams can change."""
+    return frozenset(
+        source
+        for source in sources
+        if STREAMS[source] & frozenset(streams) or (resolution and source in _MOVED_BY_IDENTITY)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What decides how a page's touched records are found."""
+
+    sources: frozenset[str]
+    """Whose facts are wanted."""
+    streams: frozenset[str]
+    """With staged rows."""
+    moved: frozenset[str]
+    """Streams (accounts, owners) of which anybody stands for somebody else now."""
+    dimensions: frozenset[str]
+    """That occur in any grouping."""
+    neighbours: frozenset[str]
+    """Sources whose facts depend on others of the same account or person."""
+
+
+def find_touched(conn: Connection, page: Page, resolution: Resolution) -> frozenset[str]:
+    """Fill the touched tables, which are empty; the sources of which anything is touched.
+
+    Args:
+        conn: on which the page is staged and not yet applied.
+        page: what it holds and what is wanted.
+        resolution: who stands for somebody else now.
+    """
+    _add_moved_keys(conn, resolution)
+    for step in _steps(page, is_postgresql(conn)):
+        if step == _REDEFINED_STAGES:
+            redefined = _redefined_stages(conn)
+            if redefined:
+                conn.execute(_insert(TOUCHED_DEALS, _visitors_of(redefined)))
+        elif step == _ANALYZE_REACHED:
+            count = "SELECT count(*) FROM reached_accounts"
+            size: int = conn.exec_driver_sql(count).scalar_one()
+            temporary.analyze(conn, REACHED_ACCOUNTS.name, size)
+        else:
+            conn.exec_driver_sql(step)
+    return _filled(conn, page)
+
+
+def _add_moved_keys(conn: Connection, resolution: Resolution) -> None:
+    moved = [
+        {"stream": stream, "ref": ref, "canonical": canonical}
+        for stream, keys in (("accounts", resolution.accounts), ("owners", resolution.owners))
+        for ref, canonical in sorted(keys.items())
+    ]
+    if moved:
+        conn.execute(insert(MOVED_KEYS), moved)
+
+
+def _redefined_stages(conn: Connection) -> list[str]:
+    """Stages that are new, or open where they were closed, or stand in another place."""
+    staged, stages = STAGE["stages"], RECORD_TABLES["stages"]
+    query = (
+        select(staged.c.ref)
+        .select_from(staged.outerjoin(stages, stages.c.ref == staged.c.ref))
+        .where(
+            staged.c.is_changed,
+            or_(
+                *(
+                    staged.c[name].is_distinct_from(stages.c[name])
+                    for name in ("is_closed", "position", "pipeline")
+                )
+            ),
+        )
+    )
+    return list(conn.execute(query).scalars())
+
+
+def _filled(conn: Connection, page: Page) -> frozenset[str]:
+    sizes: dict[str, int] = {}
+    names = {TOUCHED_OF[source].name for source in page.sources}
+    if "costs" in page.sources:
+        names.add(TOUCHED_CAMPAIGNS.name)
+    for name in sorted(names):
+        count = f"SELECT count(*) FROM {name}"  # noqa: S608 - our own name
+        sizes[name] = conn.exec_driver_sql(count).scalar_one()
+        temporary.analyze(conn, name, sizes[name])
+    if sizes.get(TOUCHED_CAMPAIGNS.name):
+        sizes[TOUCHED_COSTS.name] += 1
+    return frozenset(source for source in page.sources if sizes[TOUCHED_OF[source].name])
+
+
+# ---------------------------------------------------------------- steps
+
+_REDEFINED_STAGES: Final = "redefined stages"
+_ANALYZE_REACHED: Final = "analyze reached"
+
+
+@lru_cache(maxsize=256)
+def _steps(page: Page, for_postgresql: bool) -> tuple[str, ...]:
+    steps = _Steps(page, for_postgresql)
+    steps.find()
+    return tuple(steps.texts)
+
+
+class _Steps:
+    """The statements that fill the touched tables."""
+
+    def __init__(self, page: Page, for_postgresql: bool) -> None:
+        self.texts: list[str] = []
+        self._sources = page.sources
+        self._streams = page.streams
+        self._moved_streams = page.moved
+        self._dimensions = page.dimensions
+        self._neighbours = page.neighbours
+        self._for_postgresql = for_postgresql
+
+    def find(self) -> None:
+        """All of them."""
+        if self._sources & {"deals", "visits", "purchases", "credits", "leads"}:
+            self._find_deals()
+        if "credits" in self._sources:
+            self._find_credits()
+        if "leads" in self._sources:
+            self._find_leads()
+        if self._sources & {"tickets", "closings"}:
+            self._find_tickets()
+        if "surveys" in self._sources:
+            self._find_surveys()
+        if "costs" in self._sources:
+            self._find_costs()
+        if "contracts" in self._sources:
+            self._find_contracts()
+        if "stages" in self._sources:
+            self._touch(TOUCHED_STAGES, *_staged("stages", "ref"))
+
+    def _touch(self, table: Table, *selects: AnySelect) -> None:
+        self.texts += [text_of(_insert(table, keys), self._for_postgresql) for keys in selects]
+
+    # ---- sources
+
+    def _find_deals(self) -> None:
+        found: list[AnySelect] = []
+        if "deals" in self._streams:
+            found += _staged("deals", "ref")
+        for stream in ("deal_stage_changes", "deal_contacts"):
+            if stream in self._streams:
+                found += _staged(stream, "deal") + _stored_of_staged(stream, "deal")
+        found += self._moved("deals")
+        found += self._of_changed_teams("deals")
+        found += self._of_changed_channels()
+        self._touch(TOUCHED_DEALS, *found)
+        if "stages" in self._streams:
+            self.texts.append(_REDEFINED_STAGES)
+
+    def _find_credits(self) -> None:
+        accounts = self._accounts_of_deals()
+        if "contacts" in self._streams:
+            accounts += _staged("contacts", "account") + _stored_of_staged("contacts", "account")
+        if "leads" in self._streams:
+            accounts += _staged("leads", "converted_account")
+            accounts += _stored_of_staged("leads", "converted_account")
+        if "campaign_members" in self._streams:
+            for column in ("contact", "lead"):
+                people = _staged("campaign_members", column)
+                people += _stored_of_staged("campaign_members", column)
+                accounts += _accounts_of_people(column, people)
+        if "channel" in self._dimensions and "campaigns" in self._streams:
+            members = RECORD_TABLES["campaign_members"]
+            for column in ("contact", "lead"):
+                of_campaign = select(members.c[column]).where(
+                    members.c.campaign.in_(_staged("campaigns", "ref")[0])
+                )
+                accounts += _accounts_of_people(column, [of_campaign])
+        self._reach("credits", accounts)
+        deals = RECORD_TABLES["deals"]
+        self._touch(
+            TOUCHED_CREDITS,
+            select(TOUCHED_DEALS.c.ref),
+            select(deals.c.ref).where(deals.c.account.in_(_reached("credits"))),
+        )
+
+    def _find_leads(self) -> None:
+        leads = RECORD_TABLES["leads"]
+        found: list[AnySelect] = []
+        if "leads" in self._streams:
+            found += _staged("leads", "ref")
+        found += self._moved("leads", "owners")
+        found += self._of_changed_teams("leads")
+        self._reach("leads", self._accounts_of_deals())
+        touched = select(TOUCHED_DEALS.c.ref)
+        found += [
+            select(leads.c.ref).where(leads.c.converted_deal.in_(touched)),
+            select(leads.c.ref).where(leads.c.converted_account.in_(_reached("leads"))),
+        ]
+        self._touch(TOUCHED_LEADS, *found)
+
+    def _find_tickets(self) -> None:
+        found: list[AnySelect] = []
+        if "tickets" in self._streams:
+            found += _staged("tickets", "ref")
+        if "ticket_status_changes" in self._streams:
+            found += _staged("ticket_status_changes", "ticket")
+            found += _stored_of_staged("ticket_status_changes", "ticket")
+        found += self._moved("tickets")
+        found += self._of_changed_teams("tickets")
+        self._touch(TOUCHED_TICKETS, *found)
+        if "tickets" in self._neighbours:
+            touched = select(TOUCHED_TICKETS.c.ref)
+            self._reach("tickets", _either("tickets", "account", "ref", touched))
+            tickets = RECORD_TABLES["tickets"]
+            self._touch(
+                TOUCHED_TICKETS,
+                select(tickets.c.ref).where(tickets.c.account.in_(_reached("tickets"))),
+            )
+
+    def _find_surveys(self) -> None:
+        surveys = RECORD_TABLES["survey_responses"]
+        found = _staged("survey_responses", "ref") if "survey_responses" in self._streams else []
+        found += self._moved("survey_responses", "accounts")
+        self._touch(TOUCHED_SURVEYS, *found)
+        if "surveys" in self._neighbours:
+            touched = select(TOUCHED_SURVEYS.c.ref)
+            self._touch(
+                TOUCHED_SURVEYS,
+                *(
+                    select(surveys.c.ref).where(surveys.c.contact.in_(people))
+                    for people in _either("survey_responses", "contact", "ref", touched)
+                ),
+            )
+
+    def _find_costs(self) -> None:
+        costs = RECORD_TABLES["costs"]
+        campaigns: list[AnySelect] = []
+        if "campaigns" in self._streams:
+            campaigns += _staged("campaigns", "ref")
+        if "costs" in self._streams:
+            campaigns += _staged("costs", "campaign") + _stored_of_staged("costs", "campaign")
+            self._touch(TOUCHED_COSTS, *_staged("costs", "ref"))
+        self._touch(TOUCHED_CAMPAIGNS, *campaigns)
+        if "campaigns" in self._streams:
+            touched = select(TOUCHED_CAMPAIGNS.c.ref)
+            self._touch(TOUCHED_COSTS, select(costs.c.ref).where(costs.c.campaign.in_(touched)))
+
+    def _find_contracts(self) -> None:
+        contracts, accounts = RECORD_TABLES["contracts"], RECORD_TABLES["accounts"]
+        reached: list[AnySelect] = []
+        if "contracts" in self._streams:
+            reached += _staged("contracts", "account") + _stored_of_staged("contracts", "account")
+            # One without an account belongs to nobody, and is looked at for itself.
+            self._touch(TOUCHED_CONTRACTS, *_staged("contracts", "ref"))
+        if "accounts" in self._streams:
+            reached += _staged("accounts", "ref")
+        if "owners" in self._moved_streams:
+            owners = select(MOVED_KEYS.c.ref).where(MOVED_KEYS.c.stream == _text("owners"))
+            reached.append(select(accounts.c.ref).where(accounts.c.owner.in_(owners)))
+        self._reach("contracts", reached)
+        self._touch(
+            TOUCHED_CONTRACTS,
+            select(contracts.c.ref).where(contracts.c.account.in_(_reached("contracts"))),
+        )
+
+    # ---- what they have in common
+
+    def _moved(self, stream: str, *links: str) -> list[AnySelect]:
+        """Records whose account or owner stands for somebody else now."""
+        table = RECORD_TABLES[stream]
+        columns = {"accounts": "account", "owners": "owner"}
+        return [
+            select(table.c.ref).where(
+                table.c[columns[link]].in_(
+                    select(MOVED_KEYS.c.ref).where(MOVED_KEYS.c.stream == _text(link))
+                )
+            )
+            for link in links or columns
+            if link in self._moved_streams
+        ]
+
+    def _of_changed_teams(self, stream: str) -> list[AnySelect]:
+        if "team" not in self._dimensions or "owners" not in self._streams:
+            return []
+        table = RECORD_TABLES[stream]
+        owners = _staged("owners", "ref")[0]
+        others = select(IDENTITY.c.ref).where(
+            IDENTITY.c.stream == _text("owners"), IDENTITY.c.canonical.in_(owners)
+        )
+        return [
+            select(table.c.ref).where(table.c.owner.in_(owners)),
+            select(table.c.ref).where(table.c.owner.in_(others)),
+        ]
+
+    def _of_changed_channels(self) -> list[AnySelect]:
+        if "channel" not in self._dimensions or "campaigns" not in self._streams:
+            return []
+        deals = RECORD_TABLES["deals"]
+        return [select(deals.c.ref).where(deals.c.campaign.in_(_staged("campaigns", "ref")[0]))]
+
+    def _accounts_of_deals(self) -> list[AnySelect]:
+        return _either("deals", "account", "ref", select(TOUCHED_DEALS.c.ref))
+
+    def _reach(self, purpose: str, accounts: Sequence[AnySelect]) -> None:
+        """Note these accounts and every key that stands for one of them, before or after."""
+        of_accounts = IDENTITY.c.stream == _text("accounts")
+        steps = list(accounts)
+        if "accounts" in self._moved_streams:
+            moved = MOVED_KEYS.c.stream == _text("accounts")
+            steps += [select(MOVED_KEYS.c[name]).where(moved) for name in ("ref", "canonical")]
+        steps += [
+            select(IDENTITY.c.canonical).where(of_accounts, IDENTITY.c.ref.in_(_reached(purpose))),
+            select(IDENTITY.c.ref).where(of_accounts, IDENTITY.c.canonical.in_(_reached(purpose))),
+        ]
+        self.texts += [text_of(_reach_all(purpose, keys), self._for_postgresql) for keys in steps]
+        self.texts.append(_ANALYZE_REACHED)
+
+
+# ---------------------------------------------------------------- links
+
+
+def _text(value: str) -> ColumnElement[str]:
+    return literal_column(f"'{value}'")
+
+
+def _staged(stream: str, column: str) -> list[AnySelect]:
+    staged = STAGE[stream]
+    return [select(staged.c[column]).where(staged.c.is_changed)]
+
+
+def _stored_of_staged(stream: str, column: str) -> list[AnySelect]:
+    """What the staged records linked to until now."""
+    staged, stored = STAGE[stream], RECORD_TABLES[stream]
+    return [
+        select(stored.c[column])
+        .join_from(staged, stored, stored.c.ref == staged.c.ref)
+        .where(staged.c.is_changed)
+    ]
+
+
+def _either(stream: str, column: str, key: str, chosen: AnySelect) -> list[AnySelect]:
+    """A column of the chosen records, as staged and as stored."""
+    return [
+        select(table.c[column]).where(table.c[key].in_(chosen))
+        for table in (STAGE[stream], RECORD_TABLES[stream])
+    ]
+
+
+def _accounts_of_people(column: str, people: Iterable[AnySelect]) -> list[AnySelect]:
+    stream, link = (
+        ("contacts", "account") if column == "contact" else ("leads", "converted_account")
+    )
+    return [found for some in people for found in _either(stream, link, "ref", some)]
+
+
+def _reached(purpose: str) -> AnySelect:
+    return select(REACHED_ACCOUNTS.c.ref).where(REACHED_ACCOUNTS.c.purpose == _text(purpose))
+
+
+def reached(purpose: str) -> FromClause:
+    """The reached accounts of one purpose, as a table of one column."""
+    return _reached(purpose).subquery(f"reached_for_{purpose}")
+
+
+def _visitors_of(stages: Sequence[str]) -> AnySelect:
+    # Without an index: stages are redefined once in a blue moon.
+    changes = DEAL_STAGE_CHANGES
+    return select(changes.c.deal).where(changes.c.stage.in_(stages)).distinct()
+
+
+# ---------------------------------------------------------------- statements
+
+
+def _insert(table: Table, keys: AnySelect) -> Insert:
+    refs = keys.subquery("refs")
+    is_new = ~exists().where(table.c.ref == refs.c[0])
+    chosen = select(refs.c[0]).where(refs.c[0].is_not(None), is_new).distinct()
+    return insert(table).from_select(["ref"], chosen)
+
+
+def _reach_all(purpose: str, keys: AnySelect) -> Insert:
+    refs = keys.subquery("refs")
+    is_new = ~exists().where(
+        REACHED_ACCOUNTS.c.purpose == _text(purpose), REACHED_ACCOUNTS.c.ref == refs.c[0]
+    )
+    chosen = (
+        select(_text(purpose).label("purpose"), refs.c[0].label("ref"))
+        .where(refs.c[0].is_not(None), is_new)
+        .distinct()
+    )
+    return insert(REACHED_ACCOUNTS).from_select(["purpose", "ref"], chosen)

@@ -1,0 +1,275 @@
+"""The stored records as they count, read one by one."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from functools import cached_property
+from operator import itemgetter
+from sys import intern
+from typing import Final, TypeVar
+
+from sqlalchemy import Connection
+
+from metrics.catalog import Catalog
+from metrics.verify.book import EXACT, Dimensions, Number
+from store import records
+from store.canonical import (
+    Account,
+    Campaign,
+    CanonicalRecord,
+    Deal,
+    DealContact,
+    Owner,
+    Rate,
+    Stage,
+    StageChange,
+)
+
+_R = TypeVar("_R", bound=CanonicalRecord)
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def exists(record: CanonicalRecord) -> bool:
+    """Deleted records do not exist, merged ones count as their winner."""
+    return not record.deleted and record.merged_into is None
+
+
+def cut(text: str | None) -> str | None:
+    """A free text as far as it tells groups apart."""
+    return None if text is None else text[:120]
+
+
+class Reader:
+    """Reads records and who stands for whom."""
+
+    def __init__(self, conn: Connection, catalog: Catalog, now: datetime) -> None:
+        self._conn = conn
+        self._company = catalog.company
+        self.settings = catalog.settings
+        self.now = now
+        self.today = now.astimezone(catalog.company.timezone).date()
+
+    def all(self, record_type: type[_R]) -> Iterator[_R]:
+        """Every stored record of a type, deleted ones too, sorted by key."""
+        for record in records.iterate(self._conn, record_type.STREAM, self._company):
+            if isinstance(record, record_type):
+                yield record
+
+    def live(self, record_type: type[_R]) -> Iterator[_R]:
+        """Those that exist."""
+        return (record for record in self.all(record_type) if exists(record))
+
+    def local_day(self, instant: datetime | None) -> date | None:
+        """The company's day of an instant."""
+        return None if instant is None else instant.astimezone(self._company.timezone).date()
+
+    # ---- deals
+
+    @cached_property
+    def stages(self) -> Mapping[str, Stage]:
+        """Every stage by its key."""
+        return {stage.ref.key: stage for stage in self.all(Stage)}
+
+    @cached_property
+    def campaigns(self) -> Mapping[str, Campaign]:
+        """Every campaign by its key."""
+        return {campaign.ref.key: campaign for campaign in self.all(Campaign)}
+
+    @cached_property
+    def _history(self) -> Mapping[str, list[tuple[datetime, str]]]:
+        history: dict[str, list[tuple[datetime, str]]] = defaultdict(list)
+        for change in self.live(StageChange):
+            history[change.deal].append((change.at, intern(change.stage)))
+        for changes in history.values():
+            # They came sorted by key: of one instant they keep that order.
+            changes.sort(key=itemgetter(0))
+        return history
+
+    @cached_property
+    def roles(self) -> Mapping[str, set[str]]:
+        """Deal -> the people with a part in it."""
+        found: dict[str, set[str]] = defaultdict(set)
+        for part in self.live(DealContact):
+            found[part.deal].add(part.contact)
+        return found
+
+    def deals(self) -> Iterator[tuple[Deal, Dimensions]]:
+        """Live deals with what they are grouped by."""
+        for deal in self.live(Deal):
+            yield deal, self._of_deal(deal)
+
+    def won(self) -> Iterator[tuple[Deal, Dimensions, date | None]]:
+        """Purchases with the day they count on."""
+        for deal, dimensions in self.deals():
+            if deal.is_closed and deal.is_won:
+                yield deal, dimensions, self.closed_day(deal)
+
+    def closed_day(self, deal: Deal) -> date | None:
+        """The day a closed deal counts on."""
+        known = deal.close_date or self.local_day(deal.closed_at)
+        if known is not None:
+            return known
+        closings = [at for at, stage in self.entries(deal) if self.is_closed(stage, deal)]
+        return self.local_day(closings[-1]) if closings else None
+
+    def entries(self, deal: Deal) -> list[tuple[datetime, str]]:
+        """When the deal entered a stage other than the one it stood in, and which."""
+        entries: list[tuple[datetime, str]] = []
+        for at, stage in self._history.get(deal.ref.key, ()):
+            if not entries or entries[-1][1] != stage:
+                entries.append((at, stage))
+        return entries
+
+    def is_closed(self, stage: str, deal: Deal) -> bool | None:
+        """Whether a stage is a closed one; None: nobody knows."""
+        known = self.stages.get(stage)
+        if known is None:
+            return deal.is_closed if stage == deal.stage else None
+        return known.is_closed
+
+    def _of_deal(self, deal: Deal) -> Dimensions:
+        owner = self.owner(deal.owner)
+        campaign = self.campaigns.get(deal.campaign or "")
+        return {
+            "owner": owner,
+            "team": self.team(owner),
+            "account": self.account(deal.account),
+            "pipeline": deal.pipeline,
+            "stage": deal.stage,
+            "product": cut(deal.product),
+            "source": cut(deal.source),
+            "type": cut(deal.type),
+            "kind": cut(deal.kind),
+            "region": cut(deal.region),
+            "segment": cut(deal.segment),
+            "campaign": deal.campaign,
+            "channel": None if campaign is None else cut(campaign.channel),
+            "lost_reason": cut(deal.lost_reason),
+            "size_band": _band(deal.amount),
+            "decision_makers": str(len(self.roles.get(deal.ref.key, ()))),
+            "deal": deal.ref.key,
+        }
+
+    # ---- money
+
+    @cached_property
+    def _rates(self) -> Mapping[str, list[tuple[date, Decimal]]]:
+        found: dict[str, dict[date, Decimal]] = defaultdict(dict)
+        for dated in self.settings.dated_rates:
+            found[dated.currency][dated.since] = dated.rate
+        if self.settings.rates_from is not None:
+            for rate in self.live(Rate):
+                if rate.ref.connection == self.settings.rates_from and rate.rate > 0:
+                    found[rate.currency][rate.date] = rate.rate
+        return {currency: sorted(rates.items()) for currency, rates in found.items()}
+
+    def rate(self, currency: str | None, day: date | None) -> Decimal | None:
+        """Company units for one unit of a currency on a day; of an unknown day that of today."""
+        if not currency or currency == self._company.currency:
+            return Decimal(1)
+        rates = self._rates.get(currency)
+        if not rates:
+            return self.settings.rates.get(currency)
+        place = bisect_right([since for since, _ in rates], day or self.today)
+        return rates[max(0, place - 1)][1]
+
+    def money(
+        self, amount: Decimal | None, currency: str | None, day: date | None
+    ) -> dict[str, Number]:
+        """An amount as figures: money and priced, or why not."""
+        if amount is None:
+            return {"without_amount": 1}
+        rate = self.rate(currency, day)
+        if rate is None:
+            return {"without_rate": 1}
+        return {"money": EXACT.multiply(amount, rate), "priced": 1}
+
+    # ---- who stands for whom
+
+    @cached_property
+    def accounts(self) -> Mapping[str, Account]:
+        """Every account by its key."""
+        return {account.ref.key: account for account in self.all(Account)}
+
+    @cached_property
+    def _owners(self) -> Mapping[str, Owner]:
+        return {owner.ref.key: owner for owner in self.all(Owner)}
+
+    def account(self, key: str | None) -> str | None:
+        """The account that a key stands for."""
+        if key is None:
+            return None
+        last = _last_winner(key, self.accounts)
+        account = self.accounts.get(last)
+        is_gone = account is not None and account.deleted and account.merged_into is None
+        return None if is_gone else last
+
+    def owner(self, key: str | None) -> str | None:
+        """The person that a key stands for."""
+        if key is None:
+            return None
+        last = _last_winner(key, self._owners)
+        return self._same_owner.get(last, last)
+
+    def team(self, owner: str | None) -> str | None:
+        """The team of a person."""
+        known = self._owners.get(owner or "")
+        return None if known is None else cut(known.team)
+
+    @cached_property
+    def _same_owner(self) -> Mapping[str, str]:
+        if not self.settings.match_owners_by_email:
+            return {}
+        by_email: dict[str, set[str]] = defaultdict(set)
+        for key in self._owners:
+            owner = self._owners.get(_last_winner(key, self._owners))
+            if owner is not None and owner.email and owner.email.strip():
+                by_email[owner.email.strip().lower()].add(owner.ref.key)
+        return {
+            key: min(keys)
+            for keys in by_email.values()
+            if len({key.split(":")[0] for key in keys}) > 1
+            for key in keys
+        }
+
+    # ---- time
+
+    def seconds(self, start: datetime, end: datetime, *, is_business: bool) -> int | None:
+        """Whole seconds between two instants, of the clock or of work; None: unknown."""
+        if not is_business:
+            return (end - start) // timedelta(seconds=1)
+        hours = self.settings.working_hours
+        if hours is None:
+            return None
+        zone = self._company.timezone
+        worked = timedelta()
+        day = start.astimezone(zone).date()
+        while day <= end.astimezone(zone).date():
+            if day.weekday() in hours.weekdays and day not in hours.holidays:
+                opens = datetime.combine(day, hours.opens, zone).astimezone(UTC)
+                closes = datetime.combine(day, hours.closes, zone).astimezone(UTC)
+                worked += max(timedelta(), min(closes, end) - max(opens, start))
+            day += timedelta(days=1)
+        return worked // timedelta(seconds=1)
+
+
+def _band(amount: Decimal | None) -> str | None:
+    if amount is None:
+        return None
+    for bound, name in ((1_000, "under 1k"), (10_000, "1k-10k"), (100_000, "10k-100k")):
+        if amount < bound:
+            return name
+    return "100k and more"
+
+
+def _last_winner(key: str, known: Mapping[str, CanonicalRecord]) -> str:
+    seen = [key]
+    while (record := known.get(seen[-1])) is not None and record.merged_into is not None:
+        if record.merged_into in seen:
+            return min(seen[seen.index(record.merged_into) :])
+        seen.append(record.merged_into)
+    return seen[-1]
