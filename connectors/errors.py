@@ -76,6 +76,10 @@ class QuotaExhausted(ConnectorError):
         self.until = until
 
 
+class NothingLeft(QuotaExhausted):
+    """The CRM itself refuses every call: not even the reserve for writing is left."""
+
+
 class CrmUnavailable(ConnectorError):
     """No answer, a server error or a broken connection; worth another try."""
 

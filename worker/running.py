@@ -20,6 +20,7 @@ from sqlalchemy import Connection
 from connectors.errors import (
     AuthenticationFailed,
     ConnectorError,
+    NothingLeft,
     OrgChanged,
     PermissionMissing,
     QuotaExhausted,
@@ -254,8 +255,9 @@ def _rest(running: Running, error: QuotaExhausted | StreamPaused) -> State:
 def _pause(running: Running, error: ConnectorError, until: datetime) -> State:
     """Remember across processes that this connection rests until an instant."""
     connection = running.subject.connection or error.connection
-    # Reading stops while there is still a reserve to write with.
-    is_of_reading = isinstance(error, QuotaExhausted) and running.subject.kind is Kind.PULL
+    # Reading stops while there is still a reserve to write with, unless the CRM itself refuses.
+    has_reserve = isinstance(error, QuotaExhausted) and not isinstance(error, NothingLeft)
+    is_of_reading = has_reserve and running.subject.kind is Kind.PULL
     with operating(running.runtime.engine) as conn:
         checkpoints.pause(conn, connection, until, error.message, reading_only=is_of_reading)
     when = until.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

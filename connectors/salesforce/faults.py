@@ -25,8 +25,8 @@ from connectors.errors import (
     CursorExpired,
     MalformedAnswer,
     MisconfiguredConnection,
+    NothingLeft,
     PermissionMissing,
-    QuotaExhausted,
     RateLimited,
     RequestRefused,
 )
@@ -219,7 +219,7 @@ def _limit(connection: str, refusal: Refusal) -> ConnectorError:
             f"Too many long requests run in the org at once: {refusal.text}",
             CONCURRENCY_WAIT_SECONDS,
         )
-    return QuotaExhausted(
+    return NothingLeft(
         connection,
         f"The org's API calls of the last 24 hours are used up: {refusal.text}",
         datetime.now(UTC) + QUOTA_PAUSE,
