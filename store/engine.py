@@ -51,8 +51,9 @@ SQLITE_SETTINGS: Final = (
     "PRAGMA synchronous = FULL",
     # The default of 1,000 pages makes every commit of a large page copy into the database.
     "PRAGMA wal_autocheckpoint = 20000",
-    # 64 MiB, so that the pages of one large transaction are not written twice.
-    "PRAGMA cache_size = -65536",
+    # 48 MiB, so that the pages of one large transaction are not written twice, and a worker that
+    # loads half a million records stays under 200 MB.
+    "PRAGMA cache_size = -49152",
     # A first load leaves a log of gigabytes; give all but 128 MiB of it back.
     "PRAGMA journal_size_limit = 134217728",
 )
