@@ -104,3 +104,32 @@ def test_a_sample_shows_the_form_of_a_value_and_not_the_value(
     kind: str, value: object, shown: str
 ) -> None:
     assert masked(kind, value) == shown
+
+
+def test_an_object_of_many_fields_is_looked_at_in_several_queries(
+    org: SalesforceOrg, connector: Discovers
+) -> None:
+    org.crm.admin(
+        "add_object",
+        name="Wide__c",
+        fields=[
+            {"name": f"A_field_with_a_long_name_{number:03}__c", "type": "double"}
+            for number in range(300)
+        ],
+    )
+    org.crm.create_many(
+        "Wide__c",
+        [
+            {"A_field_with_a_long_name_299__c": 7, "A_field_with_a_long_name_000__c": n}
+            for n in (1, 2)
+        ],
+    )
+
+    one = connector.discover("Wide__c")
+
+    filled = {field.name: field.filled for field in one.fields}
+    assert one.sampled == 2
+    assert filled["A_field_with_a_long_name_000__c"] == 2
+    assert filled["A_field_with_a_long_name_299__c"] == 2
+    assert filled["A_field_with_a_long_name_150__c"] == 0
+    assert all(request["status"] == 200 for request in org.crm.requests())
