@@ -28,6 +28,9 @@ FEW_PAST_MOVES: Final = 20
 _JUMPING_SHARE: Final = Decimal("0.5")
 """Of the records holding a value: some really grow tenfold or lose their only deal, most do not."""
 
+UNFOUNDED: Final = "unfounded"
+"""Under this name it is remembered how many records held a value with nothing behind it."""
+
 _ZERO: Final = Decimal(0)
 _ONE: Final = Decimal(1)
 
@@ -112,7 +115,7 @@ def verdict(
 ) -> GuardVerdict:
     """Whether what was seen may be written, and if not, why."""
     limits = [
-        *_amounts(spec, seen, replaced_today),
+        *_amounts(spec, seen, replaced_today, behind),
         *_jumps(spec, seen, behind),
         *_shrunk(spec, behind),
     ]
@@ -123,9 +126,11 @@ def verdict(
 
 
 def _amounts(
-    spec: WritebackSpec, seen: Observed, replaced_today: AbstractSet[str]
+    spec: WritebackSpec, seen: Observed, replaced_today: AbstractSet[str], behind: Behind
 ) -> Iterator[str]:
     guard, place = spec.guard, f"writebacks.{spec.name}.guard"
+    # Deals close and keep their last value: only what lost its ground since then is news.
+    unfounded = max(0, seen.unfounded - behind.before.get(UNFOUNDED, 0))
     written = len(seen.written)
     if guard.max_records is not None and written > guard.max_records:
         yield (
@@ -138,7 +143,7 @@ def _amounts(
         for count, what in (
             (len(seen.replaced), "would get another value or lose it"),
             (in_a_day, "would have got another value or lost it within 24 hours"),
-            (seen.unfounded, "hold a value that has nothing behind it any more"),
+            (unfounded, "hold a value that has nothing behind it any more"),
         ):
             if Decimal(count) > guard.max_changed * seen.holding:
                 yield (
@@ -149,12 +154,12 @@ def _amounts(
                 )
     elif (
         guard.max_shrink is not None
-        and seen.unfounded >= FEW
-        and seen.unfounded > guard.max_shrink * seen.holding
+        and unfounded >= FEW
+        and unfounded > guard.max_shrink * seen.holding
     ):
         yield (
-            f"{seen.unfounded:,} of {seen.holding:,} records "
-            f"({_share(seen.unfounded, seen.holding)}) hold a value that has nothing behind it any "
+            f"{unfounded:,} of {seen.holding:,} records "
+            f"({_share(unfounded, seen.holding)}) hold a value that has nothing behind it any "
             f"more, {place}.max_shrink allows {as_percent(guard.max_shrink)}: look at what "
             "happened to the records that are counted"
         )
@@ -199,7 +204,7 @@ def _shrunk(spec: WritebackSpec, behind: Behind) -> Iterator[str]:
     rolled = {f"{kind}:{name}" for name in spec.rolled for kind in ("values", "records behind")}
     for what, before in sorted(behind.before.items()):
         now = behind.now.get(what)
-        if what in rolled or now is None or before < FEW_BEHIND:
+        if what in rolled or what == UNFOUNDED or now is None or before < FEW_BEHIND:
             continue
         if Decimal(before - now) > most * before:
             yield (

@@ -38,7 +38,7 @@ from metrics.fitting import (
     rounded_for,
     rounded_to,
 )
-from metrics.guards import Behind, FieldMove, Observed, verdict
+from metrics.guards import UNFOUNDED, Behind, FieldMove, Observed, verdict
 from metrics.plans import (
     BLANK,
     CHANGE,
@@ -152,7 +152,11 @@ def make_plan(
         comparison.compare(record)
     matched = len(seen & wanted.by_record.keys())
     calls = _calls(len(comparison.seen.written), push_batch, canary)
-    counts = {**behind.now, **_counted(spec, wanted)}
+    counts = {
+        **behind.now,
+        **_counted(spec, wanted),
+        UNFOUNDED: comparison.seen.unfounded,
+    }
     whole = Behind(counts, behind.before, behind.past_moves)
     return Plan(
         writeback=spec.name,

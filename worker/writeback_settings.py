@@ -9,14 +9,13 @@ from typing import Final, TypeVar
 
 from config.errors import Path, Problem, did_you_mean
 from config.models import Config, Writeback, WrittenKpi
-from config.scalars import ROLLING_PERIOD
 from connectors.base import Capabilities
 from metrics.catalog import BY_ACCOUNT, DEFAULT_GROUPINGS, Catalog, available
 from metrics.definition import Kpi
 from metrics.dimensions import checked_grouping, name_of
 from metrics.fitting import NUMBER, WORDS, Range
 from metrics.guards import declared_range
-from metrics.periods import Kind, kind_of
+from metrics.periods import CALENDAR_KINDS, Kind, kind_of
 from metrics.writeback import FieldPlan, Guard, Match, Quiet, WritebackSpec
 from store.tables import RECORD_TABLES
 
@@ -48,6 +47,8 @@ _USUAL_OBJECTS: Final[Mapping[str, str]] = {
     "campaigns": "campaign",
 }
 """Which records the CRMs' own objects hold, before any connector can be asked."""
+
+_PERIODS: Final = "Write all, now, a kind such as quarter, a label such as 2026-Q1, or last_90d."
 
 _TOTAL: Final = "all"
 _YEARLY: Final = "last_365d"
@@ -87,15 +88,7 @@ def period_of_field(kpi: Kpi, written: WrittenKpi) -> str:
         return str(written.period)
     if kpi.is_instant:
         return str(Kind.NOW)
-    return _YEARLY if kpi.name in _OF_A_YEAR and _has_rolling_periods() else str(Kind.ALL)
-
-
-def _has_rolling_periods() -> bool:
-    try:
-        kind_of(_YEARLY)
-    except ValueError:
-        return False
-    return True
+    return _YEARLY if kpi.name in _OF_A_YEAR else str(Kind.ALL)
 
 
 def implied_groupings(config: Config) -> dict[str, tuple[tuple[str, ...], ...]]:
@@ -127,8 +120,9 @@ def _is_kept_anyway(config: Config, written: WrittenKpi, grouping: tuple[str, ..
     if own is not None and own.by is not None:
         return grouping in own.by
     kpi = available()[written.kpi]
-    is_for_ever = period_of_field(kpi, written) in {Kind.ALL, Kind.NOW}
-    return grouping in DEFAULT_GROUPINGS or (grouping == BY_ACCOUNT and is_for_ever)
+    if grouping == BY_ACCOUNT:
+        return kpi.by_account and period_of_field(kpi, written) in {Kind.ALL, Kind.NOW}
+    return grouping in (DEFAULT_GROUPINGS if kpi.groupings is None else kpi.groupings)
 
 
 class _Fault(Exception):
@@ -270,7 +264,7 @@ class WritebackReader:
         if kpi.is_instant != (period == Kind.NOW):
             kept = "is true of now alone" if kpi.is_instant else "has periods, not now"
             raise _Fault(period_place, f'"{kpi.name}" {kept}.', "Leave the period out.")
-        self._check_period(period_place, period)
+        self._check_period(period_place, kpi, period)
         self._check_dimension((*place, "by"), written, stream)
         self._check_groups((*place, "by"), kpi, written.by or dimension_of(self._section, stream))
         is_text = str(kpi.unit) == "text"
@@ -354,21 +348,22 @@ class WritebackReader:
         bounds = self._section.guard.range.get(field)
         return declared_range(kpi) if bounds is None else Range(*bounds)
 
-    def _check_period(self, place: Path, period: str) -> None:
-        kept = self._config.kpis.periods
-        if ROLLING_PERIOD.fullmatch(period) and _has_rolling_periods():
-            return
+    def _check_period(self, place: Path, kpi: Kpi, period: str) -> None:
         try:
-            kind = Kind(period) if period in set(Kind) else kind_of(period)
+            kind = str(Kind(period)) if period in set(Kind) else str(kind_of(period))
         except ValueError:
-            raise _Fault(
-                place,
-                f'The period "{period}" is not supported yet.',
-                f"Write one of: all, now, {', '.join(kept)}, or a label such as 2026-Q1.",
-            ) from None
-        if kind not in {Kind.ALL, Kind.NOW, *kept}:
+            raise _Fault(place, f'"{period}" is not a period.', _PERIODS) from None
+        kept = tuple(str(one) for one in self._catalog.kinds_of(kpi))
+        if kind in kept:
+            return
+        if kind in CALENDAR_KINDS and kind not in self._config.kpis.periods:
             raise _Fault(
                 place,
                 f'Values of the period "{kind}" are not kept.',
                 f"Add {kind} to kpis.periods.",
             )
+        raise _Fault(
+            place,
+            f'"{kpi.name}" has no values for the period "{period}".',
+            f"It has them for: {', '.join(kept)}.",
+        )

@@ -24,6 +24,8 @@ def company(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             ("KPI_Class__c", "text"),
         ):
             crm.add_field("User", name, kind)
+        crm.add_field("Opportunity", "KPI_Stalled__c", "number")
+        crm.add_field("Account", "KPI_Year__c", "number")
         crm.add_field("Account", "KPI_Owner_Rate__c", "text")
         crm.add_field("Account", "KPI_Total__c", "number")
         crm.admin(
@@ -33,6 +35,13 @@ def company(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             fields=[
                 {"name": "Account_Ref__c", "type": "string"},
                 {"name": "KPI_Revenue__c", "type": "double"},
+            ],
+        )
+        crm.create_many(
+            "Opportunity",
+            [
+                {"Name": f"Open {n}", "StageName": "Prospecting", "CloseDate": "2027-03-02"}
+                for n in range(2)
             ],
         )
         yield site
@@ -129,6 +138,28 @@ def test_records_of_an_object_of_ones_own_are_matched_by_a_field(computed_site: 
     assert site.push("cards").sent == 0
 
 
+def test_single_deals_and_rolling_periods(computed_site: Site) -> None:
+    site = _Writing.of(
+        computed_site,
+        "  deals:\n    to: salesforce.Opportunity\n    approve: never\n"
+        "    fields: {KPI_Stalled__c: is_stalled}\n"
+        "  accounts:\n    to: salesforce.Account\n    approve: never\n"
+        "    fields: {KPI_Year__c: {kpi: revenue, period: last_365d}}\n",
+    )
+    site.pull_all("salesforce")
+    site.compute()
+
+    pushed = [site.push(name) for name in ("deals", "accounts")]
+
+    crm = site.sandbox.salesforce
+    assert [(one.state, one.sent) for one in pushed] == [(State.OK, 2), (State.OK, 6)]
+    stalled = [deal.get("KPI_Stalled__c") for deal in fields_of(crm, "Opportunity").values()]
+    assert [value for value in stalled if value is not None] == [0, 0]
+    years = {account["KPI_Year__c"] for account in fields_of(crm, "Account").values()}
+    assert years == set(range(100, 106))
+    assert [site.push(name).sent for name in ("deals", "accounts")] == [0, 0]
+
+
 FAULTS = {
     "an object that nobody knows": (
         "to: salesforce.Scorecard__c, fields: {KPI_Revenue__c: revenue}",
@@ -141,6 +172,14 @@ FAULTS = {
     "a dimension that accounts do not have": (
         "to: salesforce.Account, fields: {KPI__c: {kpi: revenue, by: regio}}",
         'Did you mean "region"?',
+    ),
+    "a period that the KPI does not have": (
+        "to: salesforce.Account, fields: {KPI__c: {kpi: revenue, period: month}}",
+        "Add month to kpis.periods",
+    ),
+    "single records that the KPI says nothing of": (
+        "to: salesforce.Case, fields: {KPI__c: revenue}",
+        'no values of "revenue" by ticket',
     ),
     "words twice": (
         "to: salesforce.Account, fields: {KPI__c: {kpi: revenue, show: words, band: {a: 0}}}",

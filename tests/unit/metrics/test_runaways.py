@@ -234,6 +234,19 @@ def test_a_period_that_has_just_begun_starts_from_nothing() -> None:
     assert len(plan.changes) == 40
 
 
+def test_values_that_lost_their_ground_long_ago_are_no_news() -> None:
+    blanks = [value(name, "win_rate", None) for name in NAMES[:20]]
+    rest = [value(name, "win_rate", "0.5") for name in NAMES[20:]]
+    known = Behind(before={"unfounded": 17, "values:KPI_Win_Rate__c": 23})
+
+    plan = planned(Runaway(lambda: [*blanks, *rest], "", plan=WIN_RATE, held=half, behind=known))
+    news = planned(Runaway(lambda: [*blanks, *rest], "", plan=WIN_RATE, held=half))
+
+    assert plan.guard.ok, plan.guard.reason
+    assert plan.counts["unfounded"] == 20
+    assert not news.guard.ok
+
+
 def test_faults_are_for_nobody_to_accept_and_amounts_are_for_a_person() -> None:
     assert not planned(RUNAWAYS["all not a number"]).guard.may_accept
     assert not planned(RUNAWAYS["percent for ratio"]).guard.may_accept
