@@ -1,0 +1,157 @@
+"""What time alone changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+
+from metrics import clock
+from metrics.definition import DatedRate, KpiSettings
+from store.engine import reading
+from tests.pipeline.metrics.books import BERLIN, Books, deal, entered, stage, won
+
+CLOCKED = (
+    "retention_rate",
+    "customers_start",
+    "customers_lost",
+    "contract_churn_rate",
+    "buyers",
+    "won_value",
+    "stalled_count",
+    "is_stalled",
+    "stage_age_days",
+    "pipeline_velocity",
+    "customer_lifespan_days",
+    "cltv",
+)
+SETTINGS = KpiSettings(
+    company=BERLIN,
+    use=CLOCKED,
+    periods=("month", "quarter"),
+    rolling={"won_value": ("last_30d",), "buyers": ("last_30d",), "cltv": ("last_365d",)},
+)
+NOON = datetime(2024, 1, 2, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def books(sqlite_database: str) -> Iterator[Books]:
+    made = Books(sqlite_database, SETTINGS)
+    made.now = NOON
+    yield made
+    made.close()
+
+
+def _company(books: Books) -> None:
+    books.commit(
+        stage("offer"),
+        won("D1", date(2023, 12, 5), account="A", amount=100),
+        won("D2", date(2024, 2, 20), account="A", amount=50),
+        won("D3", date(2024, 1, 2), account="B", amount=30),
+        won("D4", date(2024, 8, 1), account="B", amount=30),
+        deal("D5", stage="offer", created=NOON),
+        entered("D5", "offer", NOON),
+        deal("D6", stage="offer", created=NOON + timedelta(days=3), currency="USD"),
+    )
+
+
+def test_a_year_without_edits_is_at_every_instant_what_a_recomputation_finds(books: Books) -> None:
+    _company(books)
+    books.publish()
+
+    for step in (timedelta(hours=7), timedelta(days=1), timedelta(days=29, minutes=1)):
+        for _ in range(4):
+            books.publish(later=step)
+            books.check()
+    while books.now < NOON + timedelta(days=366):
+        books.publish(later=timedelta(days=61))
+        books.check()
+
+    assert books.number("is_stalled", "now", "deal", "crm:D5") == 1
+    assert books.number("retention_rate", "2024-Q2") == 0
+
+
+def test_values_change_at_the_instant_that_was_foretold_and_not_before(books: Books) -> None:
+    _company(books)
+    books.publish()
+    changes = 0
+
+    for _ in range(40):
+        with reading(books.engine) as conn:
+            following = clock.next_change(conn, books.catalog, books.now)
+        assert following is not None
+        just_before = books.publish(later=following - books.now - timedelta(microseconds=1))
+        assert just_before.changed == 0, following
+        changes += books.publish(later=timedelta(microseconds=1)).changed
+
+    books.check()
+    assert changes > 0
+
+
+def test_a_deal_is_stalled_after_thirty_days_and_not_at_them(books: Books) -> None:
+    books.commit(deal("D5", stage="offer", created=NOON))
+    books.publish(later=timedelta(days=30))
+    at_thirty = books.number("stalled_count", "now")
+    books.publish(later=timedelta(microseconds=1))
+
+    assert at_thirty == 0
+    assert books.number("stalled_count", "now") == 1
+
+
+def test_a_rolling_window_loses_a_day_at_local_midnight(books: Books) -> None:
+    books.commit(won("D1", date(2024, 1, 2), amount=100))
+    books.publish(later=datetime(2024, 1, 31, 22, 59, tzinfo=UTC) - books.now)
+    last_evening = books.number("won_value", "last_30d")
+    books.publish(later=timedelta(minutes=1))
+
+    assert last_evening == 100
+    assert books.number("won_value", "last_30d") == 0
+    assert books.number("buyers", "last_30d") == 0
+
+
+def test_work_of_a_clock_move_is_proportional_to_what_changes(books: Books) -> None:
+    books.commit(*(won(f"D{n}", date(2024, 1, 2), account=f"A{n}", amount=1) for n in range(50)))
+    books.publish()
+
+    quiet = books.publish(later=timedelta(minutes=5))
+    midnight = books.publish(later=timedelta(days=1))
+
+    assert quiet.changed + quiet.unchanged == 0
+    assert midnight.changed + midnight.unchanged < 40
+
+
+def test_a_new_rate_changes_the_values_of_its_currency_from_its_day_on(
+    sqlite_database: str,
+) -> None:
+    def rate(day: date, value: str) -> DatedRate:
+        return DatedRate(currency="USD", since=day, rate=Decimal(value))
+
+    january, march = rate(date(2024, 1, 1), "0.5"), rate(date(2024, 3, 1), "2")
+    settings = KpiSettings(company=BERLIN, use=("won_value",), dated_rates=(january,))
+    books = Books(sqlite_database, settings)
+    books.commit(
+        won("D1", date(2023, 6, 1), amount=10, currency="USD"),
+        won("D2", date(2024, 2, 29), amount=10, currency="USD"),
+        won("D3", date(2024, 3, 1), amount=10, currency="USD"),
+        won("D4", date(2024, 3, 1), amount=10, currency="XTS"),
+        won("D5", date(2024, 3, 1), amount=10),
+    )
+    books.publish()
+    before = books.number("won_value", "2024-03")
+
+    books.configure(
+        KpiSettings(company=BERLIN, use=("won_value",), dated_rates=(january, march))
+    )
+    books.publish()
+
+    assert before == 15
+    assert books.number("won_value", "2023-06") == 5, "before the first rate the first one applies"
+    assert books.number("won_value", "2024-02") == 5
+    assert books.number("won_value", "2024-03") == 30
+    missing = books.value("won_value", "2024-03")
+    assert missing is not None
+    assert missing.left_out == {"no_rate": 1}
+    books.check()
+    books.close()
