@@ -618,7 +618,9 @@ def _digits(value: PublishedValue, plan: FieldPlan, target: TargetLike, factor: 
 def _usual_digits(value: PublishedValue) -> int:
     match value.unit:
         case "count":
-            return 0
+            # A mean of counts, or a shared credit, is no whole number.
+            number = value.value
+            return 0 if number is None or number == number.to_integral_value() else 2
         case "ratio":
             return 4
         case "money" | "money/day":

@@ -24,7 +24,7 @@ from connectors.base import (
 )
 from connectors.errors import MisconfiguredConnection
 from metrics import values
-from metrics.definition import Unit
+from metrics.definition import Kpi, Unit
 from metrics.periods import CALENDAR_KINDS, Calendar, Kind, period_of
 from metrics.values import KpiValue
 from metrics.writeback import Behind, FieldPlan, Match, Plan, WritebackSpec, make_plan
@@ -263,7 +263,7 @@ def _new_field(runtime: Runtime, plan: FieldPlan) -> NewField:
     group = f" by {plan.by}" if plan.by and plan.by != TOTAL else ""
     is_money = kpi.unit is Unit.MONEY and not plan.is_text
     currency = f" ({runtime.company.currency})" if is_money else ""
-    field_type, scale = _type_of(kpi.unit, runtime.company.currency)
+    field_type, scale = _type_of(kpi, runtime.company.currency)
     if plan.is_text:
         field_type, scale = FieldType.TEXT, 0
     return NewField(
@@ -283,10 +283,12 @@ def _bands_of(plan: FieldPlan) -> str:
     return " Bands: " + ", ".join(f"{word} from {low:f}" for word, low in plan.bands) + "."
 
 
-def _type_of(unit: Unit, currency: str) -> tuple[FieldType, int]:
-    match unit:
+def _type_of(kpi: Kpi, currency: str) -> tuple[FieldType, int]:
+    match kpi.unit:
         case Unit.COUNT:
-            return FieldType.NUMBER, 0
+            # Means of counts and shared credits are no whole numbers.
+            is_whole = kpi.denominator is None and kpi.composed is None and kpi.model != "linear"
+            return FieldType.NUMBER, 0 if is_whole else 2
         case Unit.RATIO:
             return FieldType.PERCENT, 2
         case Unit.MONEY:

@@ -152,6 +152,7 @@ def test_what_writing_costs_is_told() -> None:
         ("1.005", "revenue", number("f", scale=None, precision=None), "1.01"),
         ("47.985", "sales_cycle_days", number("f", scale=None, precision=None), "47.99"),
         ("3", "buyers", number("f", scale=None, precision=None), "3"),
+        ("2.416", "buyers", number("f", scale=None, precision=None), "2.42"),
         ("-0.004", "revenue", number("f", scale=2), "0.00"),
     ],
 )
