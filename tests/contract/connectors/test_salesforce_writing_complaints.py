@@ -93,8 +93,11 @@ def test_there_is_no_endless_update_loop(site: Site) -> None:
 
     second, third = site.full_pass(), site.full_pass()
 
-    assert first.results[-1].sent == written > 0
-    assert [each.results[-1].sent for each in (second, third)] == [0, 0]
+    assert first.results[-1].sent == written == 60
+    assert [(each.results[-1].state, each.results[-1].sent) for each in (second, third)] == [
+        (State.OK, 0),
+        (State.OK, 0),
+    ]
     assert len(site.writes()) == written
 
 
