@@ -321,7 +321,8 @@ def _touches(chosen_accounts: FromClause | None) -> FromClause:
             )
             .where(
                 is_live(members),
-                is_live(people),
+                # A person who is a customer is folded into the account, and touched all the same.
+                or_(is_live(people), people.c.merged_into == account),
                 account.is_not(None),
                 *within(account, chosen_accounts),
             )

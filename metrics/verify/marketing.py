@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from metrics.verify.book import Book, Number, View
 from metrics.verify.customers import COST_SUBJECTS, cost_of
-from metrics.verify.reading import Reader, cut
+from metrics.verify.reading import Reader, cut, exists
 from metrics.verify.recipes import Ask, Make, Recipe, Result, linear, ratio
 from store.canonical import CampaignMember, Contact, Deal, Lead
 
@@ -67,7 +67,11 @@ class _Touch(NamedTuple):
 
 def _touches(reader: Reader) -> Mapping[str, list[_Touch]]:
     """Account -> when its people were touched, in order."""
-    contacts = {contact.ref.key: contact for contact in reader.live(Contact)}
+    contacts = {
+        contact.ref.key: contact
+        for contact in reader.all(Contact)
+        if exists(contact) or contact.merged_into == contact.account is not None
+    }
     leads = {lead.ref.key: lead for lead in reader.live(Lead)}
     found: dict[str, list[_Touch]] = defaultdict(list)
     for member in reader.live(CampaignMember):

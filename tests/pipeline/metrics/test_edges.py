@@ -246,6 +246,32 @@ def test_all_campaigns_and_none_make_the_revenue_whatever_the_model(sqlite_datab
     books.close()
 
 
+def test_a_person_who_is_a_customer_is_folded_into_the_account_and_touched_all_the_same(
+    sqlite_database: str,
+) -> None:
+    settings = KpiSettings(
+        company=BERLIN,
+        use=("marketing", "revenue"),
+        own={"campaign_revenue": OwnSettings(models=("first",))},
+    )
+    books = Books(sqlite_database, settings)
+    shadow = Contact(ref=ref("contacts", "P"), account="crm:A", deleted=True, merged_into="crm:A")
+    gone = Contact(ref=ref("contacts", "Q"), account="crm:B", deleted=True)
+    books.commit(
+        shadow,
+        gone,
+        member("M1", "P", "mail", datetime(2024, 3, 1, 12, tzinfo=UTC)),
+        member("M2", "Q", "mail", datetime(2024, 3, 1, 12, tzinfo=UTC)),
+        won("D1", date(2024, 3, 10), account="A", amount=100),
+        won("D2", date(2024, 3, 10), account="B", amount=7),
+    )
+    books.publish()
+
+    assert books.number("campaign_revenue_first", "all", "campaign", "crm:mail") == 100
+    books.check()
+    books.close()
+
+
 def test_dated_costs_replace_the_field_and_a_missing_rate_is_told(books: Books) -> None:
     fair = Campaign(
         ref=ref("campaigns", "fair"), cost=Decimal(50), start_date=date(2024, 1, 1), channel="x"
