@@ -191,18 +191,19 @@ def map_request(
     """The question to the field map: this stream's fields against what the user sees."""
     spec = spec or spec_of(settings, stream)
     object_name = _object(settings, spec)
+    shape = schema.shape(object_name)
+    defaults = dict(spec.fields)
+    if not spec.is_list:
+        # A list is read whole, in whatever order; only increments need a change time.
+        column = cursor_column(settings.name, shape)
+        defaults["modified_at"] = FieldSource(column, required=True)
     return MapRequest(
         connection=settings.name,
         crm=CRM,
         stream=stream,
         object=object_name,
         company=settings.company,
-        defaults={
-            **spec.fields,
-            "modified_at": FieldSource(
-                cursor_column(settings.name, schema.shape(object_name)), required=True
-            ),
-        },
+        defaults=defaults,
         own=stream_settings(settings, stream).fields,
         look_up=lambda source: schema.look_up(object_name, source),
         missing_remedy=MISSING_REMEDY,

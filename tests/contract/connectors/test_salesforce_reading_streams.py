@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -605,3 +606,21 @@ def listed(connector: Connector, stream: str) -> set[str]:
     pages = connector.ids(stream_of(connector, stream))
     assert pages is not None
     return {ref.native_id for page in pages for ref in page.refs}
+
+
+def test_stages_need_no_column_of_their_changes(org: SalesforceOrg) -> None:
+    described = {
+        "name": "OpportunityStage",
+        "fields": [{"name": "Id", "type": "id"}, {"name": "ApiName", "type": "string"}],
+    }
+    body = json.dumps(described)
+    org.crm.fault(
+        "status", status=200, path="OpportunityStage/describe", body=body, times="forever"
+    )
+    connector = connect(org.settings())
+    stages = Copy()
+
+    stages.pull(connector, "stages")
+
+    assert "salesforce:Prospecting" in {record.ref.key for record in stages.records.values()}
+    assert connector.check().is_ok
