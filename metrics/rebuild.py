@@ -10,13 +10,14 @@ from sqlalchemy import Connection, delete, insert
 
 from metrics import file_costs, local_days, working_hours
 from metrics.catalog import Catalog
-from metrics.contributions import everything
+from metrics.contributions import all_facts, everything
 from metrics.contributions.summing import cells_of
-from metrics.contributions.tables import CELL_COLUMNS
+from metrics.contributions.tables import CELL_COLUMNS, FACTS, TEMPORARY, columns_of
 from metrics.definition import Family
 from metrics.dimensions import Grouping
+from metrics.families import sources_of
 from metrics.periods import Calendar
-from store import identity, kpis
+from store import identity, kpis, temporary
 from store.compiled import text_of
 from store.engine import is_postgresql
 from store.tables import ACCOUNTS, CELLS, DEAL_STAGE_CHANGES, DEALS, IDENTITY, STAGES
@@ -47,28 +48,36 @@ def rebuild(conn: Connection, catalog: Catalog, families: Collection[str] | None
     file_costs.renew(conn, catalog)
     identity.rebuild(conn, match_owners_by_email=catalog.settings.match_owners_by_email)
     kpis.drop_families(conn, kpis.families_with_traces(conn) - catalog.families.keys())
-    calendar = catalog.settings.calendar
-    for name in sorted(catalog.families if families is None else families):
+    calendar, for_postgresql = catalog.settings.calendar, is_postgresql(conn)
+    names = sorted(catalog.families if families is None else families)
+    _gather(conn, catalog, [catalog.families[name] for name in names])
+    for name in names:
         conn.execute(delete(CELLS).where(CELLS.c.family == name))
         family, groupings = catalog.families[name], catalog.groupings[name]
-        conn.exec_driver_sql(
-            _build(family, groupings, calendar, company.currency, is_postgresql(conn))
-        )
+        conn.exec_driver_sql(_build(family, groupings, calendar, for_postgresql))
         kpis.save_fingerprint(conn, name, catalog.fingerprints[name])
         kpis.note_whole_family(conn, name)
-    if is_postgresql(conn):
+    temporary.prepare(conn, TEMPORARY)  # which empties them
+    if for_postgresql:
         # Most often a first load went before, of which the planner knows nothing yet: until
         # autovacuum comes, every page would read whole tables.
         conn.exec_driver_sql(f"ANALYZE {', '.join(table.name for table in _READ_BY_PAGES)}")
 
 
+def _gather(conn: Connection, catalog: Catalog, families: Collection[Family]) -> None:
+    """Put the facts of the whole store into temporary tables, once for all families."""
+    temporary.prepare(conn, TEMPORARY)
+    sources = {source for family in families for source in sources_of(family)}
+    for source, facts in everything(catalog.company.currency, sources):
+        table = FACTS[source]
+        statement = insert(table).from_select(columns_of(table), facts)
+        stored = conn.exec_driver_sql(text_of(statement, is_postgresql(conn)))
+        temporary.analyze(conn, table.name, max(stored.rowcount, 0))
+
+
 @lru_cache(maxsize=512)
 def _build(
-    family: Family,
-    groupings: tuple[Grouping, ...],
-    calendar: Calendar,
-    currency: str,
-    for_postgresql: bool,
+    family: Family, groupings: tuple[Grouping, ...], calendar: Calendar, for_postgresql: bool
 ) -> str:
-    cells = cells_of(family, groupings, everything(currency, calendar))
+    cells = cells_of(family, groupings, all_facts(calendar))
     return text_of(insert(CELLS).from_select(CELL_COLUMNS, cells), for_postgresql)

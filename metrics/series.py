@@ -10,9 +10,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from fractions import Fraction
 from functools import lru_cache
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from sqlalchemy import (
     BigInteger,
@@ -350,21 +351,40 @@ class Series:
         }
 
     def _ranked_money(self, family: Family, kpi: Kpi) -> dict[int, tuple[int, Fraction | None]]:
-        counts: dict[int, dict[Fraction, int]] = defaultdict(lambda: defaultdict(int))
+        found: dict[int, dict[Decimal, dict[int, int]]] = defaultdict(dict)
         text = _buckets(family.name, self._book.is_dated, self._for_postgresql)
         for place, currency, since, bucket, count in self._conn.exec_driver_sql(text):
             factor = self._book.factor(currency, since) if currency else None
             if factor is not None:
-                counts[place][Fraction(factor) * bucket] += count
-        return {
-            place: ranked(of_place, kpi.percentile or MEDIAN) for place, of_place in counts.items()
-        }
+                found[place].setdefault(factor, {})[bucket] = count
+        percent = kpi.percentile or MEDIAN
+        return {place: _ranked_amounts(of_place, percent) for place, of_place in found.items()}
 
 
-def ranked(counts: Mapping[Fraction, int], percent: int) -> tuple[int, Fraction | None]:
+def _ranked_amounts(
+    counts: Mapping[Decimal, Mapping[int, int]], percent: int
+) -> tuple[int, Fraction | None]:
+    """The percentile of amounts: by what a unit is worth, how often each number of units is."""
+    if len(counts) == 1:
+        ((factor, units),) = counts.items()
+        total, rank = ranked(units, percent)
+        return total, None if rank is None else rank * Fraction(factor)
+    amounts: dict[Fraction, int] = defaultdict(int)
+    for factor, units in counts.items():
+        worth = Fraction(factor)
+        for number, count in units.items():
+            amounts[worth * number] += count
+    return ranked(amounts, percent)
+
+
+_N = TypeVar("_N", int, Fraction)
+
+
+def ranked(counts: Mapping[_N, int], percent: int) -> tuple[int, Fraction | None]:
     """How many values there are, and their percentile: the median, else the nearest rank."""
     total = sum(counts.values())
-    lower = upper = None
+    lower: _N | None = None
+    upper: _N | None = None
     passed = 0
     for value in sorted(counts):
         passed += counts[value]
@@ -374,7 +394,7 @@ def ranked(counts: Mapping[Fraction, int], percent: int) -> tuple[int, Fraction 
             upper = value
     if lower is None or upper is None:
         return total, None
-    return total, (lower + upper) / 2 if percent == MEDIAN else lower
+    return total, Fraction(lower + upper) / 2 if percent == MEDIAN else Fraction(lower)
 
 
 def length_of(period: Period) -> PeriodLength:

@@ -22,6 +22,7 @@ from metrics.definition import (
     Unit,
     WorkedExample,
 )
+from metrics.dimensions import Grouping
 
 _PURCHASES = (
     won(1, account="A", amount=100),
@@ -120,6 +121,10 @@ NEW_CUSTOMERS: Final = Kpi(
     example=_february("only B is new, A bought before: 1", 1),
 )
 
+BY_MARKET: Final[tuple[Grouping, ...]] = (("segment",), ("region",))
+"""What customers are told apart by, unless the settings say otherwise."""
+_BY_SELLER: Final[tuple[Grouping, ...]] = (("owner",), ("product",))
+
 _UPSELLS = (
     won(1, account="A", amount=100),
     won(2, account="A", amount=50, closed=date(2024, 2, 5), kind="upsell"),
@@ -148,6 +153,8 @@ UPSELL_CUSTOMERS: Final = Kpi(
     numerator=(Term("buyers"),),
     used=(Term("buyers"),),
     left_out={"no_account": (Term("anonymous"),)},
+    groupings=_BY_SELLER,
+    by_account=False,
     counting_day=CLOSE_DAY,
     caveats=(
         "Which deals are upsells is configured by the mapping of `kind`.",
@@ -181,6 +188,8 @@ UPSELL_RATE: Final = Kpi(
     left_out={"no_account": (Term("anonymous", family="buyers"),)},
     settings=("of",),
     resolve=_of_customers,
+    groupings=_BY_SELLER,
+    by_account=False,
     counting_day=CLOSE_DAY,
     caveats=(NO_ACCOUNT_CAVEAT,),
     example=_upsell("1 of 2 buyers, 0.5", "0.5"),
@@ -215,6 +224,8 @@ def _purchase_value(name: str, label: str) -> Kpi:
         denominator=(Term("won", Part.PRICED),),
         used=(Term("won", Part.PRICED),),
         left_out=unpriced("won"),
+        groupings=BY_MARKET,
+        by_account=False,
         counting_day=CLOSE_DAY,
         caveats=(NO_AMOUNT_CAVEAT,),
         example=_february("105 / 4 = 26.25", "26.25"),
@@ -235,6 +246,8 @@ PURCHASE_FREQUENCY: Final = Kpi(
     denominator=(_BUYERS,),
     used=(_BY_ACCOUNT,),
     left_out=_NO_ACCOUNT,
+    groupings=BY_MARKET,
+    by_account=False,
     counting_day=CLOSE_DAY,
     caveats=(NO_ACCOUNT_CAVEAT,),
     example=_february("3 purchases by 2 accounts, 1.5", "1.5"),
@@ -250,6 +263,8 @@ CUSTOMER_VALUE: Final = Kpi(
     composed=CUSTOMER_VALUE_OF,
     used=(_BY_ACCOUNT,),
     left_out={**_UNPRICED, **_NO_ACCOUNT},
+    groupings=BY_MARKET,
+    by_account=False,
     counting_day=CLOSE_DAY,
     caveats=(NO_AMOUNT_CAVEAT, NO_ACCOUNT_CAVEAT),
     example=_february("26.25 x 1.5 = 39.375", "39.375"),

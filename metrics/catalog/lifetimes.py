@@ -9,7 +9,7 @@ from fractions import Fraction
 from typing import Final
 
 from metrics.catalog import customers
-from metrics.catalog.customers import CUSTOMER_VALUE_OF, NO_ACCOUNT_CAVEAT
+from metrics.catalog.customers import BY_MARKET, CUSTOMER_VALUE_OF, NO_ACCOUNT_CAVEAT
 from metrics.catalog.examples import contract, cost, won
 from metrics.catalog.sales import CLOSE_DAY, NO_AMOUNT_CAVEAT
 from metrics.definition import (
@@ -37,7 +37,6 @@ from store.canonical import CanonicalRecord
 FEWEST_LOSSES: Final = 10
 """Below it a churn rate says too little to estimate a lifespan from."""
 
-_BY_MARKET: Final[tuple[Grouping, ...]] = (("segment",), ("region",))
 _BY_SPENDING: Final[tuple[Grouping, ...]] = (("campaign",), ("channel",), ("source",))
 
 # ---------------------------------------------------------------- coming and going
@@ -98,7 +97,7 @@ def _count(  # noqa: PLR0917 - the columns of a table
         used=_ACTIVE["seen"],
         has_all=False,
         has_rolling=False,
-        groupings=_BY_MARKET,
+        groupings=BY_MARKET,
         by_account=False,
         settings=("window",),
         base="retention",
@@ -172,7 +171,7 @@ def _share(
         used=events["seen"],
         has_all=False,
         has_rolling=False,
-        groupings=_BY_MARKET,
+        groupings=BY_MARKET,
         by_account=False,
         settings=() if is_contract else ("window",),
         base=None if is_contract else "retention",
@@ -293,7 +292,8 @@ CUSTOMER_LIFESPAN_DAYS: Final = Kpi(
     family="lifespans",
     composed=_MEAN_LIFESPAN,
     used=(_EVER,),
-    groupings=_BY_MARKET,
+    groupings=BY_MARKET,
+    by_account=False,
     settings=("lifespan", "window"),
     base="cltv",
     resolve=_by_churn,
@@ -337,7 +337,8 @@ CLTV: Final = Kpi(
     used=_VALUE_USED,
     left_out=_VALUE_LEFT_OUT,
     has_all=False,
-    groupings=_BY_MARKET,
+    groupings=BY_MARKET,
+    by_account=False,
     settings=("lifespan", "margin", "window"),
     base="cltv",
     resolve=_resolved_cltv,

@@ -10,7 +10,6 @@ from metrics.catalog import sales
 from metrics.catalog.examples import entered, lost, stage, still_open, won
 from metrics.catalog.sales import (
     CLOSE_DAY,
-    CYCLE_GROUPINGS,
     NO_AMOUNT_CAVEAT,
     RESTATED_CAVEAT,
     UNKNOWN_STAGE_CAVEAT,
@@ -48,6 +47,8 @@ AVG_DEAL_VALUE_MEDIAN: Final = Kpi(
     percentile=50,
     used=(Term("won", Part.PRICED),),
     left_out=sales.unpriced("won"),
+    groupings=(("owner",), ("pipeline",)),
+    by_account=False,
     counting_day=CLOSE_DAY,
     caveats=(MEDIAN_CAVEAT, NO_AMOUNT_CAVEAT),
     example=WorkedExample(
@@ -78,7 +79,8 @@ SALES_CYCLE_DAYS_MEDIAN: Final = Kpi(
     percentile=50,
     used=(Term("measured"),),
     left_out={"negative_duration": (Term("negative"),), "no_date": (Term("undated"),)},
-    groupings=CYCLE_GROUPINGS,
+    groupings=(("owner",), ("pipeline",), ("size_band",), ("decision_makers",)),
+    by_account=False,
     counting_day=CLOSE_DAY,
     caveats=(MEDIAN_CAVEAT,),
     example=WorkedExample(
@@ -178,6 +180,8 @@ STAGES_PER_DEAL: Final = Kpi(
     denominator=(Term("deals"),),
     used=(Term("deals"),),
     left_out={"no_history": (Term("without_history"),)},
+    groupings=(("owner",), ("pipeline",)),
+    by_account=False,
     counting_day=CLOSE_DAY,
     caveats=("Deals without a stage history are left out as no_history.",),
     example=WorkedExample(
@@ -206,6 +210,8 @@ REOPENED_COUNT: Final = Kpi(
     family="reopenings",
     numerator=(Term("reopened"),),
     used=(Term("reopened"),),
+    groupings=(("owner",), ("pipeline",)),
+    by_account=False,
     counting_day="the local day on which the deal entered the open stage again",
     caveats=("A deal that is re-opened twice counts twice.",),
     example=WorkedExample(
@@ -323,6 +329,8 @@ STALLED_COUNT: Final = Kpi(
     is_instant=True,
     settings=("stalled_days",),
     base="stalled",
+    groupings=(("owner",), ("pipeline",)),
+    by_account=False,
     counting_day="now",
     caveats=("Edits of the amount or of notes do not count as movement.", _NO_HISTORY_CAVEAT),
     example=WorkedExample(
@@ -350,6 +358,8 @@ STALLED_VALUE: Final = Kpi(
     is_instant=True,
     settings=("stalled_days",),
     base="stalled",
+    groupings=(("owner",), ("pipeline",)),
+    by_account=False,
     counting_day="now",
     caveats=(NO_AMOUNT_CAVEAT, _NO_HISTORY_CAVEAT),
     example=WorkedExample(

@@ -11,12 +11,10 @@ A family's place is one function in the module of its subject, named as its form
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 from types import MappingProxyType
 from typing import Final
-
-from sqlalchemy import FromClause
 
 from metrics.contributions import customers, marketing, sales, service
 from metrics.contributions.rows import Contribution, Facts
@@ -26,7 +24,7 @@ from metrics.periods import Calendar
 from store.compiled import AnySelect
 from store.tables import DEAL_STAGE_CHANGES, TICKET_STATUS_CHANGES
 
-__all__ = ["CONTRIBUTIONS", "everything", "moved"]
+__all__ = ["CONTRIBUTIONS", "all_facts", "everything", "moved"]
 
 CONTRIBUTIONS: Final[Mapping[str, Contribution]] = MappingProxyType(
     {
@@ -71,12 +69,17 @@ CONTRIBUTIONS: Final[Mapping[str, Contribution]] = MappingProxyType(
 """Formula of a family -> what the facts amount to in it."""
 
 
-def everything(currency: str, calendar: Calendar) -> Facts:
-    """The facts of the whole store; `currency` is that of amounts without one."""
-    deals = sales.deal_facts(AFTER, currency).subquery("deals_now")
-    tickets = service.ticket_facts(AFTER).subquery("tickets_now")
-    facts: dict[str, FromClause] = {"deals": deals, "tickets": tickets}
-    others: Mapping[str, Callable[[], AnySelect]] = {
+def everything(currency: str, sources: Collection[str]) -> Iterator[tuple[str, AnySelect]]:
+    """The SELECTs of the facts of the whole store; each may read the ones before.
+
+    Args:
+        currency: of amounts without one: the company's.
+        sources: the facts that are wanted.
+    """
+    deals, tickets = FACTS["deals"], FACTS["tickets"]
+    wanted: Mapping[str, Callable[[], AnySelect]] = {
+        "deals": partial(sales.deal_facts, AFTER, currency),
+        "tickets": partial(service.ticket_facts, AFTER),
         "visits": partial(sales.visits_of, deals, DEAL_STAGE_CHANGES),
         "purchases": partial(customers.purchases_of, deals),
         "credits": partial(marketing.credits_of, deals),
@@ -87,8 +90,19 @@ def everything(currency: str, calendar: Calendar) -> Facts:
         "contracts": partial(customers.contract_facts, AFTER),
         "stages": partial(sales.stage_facts, AFTER),
     }
-    facts |= {name: select().subquery(f"{name}_now") for name, select in others.items()}
-    return Facts(facts, is_difference=False, calendar=calendar)
+    needed = set(sources)
+    if needed & {"visits", "purchases", "credits"}:
+        needed.add("deals")
+    if "closings" in needed:
+        needed.add("tickets")
+    for source, select in wanted.items():
+        if source in needed:
+            yield source, select()
+
+
+def all_facts(calendar: Calendar) -> Facts:
+    """The facts of a rebuild, once `everything` stands in the temporary tables."""
+    return Facts(FACTS, is_difference=False, calendar=calendar)
 
 
 def moved(calendar: Calendar) -> Facts:

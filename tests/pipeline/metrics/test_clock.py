@@ -141,9 +141,7 @@ def test_a_new_rate_changes_the_values_of_its_currency_from_its_day_on(
     books.publish()
     before = books.number("won_value", "2024-03")
 
-    books.configure(
-        KpiSettings(company=BERLIN, use=("won_value",), dated_rates=(january, march))
-    )
+    books.configure(KpiSettings(company=BERLIN, use=("won_value",), dated_rates=(january, march)))
     books.publish()
 
     assert before == 15
