@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Final, TypeAlias
@@ -63,7 +64,7 @@ class Move:
     old: Scalar
     new: Scalar
     why: str
-    group: tuple[str, str] | None = field(default=None, compare=False)
+    group: tuple[str, str] | None = dataclasses.field(default=None, compare=False)
     """Dimension and key of the value behind it; not in a file."""
 
 
@@ -124,9 +125,9 @@ class Plan:
     """Sentences about what was left out."""
     made_at: datetime | None = None
     """A plan in a file is valid for a day from then."""
-    counts: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False)
+    counts: Mapping[str, int] = dataclasses.field(default_factory=dict, compare=False, repr=False)
     """What stands behind the values, for the guard of the next pass; not in a file."""
-    wanted: Mapping[tuple[str, str], Scalar] = field(
+    wanted: Mapping[tuple[str, str], Scalar] = dataclasses.field(
         default_factory=dict, compare=False, repr=False
     )
     """(record id, field) -> what should stand there; not in a file."""
