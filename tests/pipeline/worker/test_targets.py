@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from config.errors import ConfigurationError
+from connectors.base import FindsRecords
+from connectors.errors import MisconfiguredConnection
 from tests.fixtures.sandboxes import Crm
 from tests.pipeline.worker.computed import computed_company, copy_of
 from tests.pipeline.worker.site import Site
@@ -158,6 +160,21 @@ def test_single_deals_and_rolling_periods(computed_site: Site) -> None:
     years = {account["KPI_Year__c"] for account in fields_of(crm, "Account").values()}
     assert years == set(range(100, 106))
     assert [site.push(name).sent for name in ("deals", "accounts")] == [0, 0]
+
+
+def test_hubspots_records_are_found_by_a_property_page_by_page(computed_site: Site) -> None:
+    crm = computed_site.sandbox.hubspot
+    ids = crm.create_many("companies", [{"name": f"{n}", "domain": f"d{n}"} for n in range(120)])
+    crm.create("companies", {"name": "without a domain"})
+
+    with computed_site.but(crms=("salesforce", "hubspot")).runtime() as runtime:
+        connector = runtime.connector("hubspot")
+        assert isinstance(connector, FindsRecords)
+        found = [one for page in connector.find("companies", "domain") for one in page]
+        with pytest.raises(MisconfiguredConnection, match='no property "nobody"'):
+            list(connector.find("companies", "nobody"))
+
+    assert dict(found) == {record_id: f"d{n}" for n, record_id in enumerate(ids)}
 
 
 FAULTS = {
