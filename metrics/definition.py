@@ -487,6 +487,8 @@ class KpiSettings:
     """KPI -> its groupings instead of the default ones; the total is always there."""
     implied: Mapping[str, tuple[Grouping, ...]] = field(default_factory=dict)
     """KPI -> groupings that a write-back needs, beside whichever are configured."""
+    implied_kinds: Mapping[tuple[str, Grouping], frozenset[str]] = field(default_factory=dict)
+    """(KPI, implied grouping) -> the kinds of periods it is needed for; absent: all."""
     rolling: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """KPI -> rolling periods (``last_90d``) that something asks for."""
     own: Mapping[str, OwnSettings] = field(default_factory=dict)

@@ -15,16 +15,17 @@ from pathlib import Path as FilePath
 from typing import Final, TypeVar
 
 from config.errors import Path, Problem, did_you_mean
-from config.models import Config
+from config.models import Config, WrittenKpi
 from config.models import KpiSettings as KpiSection
 from config.scalars import month_number, weekday_number
 from metrics.catalog import Catalog, available, build, setting_names
 from metrics.contributions.marketing import FIELD, FILE, FILE_CONNECTION, STREAM
 from metrics.definition import DatedRate, Kpi, KpiSettings, OwnSettings, WorkingHours
+from metrics.dimensions import Grouping
 from metrics.families import dimensions_of, has_rolling
-from metrics.periods import is_rolling
+from metrics.periods import Kind, is_rolling, kind_of
 from store.canonical import Company, Cost, RecordRef
-from worker.writeback_settings import implied_groupings, period_of_field
+from worker.writeback_settings import dimension_of_target, period_of_field
 
 T = TypeVar("T")
 
@@ -56,7 +57,11 @@ def kpi_settings(config: Config) -> KpiSettings:
         skip=tuple(config.kpis.skip),
         periods=tuple(config.kpis.periods),
         by={name: groupings for name, groupings in by.items() if name in available()},
-        implied=_possible(implied_groupings(config)),
+        implied={
+            name: tuple(dict.fromkeys(one for one, _ in wanted))
+            for name, wanted in _implied(config).items()
+        },
+        implied_kinds=_implied_kinds(config),
         rolling=_rolling(config),
         own={name: own_settings(one) for name, one in config.kpis.settings.items()},
         rates=dict(config.company.fx.table),
@@ -70,16 +75,33 @@ def kpi_settings(config: Config) -> KpiSettings:
     )
 
 
-def _possible(
-    implied: Mapping[str, tuple[tuple[str, ...], ...]],
-) -> dict[str, tuple[tuple[str, ...], ...]]:
-    """Those that the KPI can be grouped by; of the others the write-back itself complains."""
+def _implied(config: Config) -> dict[str, list[tuple[Grouping, str]]]:
+    """KPI -> groupings that write-backs carry, each with the kind of period it is needed for."""
     known = available()
-    return {
-        name: kept
-        for name, groupings in implied.items()
-        if (kept := tuple(one for one in groupings if set(one) <= set(dimensions_of(known[name]))))
-    }
+    found: dict[str, list[tuple[Grouping, str]]] = {}
+    for section in config.writebacks.values():
+        target = dimension_of_target(config, section)
+        for written in section.fields.values():
+            kpi = known.get(written.kpi)
+            dimension = written.by or target
+            # Of a dimension that the KPI has not the write-back itself complains.
+            if kpi is None or dimension is None or dimension not in dimensions_of(kpi):
+                continue
+            found.setdefault(kpi.name, []).append(((dimension,), _kind(kpi, written)))
+    return found
+
+
+def _kind(kpi: Kpi, written: WrittenKpi) -> str:
+    period = period_of_field(kpi, written)
+    return period if period in set(Kind) else str(kind_of(period))
+
+
+def _implied_kinds(config: Config) -> dict[tuple[str, Grouping], frozenset[str]]:
+    found: dict[tuple[str, Grouping], set[str]] = {}
+    for name, wanted in _implied(config).items():
+        for grouping, kind in wanted:
+            found.setdefault((name, grouping), set()).add(kind)
+    return {place: frozenset(kinds) for place, kinds in found.items()}
 
 
 def _rolling(config: Config) -> dict[str, tuple[str, ...]]:

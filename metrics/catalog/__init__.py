@@ -92,7 +92,12 @@ class Catalog:
 
     def groupings_of(self, kpi: Kpi, kind: str) -> tuple[Grouping, ...]:
         """What a KPI is grouped by in periods of a kind; the total first."""
-        implied = self.settings.implied.get(kpi.name, ())
+        kinds = self.settings.implied_kinds
+        implied = [
+            grouping
+            for grouping in self.settings.implied.get(kpi.name, ())
+            if kind in kinds.get((kpi.name, grouping), (kind,))
+        ]
         configured = self.settings.by.get(kpi.name)
         groupings: list[Grouping] = [TOTAL] if kpi.has_total else []
         if configured is None:
