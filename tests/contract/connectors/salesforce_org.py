@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from connectors.base import ConnectionSettings, StreamSettings, Tuning
 from tests.contract.connectors.suite import COMPANY, QUICK, Org
+from tests.fixtures.sandboxes import Fields
 
 CLIENT = {
     "flow": "client_credentials",
@@ -55,7 +56,7 @@ class SalesforceOrg(Org):
     def add_deals(
         self, count: int, *, amount: float = 100, account: str | None = None
     ) -> list[str]:
-        deal = {
+        deal: Fields = {
             "Name": "Deal",
             "StageName": "Prospecting",
             "CloseDate": "2026-12-31",

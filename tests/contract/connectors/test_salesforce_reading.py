@@ -146,6 +146,7 @@ def test_the_login_itself_tells_the_org(quiet_org: SalesforceOrg) -> None:
 
     org_id = connector.org_id()
 
+    assert org_id is not None
     assert (org_id[:3], len(org_id), connector.calls.made) == ("00D", 18, 1)
     assert connector.check().org_id == org_id
 
