@@ -25,7 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.sql.elements import ColumnElement
 
 from store import staging, temporary
-from store.canonical import CanonicalRecord, Company, RecordRef
+from store.canonical import CanonicalRecord, Company, Key, RecordRef
 from store.conversion import (
     Cell,
     RecordMaker,
@@ -237,6 +237,28 @@ def iterate(
     result = conn.execute(query, execution_options={"yield_per": ROWS_AT_ONCE})
     for row in result.mappings():
         yield maker.record(row)
+
+
+def last_winners(conn: Connection, stream: str) -> Mapping[Key, Key]:
+    """Merged record -> the one that stands for it in the end: winners are merged in their turn.
+
+    A circle, which no CRM should hold, ends at the smallest of its keys.
+    """
+    stored = RECORD_TABLES[stream]
+    query = select(stored.c.ref, stored.c.merged_into).where(stored.c.merged_into.is_not(None))
+    into: dict[Key, Key] = {row.ref: row.merged_into for row in conn.execute(query)}
+    return {ref: _end_of_chain(ref, into) for ref in into}
+
+
+def _end_of_chain(ref: Key, into: Mapping[Key, Key]) -> Key:
+    passed: dict[Key, None] = {}
+    while ref in into:
+        if ref in passed:
+            circle = list(passed)
+            return min(circle[circle.index(ref) :])
+        passed[ref] = None
+        ref = into[ref]
+    return ref
 
 
 def count(

@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 from config.scalars import read_duration
 from metrics import values as published
 from store import checkpoints, deadletters, outbox, records, runs
-from store.canonical import RECORD_TYPES, CanonicalRecord, Scalar
+from store.canonical import RECORD_TYPES, CanonicalRecord, Company, Scalar
 from store.engine import database_now, operating, reading, writing
 from worker import status as operations
 from worker.cli.app import CommandError, app, session_of
@@ -146,13 +146,13 @@ def dump_records(context: typer.Context, stream: str, ndjson: Ndjson = True) -> 
     if stream not in RECORD_TYPES:
         known = ", ".join(RECORD_TYPES)
         raise CommandError(ExitCode.USAGE, f'there is no stream "{stream}" (there are: {known})')
-    _dump(
-        context,
-        lambda runtime, conn: map(
-            record_row, records.iterate(conn, stream, runtime.company, include_deleted=True)
-        ),
-        ndjson=ndjson,
-    )
+    _dump(context, lambda runtime, conn: _record_rows(conn, stream, runtime.company), ndjson=ndjson)
+
+
+def _record_rows(conn: Connection, stream: str, company: Company) -> Iterator[dict[str, object]]:
+    winners = records.last_winners(conn, stream)
+    for record in records.iterate(conn, stream, company, include_deleted=True):
+        yield {**record_row(record), "merged_into": winners.get(record.ref.key)}
 
 
 @dump_app.command("kpis")

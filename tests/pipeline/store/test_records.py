@@ -270,6 +270,22 @@ def test_a_shown_deletion_follows_the_time_of_change(commit: Commit, stored: Sto
 # ---------------------------------------------------------------- what others see
 
 
+def test_the_last_winner_of_a_chain_of_merges_is_found(commit: Commit, store: Engine) -> None:
+    def merged(native_id: str, winner: str) -> Deal:
+        return deal(native_id, deleted=True, merged_into=f"salesforce:{winner}")
+
+    commit([merged("A", "B"), merged("B", "C"), deal("C"), merged("X", "Y"), merged("Y", "X")])
+    with reading(store) as conn:
+        winners = records.last_winners(conn, "deals")
+
+    assert winners == {
+        "salesforce:A": "salesforce:C",
+        "salesforce:B": "salesforce:C",
+        "salesforce:X": "salesforce:X",
+        "salesforce:Y": "salesforce:X",
+    }
+
+
 def test_the_staged_rows_are_those_that_will_be_stored(store: Engine, company: Company) -> None:
     with writing(store) as conn:
         records.apply(conn, records.stage(conn, [deal("A", 1), deal("B", 1)], [], company))
