@@ -22,6 +22,9 @@ ENV = {
     "SF_CLIENT_ID": "id",
     "SF_CLIENT_SECRET": "secret",
     "HUBSPOT_KEY": "key",
+    "SF_USERNAME": "user",
+    "SF_PRIVATE_KEY": "pem",
+    "OPS_URL": "mailto://ops",
     "KPISYNC_DATABASE_URL": "postgresql://kpisync@db/kpisync",
 }
 WHOLE_FORMAT = Path(__file__).parent / "whole_format.yaml"
