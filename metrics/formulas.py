@@ -248,14 +248,21 @@ class Formula:
 
     def left_out(self, tally: Tally) -> dict[str, int]:
         """Reason -> how many records are missing from the value."""
-        counted = {name: int(_added(tally, positions)) for name, positions in self._left_out}
-        return {name: count for name, count in counted.items() if count}
+        return {
+            name: int(count)
+            for name, positions in self._left_out
+            if (count := _added(tally, positions))
+        }
 
     def _look(self, tally: Tally) -> Callable[[Term], Fraction]:
         return lambda term: Fraction(tally[self._positions[_unsigned(term)]])
 
     def _reasons(self, tally: Tally) -> str:
-        return _json(self.left_out(tally)) if self._left_out else "{}"
+        # Asked of every value, and most have nothing to tell.
+        for _, positions in self._left_out:
+            if _added(tally, positions):
+                return _json(self.left_out(tally))
+        return "{}"
 
     def _content(  # noqa: PLR0917 - the columns of a row
         self,
@@ -279,6 +286,10 @@ class Formula:
         )
 
 
+_SHORT: Final = 10**28
+"""Whole numbers below it have no digit to round."""
+
+
 def _unsigned(term: Term) -> Term:
     return term if term.sign == 1 else -term
 
@@ -289,6 +300,8 @@ def _json(reasons: Mapping[str, int]) -> str:
 
 
 def _quotient(number: Any, divisor: Decimal | None) -> Decimal:
+    if divisor is None and type(number) is int and -_SHORT < number < _SHORT:
+        return Decimal(number)
     if isinstance(number, Fraction):
         return _decimal(number, divisor) or _NOTHING
     exact = Decimal(number)
@@ -310,7 +323,10 @@ def _added(tally: Tally, positions: tuple[tuple[int, int], ...]) -> Any:
     total: Any = 0
     for position, sign in positions:
         number = tally[position] if sign == 1 else _negative(tally[position])
-        total = _sum(total, number)
+        if type(number) is int and type(total) is int:
+            total += number
+        else:
+            total = _sum(total, number)
     return total
 
 

@@ -54,11 +54,13 @@ class Labels:
     def __init__(self, conn: Connection) -> None:
         self._conn = conn
         self._names: dict[str, dict[str, str]] = {dimension: {} for dimension in LABELLED}
+        self._combined: dict[tuple[str, str], str] = {}
 
     def load(self, groups: Iterable[tuple[str, str]]) -> None:
         """Read the names that the labels of these (dimension, key) need."""
         wanted: dict[str, set[str]] = defaultdict(set)
-        for dimension, key in groups:
+        self._combined.clear()
+        for dimension, key in dict.fromkeys(groups):
             grouping = grouping_named(dimension)
             for name, value in zip(grouping, values_of(grouping, key), strict=False):
                 if name in _SOURCES:
@@ -83,14 +85,16 @@ class Labels:
         names = self._names.get(dimension)
         if names is not None:
             return names.get(key, key)
-        grouping = grouping_named(dimension)
-        if len(grouping) == 1:
+        if "," not in dimension:
             return key
-        values = values_of(grouping, key)
-        return ", ".join(
-            self._names.get(name, {}).get(value, value)
-            for name, value in zip(grouping, values, strict=True)
-        )
+        known = self._combined.get((dimension, key))
+        if known is None:
+            grouping = grouping_named(dimension)
+            known = self._combined[dimension, key] = ", ".join(
+                self._names.get(name, {}).get(value, value)
+                for name, value in zip(grouping, values_of(grouping, key), strict=True)
+            )
+        return known
 
 
 # ---------------------------------------------------------------- renaming
