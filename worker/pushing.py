@@ -7,34 +7,45 @@ back before anything is sent again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from math import ceil
 from typing import Final
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
 from connectors.base import LiveRecord, PushOutcome, PushResult
-from metrics.plans import shown
 from metrics.rebuild import stale_families
 from metrics.writeback import (
     KEPT,
     RESTORED,
-    Change,
     GuardVerdict,
     Plan,
     WritebackSpec,
-    equal_values,
 )
 from store import approvals, checkpoints, deadletters, holds, outbox, rewrites, targets
-from store.canonical import FieldUpdate, RecordRef, Scalar
+from store.canonical import FieldUpdate, RecordRef
 from store.deadletters import DeadLetter
 from store.engine import database_now, operating, reading
 from store.outbox import FAILED, SENT, VOID, OutboxRow
-from store.tables import RECORD_TABLES
 from worker import crashpoints
+from worker.answers import (
+    ALREADY,
+    EDITED,
+    GONE,
+    Answer,
+    as_people_write_it,
+    by_records,
+    holds_value,
+    is_of,
+    is_wanted,
+    reason_to_drop,
+    seen_now,
+    was_edited_since,
+    without,
+)
 from worker.planning import (
     DAY,
     TOTAL,
@@ -42,7 +53,6 @@ from worker.planning import (
     fingerprint,
     guard_fingerprint,
     plan_writeback,
-    portions,
     push_batch,
 )
 from worker.pulling import recognise_org, stream_names
@@ -57,10 +67,6 @@ _SHRINK: Final = 4
 _PATIENCE: Final = timedelta(seconds=30)
 
 _ALL_ROWS: Final = 1_000_000_000
-
-_EDITED: Final = "changed_since_plan"
-_ALREADY: Final = "already_equal"
-_GONE: Final = "gone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +234,7 @@ class Push:
         moved = {
             (change.record, change.field)
             for change in plan.changes
-            if change.field != stamp and change.kind != KEPT and not _is_wanted(now.wanted, change)
+            if change.field != stamp and change.kind != KEPT and not is_wanted(now.wanted, change)
         }
         left = [change for change in plan.changes if (change.record, change.field) not in moved]
         written = {change.record for change in left if change.field != stamp}
@@ -247,7 +253,7 @@ class Push:
         frozen = self._note_edits(plan)
         if not plan.guard.ok and not (consent.accepts_guard and plan.guard.may_accept):
             return self._refuse(plan.guard)
-        updates = self._without_parked(_without(plan.updates(), frozen, self._spec.stamp))
+        updates = self._without_parked(without(plan.updates(), frozen, self._spec.stamp))
         if consent.is_given:
             self._release()
         if not updates:
@@ -417,13 +423,13 @@ class Push:
         with reading(self._engine) as conn:
             # Once a day it is asked again: a rule or an old fault of the record may be gone.
             since = database_now(conn) - DAY
-            letters = [one for one in deadletters.every(conn) if _is_of(one, self._spec)]
+            letters = [one for one in deadletters.every(conn) if is_of(one, self._spec)]
             self._parked = {self._native_id(letter): letter for letter in letters}
             refused = outbox.refused_values(conn, self._spec.name) if letters else {}
             resting = {
                 self._native_id(letter)
                 for letter in letters
-                if letter.last_seen > since and not _was_edited_since(conn, letter)
+                if letter.last_seen > since and not was_edited_since(conn, letter)
             }
         # A record in which anything is new is tried again as a whole.
         fresh = {
@@ -454,15 +460,15 @@ class Push:
         """Settle what a dead process was sending by what the CRM holds now."""
         with reading(self._engine) as conn:
             rows = outbox.sending(conn, self._spec.name)
-        for some in _by_records(rows, self._batch):
+        for some in by_records(rows, self._batch):
             live = self._live(some)
-            arrived = [row.id for row in some if _holds(live, row)]
+            arrived = [row.id for row in some if holds_value(live, row)]
             gone = [row.id for row in some if row.record_id not in live]
             settled = {*arrived, *gone}
             with operating(self._engine) as conn:
                 self._running.guard(conn)
                 outbox.settle(conn, arrived, SENT, code="read_back")
-                outbox.settle(conn, gone, VOID, code=_GONE)
+                outbox.settle(conn, gone, VOID, code=GONE)
                 outbox.back_to_pending(conn, [row.id for row in some if row.id not in settled])
                 self._running.add(conn, sent=len(arrived), skipped=len(gone))
 
@@ -535,14 +541,14 @@ class Push:
         self, rows: Sequence[OutboxRow]
     ) -> tuple[Sequence[OutboxRow], Sequence[OutboxRow]]:
         size = self._runtime.config.advanced.canary
-        records = list(_by_records(rows, size)) if size else [()]
+        records = list(by_records(rows, size)) if size else [()]
         first = records[0] if records else ()
         return first, rows[len(first) :]
 
     def _send(self, rows: Sequence[OutboxRow], batch: int, label: str) -> list[OutboxRow]:
         """Send rows in batches; returns those to be sent again."""
         again: list[OutboxRow] = []
-        for some in _by_records(rows, batch):
+        for some in by_records(rows, batch):
             if self._runtime.is_stopping:
                 break
             again += self._send_batch(some)
@@ -596,7 +602,7 @@ class Push:
                 outbox.settle(conn, [row.id for row in some], VOID, code=reason)
             outbox.mark_sending(conn, [row.id for row in wanted])
             self._running.add(conn, skipped=len(rows) - len(wanted))
-        for row in dropped.get(_EDITED, ()):
+        for row in dropped.get(EDITED, ()):
             self._running.warn(
                 f"{row.object} {row.record_id}: {row.field} was changed in the CRM after the "
                 "plan was made; it is left alone until the next plan"
@@ -608,33 +614,33 @@ class Push:
     ) -> list[tuple[OutboxRow, str | None]]:
         """For each row of one record why it is not to be sent, or None."""
         stamp = self._spec.stamp
-        verdicts = [(row, _reason_to_drop(live, row)) for row in rows if row.field != stamp]
+        verdicts = [(row, reason_to_drop(live, row)) for row in rows if row.field != stamp]
         # A stamp tells of the values beside it: it goes where they go.
         is_written = any(reason is None for _, reason in verdicts)
         is_gone = rows[0].record_id not in live
-        reason_of_stamp = None if is_written else _GONE if is_gone else _ALREADY
+        reason_of_stamp = None if is_written else GONE if is_gone else ALREADY
         return [
             *verdicts,
             *((row, reason_of_stamp) for row in rows if row.field == stamp),
         ]
 
-    def _answers(self, rows: Sequence[OutboxRow], results: Sequence[PushResult]) -> list[_Answer]:
+    def _answers(self, rows: Sequence[OutboxRow], results: Sequence[PushResult]) -> list[Answer]:
         """One answer for each row; silence is read back before it counts as anything."""
         by_place = {(result.update.record_id, result.update.field): result for result in results}
-        answers: list[_Answer] = []
+        answers: list[Answer] = []
         silent: list[OutboxRow] = []
         for row in rows:
             result = by_place.get((row.record_id, row.field))
             if result is None or result.outcome is PushOutcome.UNKNOWN:
                 silent.append(row)
             else:
-                answers.append(_Answer(row, result.outcome, result.code, result.message))
+                answers.append(Answer(row, result.outcome, result.code, result.message))
         if silent:
             live = self._live(silent)
-            answers += [_seen(live, row) for row in silent]
+            answers += [seen_now(live, row) for row in silent]
         return answers
 
-    def _settle(self, conn: Connection, answers: Sequence[_Answer]) -> list[OutboxRow]:
+    def _settle(self, conn: Connection, answers: Sequence[Answer]) -> list[OutboxRow]:
         """Write down what became of each row; returns those to be sent again."""
         written = [answer.row for answer in answers if answer.outcome is PushOutcome.WRITTEN]
         gone = [answer.row for answer in answers if answer.outcome is PushOutcome.GONE]
@@ -645,7 +651,7 @@ class Push:
             if answer not in again and answer.outcome not in {PushOutcome.WRITTEN, PushOutcome.GONE}
         ]
         outbox.settle(conn, [row.id for row in written], SENT)
-        outbox.settle(conn, [row.id for row in gone], VOID, code=_GONE)
+        outbox.settle(conn, [row.id for row in gone], VOID, code=GONE)
         outbox.back_to_pending(conn, [answer.row.id for answer in again])
         self._park(conn, failed)
         for record_id in {row.record_id for row in written} & self._parked.keys():
@@ -655,13 +661,13 @@ class Push:
         self._doubtful |= {a.row.id for a in again if a.outcome is PushOutcome.UNKNOWN}
         return [replace(answer.row, attempts=answer.row.attempts + 1) for answer in again]
 
-    def _is_worth_another_try(self, answer: _Answer) -> bool:
+    def _is_worth_another_try(self, answer: Answer) -> bool:
         if answer.outcome is PushOutcome.UNKNOWN:
             # One identical resend; a second silence is for a person to look at.
             return answer.row.id not in self._doubtful
         return answer.outcome is PushOutcome.RETRY and answer.row.attempts + 1 < MOST_ATTEMPTS
 
-    def _park(self, conn: Connection, failed: Sequence[_Answer]) -> None:
+    def _park(self, conn: Connection, failed: Sequence[Answer]) -> None:
         """One dead letter a record, in the CRM's words, with what it refused there."""
         by_record = sorted(failed, key=lambda answer: (answer.row.record_id, answer.row.field))
         for record_id, some in groupby(by_record, key=lambda answer: answer.row.record_id):
@@ -671,7 +677,7 @@ class Push:
             ref = self._ref(record_id)
             attempts = max(answer.row.attempts for answer in answers) + 1
             told = [answer.row for answer in answers if answer.row.field != self._spec.stamp]
-            field, raw = _as_people_write_it(told or [answer.row for answer in answers])
+            field, raw = as_people_write_it(told or [answer.row for answer in answers])
             before = self._parked.get(record_id)
             if before is not None and before.field != field:
                 # A record stands there once, with its latest reason.
@@ -691,7 +697,9 @@ class Push:
         strange = [
             row
             for row in self._sent
-            if row.field != self._spec.stamp and row.record_id in live and not _holds(live, row)
+            if row.field != self._spec.stamp
+            and row.record_id in live
+            and not holds_value(live, row)
         ]
         if not strange:
             return True
@@ -734,99 +742,3 @@ class Push:
 
     def _ref(self, record_id: str) -> RecordRef:
         return RecordRef(self._spec.connection, self._spec.letter_stream, record_id)
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    """What became of one row."""
-
-    row: OutboxRow
-    outcome: PushOutcome
-    code: str | None = None
-    message: str | None = None
-
-
-def _seen(live: Mapping[str, LiveRecord], row: OutboxRow) -> _Answer:
-    """What the CRM's present state says of a row that got no answer."""
-    if row.record_id not in live:
-        return _Answer(row, PushOutcome.GONE)
-    if _holds(live, row):
-        return _Answer(row, PushOutcome.WRITTEN)
-    return _Answer(
-        row, PushOutcome.UNKNOWN, "no_answer", "the CRM gave no answer and does not hold the value"
-    )
-
-
-def _by_records(rows: Sequence[OutboxRow], size: int) -> Iterator[list[OutboxRow]]:
-    """Rows in pieces of at most `size` whole records; rows of a record stand together."""
-    records = [list(some) for _, some in groupby(rows, key=lambda row: row.record_id)]
-    for piece in portions(records, size):
-        yield [row for record in piece for row in record]
-
-
-def _is_of(letter: DeadLetter, spec: WritebackSpec) -> bool:
-    place = (letter.direction, letter.connection, letter.stream)
-    return place == (deadletters.PUSH, spec.connection, spec.letter_stream)
-
-
-def _was_edited_since(conn: Connection, letter: DeadLetter) -> bool:
-    """Whether the record changed after the CRM refused us: the obstacle may have been in it."""
-    table = RECORD_TABLES.get(letter.stream)
-    if table is None:
-        return False
-    modified = conn.execute(
-        select(table.c.modified_at).where(table.c.ref == letter.ref)
-    ).scalar_one_or_none()
-    return modified is not None and modified > letter.last_seen.timestamp() * 1_000_000
-
-
-def _as_people_write_it(rows: Sequence[OutboxRow]) -> tuple[str | None, str]:
-    """The field at fault, where it is one, and what was refused."""
-    values = {row.field: str(shown(outbox.decode(row.value))) for row in rows}
-    if len(values) == 1:
-        ((field, value),) = values.items()
-        return field, value
-    return None, ", ".join(f"{field}: {value}" for field, value in values.items())
-
-
-def _without(
-    updates: Sequence[FieldUpdate], frozen: frozenset[tuple[str, str]], stamp: str | None
-) -> list[FieldUpdate]:
-    """Updates of fields that are not frozen; a stamp alone is not worth a write."""
-    left = [one for one in updates if (one.record_id, one.field) not in frozen]
-    written = {one.record_id for one in left if one.field != stamp}
-    return [one for one in left if one.record_id in written]
-
-
-def _is_wanted(wanted: Mapping[tuple[str, str], Scalar], change: Change) -> bool:
-    """Whether a planned value is still what should stand there."""
-    place = (change.record, change.field)
-    if place in wanted:
-        return equal_values(wanted[place], change.new)
-    # Nothing is published for it (any more): then it was planned as what an empty group is worth.
-    return change.new is None or equal_values(change.new, 0)
-
-
-def _reason_to_drop(live: Mapping[str, LiveRecord], row: OutboxRow) -> str | None:
-    """Why a row need not or must not be sent, by what its record holds just before the call."""
-    record = live.get(row.record_id)
-    if record is None:
-        return _GONE
-    held = record.values.get(row.field)
-    if same_value(held, outbox.decode(row.value)):
-        return _ALREADY
-    return None if same_value(held, outbox.decode(row.old)) else _EDITED
-
-
-def same_value(one: Scalar, other: Scalar) -> bool:
-    """Whether two values are one to a CRM, which keeps neither empty texts nor parts of seconds."""
-    if one in {None, ""} or other in {None, ""}:
-        return one in {None, ""} and other in {None, ""}
-    if isinstance(one, datetime) and isinstance(other, datetime):
-        return abs(one - other) < timedelta(seconds=1)
-    return one == other
-
-
-def _holds(live: Mapping[str, LiveRecord], row: OutboxRow) -> bool:
-    record = live.get(row.record_id)
-    return record is not None and same_value(record.values.get(row.field), outbox.decode(row.value))

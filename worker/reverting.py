@@ -13,8 +13,9 @@ from store import outbox, runs
 from store.canonical import Scalar
 from store.engine import reading
 from store.outbox import OutboxRow
+from worker.answers import same_value
 from worker.planning import push_batch, read_live
-from worker.pushing import run_push, same_value
+from worker.pushing import run_push
 from worker.results import RunResult
 from worker.runtime import Runtime
 
