@@ -378,8 +378,9 @@ def current(
     kpi: str | None = None,
     period: str | None = None,
     dimension: str | None = None,
+    at: datetime | None = None,
 ) -> list[KpiValue]:
-    """The values that are believed now, sorted by (KPI, period, dimension, key).
+    """The values that are believed, sorted by (KPI, period, dimension, key).
 
     Args:
         conn: in any transaction.
@@ -387,9 +388,10 @@ def current(
         kpi: only this one.
         period: a label (``2017-Q1``, ``all``) or a kind (``quarter``: every quarter).
         dimension: ``all`` for totals, ``owner``, ``owner,region`` ...
+        at: an instant: what was believed then; None: what is believed now.
     """
     names = [kept.name for kept in catalog.kpis if kpi in (None, kept.name)]
     if period in set(catalog.kinds):
-        values = stored.current_values(conn, kpis=names, dimension=dimension)
+        values = stored.current_values(conn, kpis=names, dimension=dimension, at=at)
         return [value for value in values if kind_of(value.period) == period]
-    return stored.current_values(conn, kpis=names, period=period, dimension=dimension)
+    return stored.current_values(conn, kpis=names, period=period, dimension=dimension, at=at)

@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import (
     Column,
+    ColumnElement,
     Connection,
     Integer,
     MetaData,
@@ -28,6 +29,7 @@ from sqlalchemy import (
     func,
     insert,
     literal,
+    or_,
     select,
     text,
     tuple_,
@@ -452,9 +454,18 @@ def current_values(
     kpis: Sequence[str] | None = None,
     period: str | None = None,
     dimension: str | None = None,
+    at: datetime | None = None,
 ) -> list[KpiValue]:
-    """Current values, sorted by (KPI, period, dimension, key); `kpis` None: of every KPI."""
-    query: Select[Any] = select(KPI_VALUES).where(_CURRENT)
+    """Values sorted by (KPI, period, dimension, key).
+
+    Args:
+        conn: in any transaction.
+        kpis: names; None: of every KPI.
+        period: only this label.
+        dimension: only this one.
+        at: an instant: what was believed then; None: what is believed now.
+    """
+    query: Select[Any] = select(KPI_VALUES).where(_CURRENT if at is None else _believed(at))
     if kpis is not None:
         query = query.where(KPI_VALUES.c.kpi.in_(kpis))
     if period is not None:
@@ -464,6 +475,36 @@ def current_values(
     values = [_value_of(row) for row in conn.execute(query)]
     # Not by the database, whose order depends on its language.
     return sorted(values, key=lambda value: (value.kpi, value.period, value.dimension, value.key))
+
+
+def _believed(at: datetime) -> ColumnElement[bool]:
+    ends = KPI_VALUES.c.valid_to
+    return and_(KPI_VALUES.c.valid_from <= at, or_(ends.is_(None), ends > at))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Version:
+    """A value, and for how long it was believed."""
+
+    value: KpiValue
+    valid_from: datetime
+    valid_to: datetime | None
+    """None: it is believed now."""
+    run: str | None
+    """The run that published it."""
+
+
+def versions(conn: Connection, place: Place) -> list[Version]:
+    """Everything that was ever believed of one place, the oldest first."""
+    query = select(KPI_VALUES).where(
+        *(KPI_VALUES.c[name] == wanted for name, wanted in place._asdict().items())
+    )
+    return [
+        Version(
+            value=_value_of(row), valid_from=row.valid_from, valid_to=row.valid_to, run=row.run
+        )
+        for row in conn.execute(query.order_by(KPI_VALUES.c.valid_from, KPI_VALUES.c.id))
+    ]
 
 
 def _value_of(row: Row[Any]) -> KpiValue:

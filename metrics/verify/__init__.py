@@ -36,12 +36,13 @@ RECIPES: Final[Mapping[str, Recipe]] = {
 }
 """KPI -> its recipe."""
 
-_READERS: Final[Mapping[str, Callable[[Reader, Book], None]]] = {
+READERS: Final[Mapping[str, Callable[[Reader, Book], None]]] = {
     **sales.READERS,
     **customers.READERS,
     **marketing.READERS,
     **service.READERS,
 }
+"""Subject -> what reads it from the records."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +195,7 @@ def _recompute(reader: Reader, catalog: Catalog, kpis: Sequence[Kpi]) -> dict[Pl
         for grouping in (*catalog.groupings_of(kpi, kind), *kpi.inner)
     }
     book = Book(dict.fromkeys(subjects, groupings))
-    for read in dict.fromkeys(_READERS[subject] for subject in subjects):
+    for read in dict.fromkeys(READERS[subject] for subject in subjects):
         read(reader, book)
     settings = catalog.settings
     calendar = Calendar(settings.week_starts, settings.fiscal_year_starts)

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from metrics.verify.book import Book, View
 from metrics.verify.periods import NEVER
-from metrics.verify.reading import Reader, cut
+from metrics.verify.reading import Reader, cut, named
 from metrics.verify.recipes import Ask, Make, Recipe, Result, linear, ratio
 from metrics.verify.sales import WON_UNPRICED
 from store.canonical import Campaign, Contract, Cost
@@ -75,6 +75,7 @@ def read_contracts(reader: Reader, book: Book) -> None:
             "owner": None if known is None else reader.owner(known.owner),
             "region": None if known is None else cut(known.region),
             "segment": None if known is None else cut(known.segment),
+            "record": named(contract),
         }
         book.unit("contracts", dimensions, account, (start, stop))
         # On the day before it starts a period can end, at whose end it runs.
@@ -95,6 +96,7 @@ def read_costs(reader: Reader, book: Book) -> None:
             "channel": None if campaign is None else cut(campaign.channel),
             "source": cut(cost.source),
             "category": cut(cost.category),
+            "record": named(cost),
         }
         money = reader.money(cost.amount, cost.currency, cost.date)
         of_campaign = {f"campaign_{name}": money[name] for name in money if name != "money"}
@@ -117,6 +119,7 @@ def read_costs(reader: Reader, book: Book) -> None:
             "channel": cut(campaign.channel),
             "source": None,
             "category": None,
+            "record": named(campaign),
         }
         for subject in ("costs", "costs of campaigns.cost"):
             book.add(subject, day, dimensions, **figures)

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from metrics.verify.book import Book, Number, View
 from metrics.verify.customers import COST_SUBJECTS, cost_of
-from metrics.verify.reading import Reader, cut, exists
+from metrics.verify.reading import Reader, cut, exists, named
 from metrics.verify.recipes import Ask, Make, Recipe, Result, linear, ratio
 from store.canonical import CampaignMember, Contact, Deal, Lead
 
@@ -29,7 +29,12 @@ def read_leads(reader: Reader, book: Book) -> None:
             bought[account].append(known)
     for lead in reader.live(Lead):
         owner = reader.owner(lead.owner)
-        dimensions = {"source": cut(lead.source), "owner": owner, "team": reader.team(owner)}
+        dimensions = {
+            "source": cut(lead.source),
+            "owner": owner,
+            "team": reader.team(owner),
+            "record": named(lead),
+        }
         created = reader.local_day(lead.created_at)
         if lead.converted_deal is not None:
             is_customer = lead.converted_deal in won_deals

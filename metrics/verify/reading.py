@@ -38,6 +38,11 @@ def exists(record: CanonicalRecord) -> bool:
     return not record.deleted and record.merged_into is None
 
 
+def named(record: CanonicalRecord) -> str:
+    """A record among those of all streams; what a book is told of it carries this name."""
+    return f"{record.ref.stream} {record.ref.key}"
+
+
 def cut(text: str | None) -> str | None:
     """A free text as far as it tells groups apart."""
     return None if text is None else text[:120]
@@ -152,6 +157,7 @@ class Reader:
             "size_band": _band(deal.amount),
             "decision_makers": str(len(self.roles.get(deal.ref.key, ()))),
             "deal": deal.ref.key,
+            "record": named(deal),
         }
 
     # ---- money

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Final
 
 from metrics.verify.book import Book, Number, View
-from metrics.verify.reading import Reader
+from metrics.verify.reading import Reader, named
 from metrics.verify.recipes import Ask, Recipe, Result, linear, median, percentile, ratio
 from store.canonical import Deal, Stage
 
@@ -155,7 +155,8 @@ def read_stages(reader: Reader, book: Book) -> None:
     """Active open stages."""
     for stage in reader.live(Stage):
         if stage.is_active and not stage.is_closed:
-            book.add("stages", reader.today, {"pipeline": stage.pipeline}, stages=1)
+            dimensions = {"pipeline": stage.pipeline, "record": named(stage)}
+            book.add("stages", reader.today, dimensions, stages=1)
 
 
 READERS: Final[Mapping[str, Callable[[Reader, Book], None]]] = {

@@ -9,7 +9,7 @@ from fractions import Fraction
 from typing import Final
 
 from metrics.verify.book import Book, View
-from metrics.verify.reading import Reader, cut
+from metrics.verify.reading import Reader, cut, named
 from metrics.verify.recipes import Ask, Make, Recipe, Result, linear, median, ratio
 from store.canonical import SurveyResponse, Ticket, TicketStatusChange
 
@@ -30,6 +30,7 @@ def _of_ticket(reader: Reader, ticket: Ticket) -> Mapping[str, str | None]:
         "account": reader.account(ticket.account),
         "contact": ticket.contact,
         "ticket": ticket.ref.key,
+        "record": named(ticket),
     }
 
 
@@ -136,6 +137,7 @@ def read_answers(reader: Reader, book: Book) -> None:
             "account": reader.account(answer.account),
             "category": cut(answer.category),
             "contact": answer.contact,
+            "record": named(answer),
         }
         figures = {_kind(answer): 1}
         day = reader.local_day(answer.submitted_at)
