@@ -14,8 +14,8 @@ from connectors.errors import (
     CrmUnavailable,
     CursorExpired,
     MisconfiguredConnection,
+    NothingLeft,
     PermissionMissing,
-    QuotaExhausted,
     RateLimited,
     RequestRefused,
 )
@@ -77,7 +77,7 @@ def fault(code: str, message: str = "words") -> list[dict[str, str]]:
 @pytest.mark.parametrize(
     ("status", "body", "expected"),
     [
-        (403, fault("REQUEST_LIMIT_EXCEEDED", "TotalRequests Limit exceeded."), QuotaExhausted),
+        (403, fault("REQUEST_LIMIT_EXCEEDED", "TotalRequests Limit exceeded."), NothingLeft),
         (403, fault("REQUEST_LIMIT_EXCEEDED", "ConcurrentPerOrgLongTxn Limit"), RateLimited),
         (403, fault("API_DISABLED_FOR_ORG"), PermissionMissing),
         (400, fault("INVALID_FIELD"), UnknownName),
@@ -109,7 +109,7 @@ def test_each_refusal_means_one_thing(
 def test_a_used_up_quota_pauses_for_a_quarter_of_an_hour() -> None:
     error = translate("sf", 403, fault("REQUEST_LIMIT_EXCEEDED", "TotalRequests"), {})
 
-    assert isinstance(error, QuotaExhausted)
+    assert isinstance(error, NothingLeft)
     assert error.until - datetime.now(UTC) > timedelta(minutes=14)
 
 
