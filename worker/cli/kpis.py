@@ -133,6 +133,8 @@ def print_values(printer: Printer, rows: Sequence[KpiValue]) -> None:
 
 def display(row: KpiValue) -> str:
     """A value as people read it: rounded half-up, a dash where there is none."""
+    if row.words is not None:
+        return row.words
     if row.value is None:
         return "-"
     match row.unit:
