@@ -85,6 +85,8 @@ class Tuning:
     """Records a write call; None: the largest the CRM allows."""
     index_lag: timedelta | None = None
     """Overlap for a search index that lags behind writes; None: the connector's own default."""
+    pause_min: timedelta | None = None
+    """Shortest pause when the CRM's quota is used up; None: the connector's own default."""
     sweep: timedelta = timedelta(days=1)
     """How often what changes without a modification mark is read again: links, calculated
     fields."""
