@@ -356,7 +356,9 @@ class Series:
         for place, currency, since, bucket, count in self._conn.exec_driver_sql(text):
             factor = self._book.factor(currency, since) if currency else None
             if factor is not None:
-                found[place].setdefault(factor, {})[bucket] = count
+                # Two currencies, or two spans of dated rates, may be worth the same.
+                units = found[place].setdefault(factor, {})
+                units[bucket] = units.get(bucket, 0) + count
         percent = kpi.percentile or MEDIAN
         return {place: _ranked_amounts(of_place, percent) for place, of_place in found.items()}
 

@@ -395,3 +395,24 @@ def test_week_53_and_the_fiscal_year_hold_for_what_comes_and_goes(sqlite_databas
     assert books.value("customers_end", "FY2021") is None, "who came and went is nobody"
     books.check()
     books.close()
+
+
+def test_a_median_counts_equal_worth_in_different_currencies(sqlite_database: str) -> None:
+    settings = KpiSettings(
+        company=BERLIN,
+        use=("avg_deal_value_median",),
+        rates={"USD": Decimal("0.5"), "GBP": Decimal("0.5")},
+    )
+    books = Books(sqlite_database, settings)
+    books.commit(
+        won("D1", amount=Decimal(100), currency="USD"),
+        won("D2", amount=Decimal(100), currency="GBP"),
+        won("D3", amount=Decimal(10), currency="EUR"),
+    )
+    books.publish()
+
+    median = books.value("avg_deal_value_median")
+    assert median is not None
+    assert (median.value, median.n) == (50, 3)
+    books.check()
+    books.close()
