@@ -159,5 +159,6 @@ def _tuning(config: Config) -> Tuning:
         page_size=advanced.page_size,
         push_batch=advanced.push_batch,
         index_lag=advanced.index_lag,
+        pause_min=advanced.pause_min,
         sweep=advanced.sweep or _SWEEP,
     )

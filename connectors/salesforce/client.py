@@ -23,6 +23,7 @@ from simple_salesforce.exceptions import SalesforceError
 from connectors.base import CallCounter, ConnectionSettings
 from connectors.errors import (
     AuthenticationFailed,
+    ConnectorError,
     CrmUnavailable,
     MalformedAnswer,
     MisconfiguredConnection,
@@ -195,7 +196,7 @@ class SalesforceClient:
         url = f"{library.base_url}{path}{'?' if params else ''}{urlencode(params)}"
         answer = self._session.download(url, into, {**library.headers, "Accept": "text/csv"})
         if answer.status_code != HTTPStatus.OK:
-            raise translate(self.connection, answer.status_code, _body_of(answer), answer.headers)
+            raise self._fault(answer.status_code, _body_of(answer), answer.headers)
         return answer.headers
 
     # ------------------------------------------------------------ writing
@@ -234,7 +235,7 @@ class SalesforceClient:
             f"{library.base_url}{path}", data=text, headers={**library.headers, **kinds}
         )
         if not answer.ok:
-            raise translate(self.connection, answer.status_code, _body_of(answer), answer.headers)
+            raise self._fault(answer.status_code, _body_of(answer), answer.headers)
 
     def _sent_once(self, ask: Callable[[Salesforce], object]) -> object:
         self.budget.ensure_left()
@@ -422,14 +423,15 @@ class SalesforceClient:
             self._library = token.text, library
         return self._library[1]
 
+    def _fault(self, status: int, body: object, headers: Mapping[str, str]) -> ConnectorError:
+        return translate(self.connection, status, body, headers, quota_pause=self.budget.pause)
+
     def _translated(self, ask: Callable[[], T]) -> T:
         try:
             answer = ask()
         except SalesforceError as error:
             self.budget.note(self._session.last.headers)
-            raise translate(
-                self.connection, error.status, error.content, self._session.last.headers
-            ) from None
+            raise self._fault(error.status, error.content, self._session.last.headers) from None
         except requests.RequestException as error:
             raise no_answer(self.connection, error, self._base_url) from None
         except (ValueError, TypeError) as error:

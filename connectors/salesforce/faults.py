@@ -129,14 +129,19 @@ def refusal_of(body: object) -> Refusal:
 
 
 def translate(
-    connection: str, status: int, body: object, headers: Mapping[str, str]
+    connection: str,
+    status: int,
+    body: object,
+    headers: Mapping[str, str],
+    *,
+    quota_pause: timedelta = QUOTA_PAUSE,
 ) -> ConnectorError:
     """The error that tells the caller what to do about an answer with a bad status."""
     refusal = refusal_of(body)
     if status == HTTPStatus.UNAUTHORIZED:
         return ExpiredSessionError(connection, refusal.text)
     if refusal.code == "REQUEST_LIMIT_EXCEEDED":
-        return _limit(connection, refusal)
+        return _limit(connection, refusal, quota_pause)
     if refusal.code in _BY_CODE:
         error_class, words = _BY_CODE[refusal.code]
         return error_class(connection, f"{words}: {refusal.text}")
@@ -212,7 +217,7 @@ def _permanent(connection: str, status: int, refusal: Refusal) -> ConnectorError
     return RequestRefused(connection, f"Salesforce refuses with {status}: {refusal.text}")
 
 
-def _limit(connection: str, refusal: Refusal) -> ConnectorError:
+def _limit(connection: str, refusal: Refusal, pause: timedelta) -> ConnectorError:
     if "concurrent" in refusal.message.lower():
         return RateLimited(
             connection,
@@ -222,7 +227,7 @@ def _limit(connection: str, refusal: Refusal) -> ConnectorError:
     return NothingLeft(
         connection,
         f"The org's API calls of the last 24 hours are used up: {refusal.text}",
-        datetime.now(UTC) + QUOTA_PAUSE,
+        datetime.now(UTC) + pause,
     )
 
 

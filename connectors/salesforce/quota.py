@@ -65,6 +65,7 @@ class CallBudget:
     def __init__(self, settings: ConnectionSettings) -> None:
         self._connection = settings.name
         self._daily = settings.daily_calls
+        self.pause = settings.tuning.pause_min or QUOTA_PAUSE
         self._ledger: CallLedger = settings.ledger or OwnLedger()
         self._usages: dict[str, _Usage] = {}
 
@@ -113,7 +114,7 @@ class CallBudget:
         if usage.used < usage.limit * ORG_SHARE[purpose]:
             return
         # Nobody says when other tools' calls leave the window: after a pause one call looks.
-        pause = QUOTA_PAUSE.total_seconds()
+        pause = self.pause.total_seconds()
         left = pause - (time.time() - usage.at)
         if 0 < left <= pause:
             whose = "this app's" if name.startswith("per-app") else "the org's"
@@ -158,7 +159,7 @@ class CallBudget:
         if isinstance(self._ledger, TellsWhenFree):
             free_at = self._ledger.free_at(calls)
         soonest = _now() + timedelta(minutes=1)
-        return max(soonest, free_at) if free_at is not None else _now() + QUOTA_PAUSE
+        return max(soonest, free_at) if free_at is not None else _now() + self.pause
 
 
 class OwnLedger:

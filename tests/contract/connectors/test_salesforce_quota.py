@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -11,7 +12,7 @@ from decimal import Decimal
 import pytest
 import time_machine
 
-from connectors.base import DailyCalls, Purpose, PushOutcome
+from connectors.base import DailyCalls, Purpose, PushOutcome, Tuning
 from connectors.errors import QuotaExhausted
 from connectors.registry import connect
 from connectors.salesforce.quota import CallBudget, OwnLedger, spending_on
@@ -141,6 +142,20 @@ def test_an_orgs_used_up_quota_is_looked_at_again_after_a_quarter_of_an_hour(
         assert abs(caught.value.until - now - timedelta(minutes=15)) < timedelta(seconds=5)
         clock.shift(timedelta(minutes=16))
         budget.ensure_left()
+
+
+def test_the_pause_may_be_shorter_where_that_is_configured(org: SalesforceOrg) -> None:
+    settings = org.settings(tuning=Tuning(pause_min=timedelta(seconds=2)))
+    used_up = [{"errorCode": "REQUEST_LIMIT_EXCEEDED", "message": "TotalRequests Limit exceeded."}]
+    org.crm.fault("status", status=403, path="query", body=json.dumps(used_up), times=1)
+    connector = connect(settings)
+    accounts = next(stream for stream in connector.streams() if stream.name == "accounts")
+
+    with pytest.raises(QuotaExhausted) as caught:
+        list(connector.pull(accounts, None))
+
+    assert caught.value.until - datetime.now(UTC) < timedelta(seconds=3)
+    assert CallBudget(settings).pause == timedelta(seconds=2)
 
 
 def test_calls_leave_the_window_after_a_day() -> None:
