@@ -129,7 +129,7 @@ class Walk:
             count, is_end = 0, False
             self.queries += 1
             try:
-                for result in self._results(asked):
+                for result in self._results(asked, self._groups[0]):
                     if most_calls is not None and self.calls_for(result.total) > most_calls:
                         raise TooManyRows
                     most_calls = None
@@ -174,7 +174,8 @@ class Walk:
         step = self._ids_at_once(self._groups[0])
         for start in range(0, len(ids), step):
             some = ids[start : start + step]
-            for result in self._results(self.selection.by_id(self._groups[0], some)):
+            asked = self.selection.by_id(self._groups[0], some)
+            for result in self._results(asked, self._groups[0]):
                 rows.extend(self._widened(result.records))
         return rows
 
@@ -183,7 +184,8 @@ class Walk:
         step = self._ids_at_once(self._groups[0])
         for start in range(0, len(to), step):
             some = to[start : start + step]
-            for result in self._results(self.selection.linked(self._groups[0], by=column, to=some)):
+            asked = self.selection.linked(self._groups[0], by=column, to=some)
+            for result in self._results(asked, self._groups[0]):
                 yield self._widened(result.records)
 
     def count(self, high: datetime | None = None) -> int:
@@ -203,13 +205,19 @@ class Walk:
         assert at is not None  # noqa: S101  # a tie is a tie with something
         return self.selection.tie(self._groups[0], at=at, after_id=after_id)
 
-    def _results(self, soql: str) -> Iterator[QueryResult]:
+    def _results(self, soql: str, columns: Sequence[str]) -> Iterator[QueryResult]:
+        # A column without a value comes as null. One that does not come at all is none.
+        heads = {column.partition(".")[0] for column in columns}
         result = self._client.query(soql)
         visited: set[str] = set()
         total, came = result.total, 0
         while True:
             came += len(result.records)
             self._tally.rows(len(result.records))
+            for row in result.records:
+                if not heads <= row.keys():
+                    lacking = ", ".join(sorted(heads - row.keys()))
+                    raise self._distrusted(f"rows lack {lacking}, which was asked for")
             if result.next_url is None and came < total:
                 raise self._distrusted(f"it speaks of {total} rows and brought {came}")
             yield result
@@ -244,7 +252,7 @@ class Walk:
             step = self._ids_at_once(group)
             for start in range(0, len(ids), step):
                 some = ids[start : start + step]
-                for result in self._results(self.selection.by_id(group, some)):
+                for result in self._results(self.selection.by_id(group, some), group):
                     more.update((row["Id"], row) for row in result.records)
             widened = {
                 row_id: {**more[row_id], **row} for row_id, row in widened.items() if row_id in more

@@ -135,6 +135,8 @@ def _short_answer(org: SalesforceOrg, *, rows: int) -> str:
             "SystemModstamp": str(row["modified"]).replace("Z", "+0000"),
             "CreatedDate": str(row["created"]).replace("Z", "+0000"),
             "IsDeleted": False,
+            "Role": None,
+            "IsPrimary": False,
             **{name: value for name, value in _fields_of(row).items() if name.endswith("Id")},
         }
         for row in org.crm.snapshot()["OpportunityContactRole"][:rows]

@@ -256,8 +256,16 @@ def test_fewer_rows_than_salesforce_counts_are_not_complete(org: SalesforceOrg) 
         Copy().pull(connect(org.settings()), "accounts")
 
 
-ROW = {"Id": "001000000000001AAA", "SystemModstamp": "2026-01-02T00:00:00.000+0000"}
-EARLIER = {"Id": "001000000000002AAA", "SystemModstamp": "2026-01-01T00:00:00.000+0000"}
+COLUMNS = (
+    "AnnualRevenue BillingCountry CreatedDate CurrencyIsoCode IsDeleted IsPersonAccount"
+    " MasterRecordId Industry Name NumberOfEmployees OwnerId ParentId Type Website"
+)
+ROW = dict.fromkeys(COLUMNS.split()) | {
+    "Id": "001000000000001AAA",
+    "SystemModstamp": "2026-01-02T00:00:00.000+0000",
+}
+EARLIER = ROW | {"Id": "001000000000002AAA", "SystemModstamp": "2026-01-01T00:00:00.000+0000"}
+NAMELESS = {name: value for name, value in ROW.items() if name != "Name"}
 
 
 @pytest.mark.parametrize(
@@ -265,6 +273,7 @@ EARLIER = {"Id": "001000000000002AAA", "SystemModstamp": "2026-01-01T00:00:00.00
     [
         {"totalSize": 2, "done": True, "records": [ROW, EARLIER]},
         {"totalSize": 1, "done": True, "records": [{"Id": "001000000000001AAA"}]},
+        {"totalSize": 1, "done": True, "records": [NAMELESS]},
         {"totalSize": 1, "done": True},
         {"totalSize": 1, "records": [ROW]},
         {"totalSize": 1, "done": False, "records": [ROW]},
@@ -281,6 +290,24 @@ def test_an_answer_that_cannot_be_trusted_is_refused(
 
     with pytest.raises(MalformedAnswer):
         Copy().pull(connect(quiet_org.settings()), "accounts")
+
+
+def test_a_whole_answer_is_believed(quiet_org: SalesforceOrg) -> None:
+    faulty_query(quiet_org, {"totalSize": 1, "done": True, "records": [ROW]})
+    copy = Copy()
+
+    copy.pull(connect(quiet_org.settings()), "accounts")
+
+    assert "001000000000001AAA" in copy.records
+
+
+def test_a_column_that_does_not_come_is_not_taken_for_null(org: SalesforceOrg) -> None:
+    org.add_accounts(NAMES)
+    answer = {"totalSize": 1, "done": True, "records": [NAMELESS]}
+    faulty_query(org, answer, times="forever")
+
+    with pytest.raises(MalformedAnswer, match="rows lack Name"):
+        Copy().pull(connect(org.settings()), "accounts")
 
 
 def test_many_columns_are_read_in_several_queries(org: SalesforceOrg) -> None:
