@@ -171,7 +171,8 @@ def _field_problems(
             place=f"{place}.fields.{missing.name}",
             message=missing.message.removesuffix(MISSING_REMEDY).strip(),
             remedy=MISSING_REMEDY,
-            is_error=missing.is_required,
+            # Whoever names a field expects its values: a column of nulls is no small matter.
+            is_error=missing.is_required or missing.name in request.own,
         )
     for name, source in {**request.defaults, **request.own}.items():
         native = request.look_up(source.source)

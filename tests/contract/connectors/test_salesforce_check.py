@@ -61,6 +61,12 @@ def test_a_column_that_would_be_silently_null_is_an_error_naming_object_field_an
     assert not problems["streams.accounts.fields.industry"].is_error
 
 
+def test_a_hidden_field_that_the_configuration_names_is_an_error(org: SalesforceOrg) -> None:
+    org.crm.settings(hide_fields=["Opportunity.Type"])
+
+    assert found(org, of_deals(kind=FieldSource("Type")))["streams.deals.fields.kind"].is_error
+
+
 def test_a_source_of_the_wrong_type_is_told(org: SalesforceOrg) -> None:
     problems = found(
         org,
