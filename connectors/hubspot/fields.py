@@ -85,6 +85,9 @@ _CREATED_AS: Final[Mapping[FieldType, tuple[str, str, str | None]]] = MappingPro
 )
 """Type of a KPI field -> type, fieldType and numberDisplayHint of its property."""
 
+_HELD_AS_WELL: Final = frozenset({("string", "enumeration"), ("datetime", "date")})
+"""Type of a KPI's property, and of one that can take its values all the same."""
+
 
 @dataclass(frozen=True, slots=True)
 class Property:
@@ -253,8 +256,9 @@ def is_same_type(field: NewField, existing: Property) -> bool:
     kind = _CREATED_AS[field.type][0] if field.type in _CREATED_AS else None
     if existing.kind == "boolean":
         return kind == "bool"
-    # A choice holds a KPI of words as long as each of them is one of its options.
-    return existing.type == kind or (kind == "string" and existing.type == "enumeration")
+    # A choice holds a KPI of words as long as each of them is one of its options; a day holds
+    # the stamp's date.
+    return (kind, existing.type) in _HELD_AS_WELL or existing.type == kind
 
 
 def by_hand(object_name: str, field: NewField) -> str:

@@ -114,6 +114,11 @@ def test_an_existing_property_of_another_type_is_not_the_same() -> None:
     assert not is_same_type(wanted, make_property("string"))
 
 
+def test_a_property_of_days_can_hold_the_stamp() -> None:
+    assert is_same_type(make_field(FieldType.DATETIME), make_property("date"))
+    assert not is_same_type(make_field(FieldType.DATE), make_property("datetime"))
+
+
 def test_what_to_create_by_hand_names_everything_needed() -> None:
     words = by_hand("companies", make_field(FieldType.CURRENCY))
 
