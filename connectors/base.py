@@ -223,6 +223,11 @@ class Stream:
     """The CRM's own name of it."""
     yields: tuple[str, ...]
     """Canonical streams whose records its pages carry, its own first."""
+    dependents: tuple[tuple[str, str], ...] = ()
+    """Of these, the streams whose records go with the one they name, and their field that does.
+
+    Only where reading a record again brings them back.
+    """
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,13 @@ from store.checkpoints import Checkpoint
 from store.engine import database_now, operating, reading, writing
 from store.errors import RecordRefused
 from worker import crashpoints, settings
-from worker.reconciling import FETCHED_AT_ONCE, Reconciliation, is_too_much, refusal
+from worker.reconciling import (
+    FETCHED_AT_ONCE,
+    Reconciliation,
+    is_too_much,
+    left_by,
+    refusal,
+)
 from worker.results import Kind, RunResult, State
 from worker.running import Running, Subject, record_run
 from worker.runtime import Runtime
@@ -596,12 +602,14 @@ class _Pull:
             )
             return False
         if vanished:
-            staged = self._apply(conn, [], vanished)
+            left = Page(records=(), resume_at=None, whole=left_by(self._stream, vanished))
+            gone = [*vanished, *_gone_children(conn, left)]
+            staged = self._apply(conn, [], gone)
             self._running.add(
                 conn,
-                pulled=len(vanished),
+                pulled=len(gone),
                 stored=staged.changed,
-                unchanged=len(vanished) - staged.changed,
+                unchanged=len(gone) - staged.changed,
             )
         deadletters.clear_unseen(conn, self._connection, self._stream.name)
         seen.clear(conn, self._connection, self._stream.name)

@@ -12,7 +12,7 @@ from typing import Final
 
 from sqlalchemy import Connection
 
-from connectors.base import IdPage, ListsIds, Page, Stream
+from connectors.base import IdPage, ListsIds, Page, Stream, WholeFamily
 from store import deadletters, records, seen
 from store.canonical import RecordRef
 from store.engine import reading, writing
@@ -38,6 +38,12 @@ def refusal(connection: str, stream: str, vanished: int, stored: int) -> str:
         f"`kpisync pull {connection}.{stream} --full`; if the records are really gone, add "
         "--accept-vanished."
     )
+
+
+def left_by(stream: Stream, gone: Sequence[RecordRef]) -> Sequence[WholeFamily]:
+    """What goes with records of a stream that are gone."""
+    keys = tuple(ref.key for ref in gone)
+    return [WholeFamily(name, link, keys) for name, link in stream.dependents]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +75,9 @@ class Reconciliation:
             self.running.error = refusal(self.connection, self.stream.name, unexplained, stored)
             return False
         for gone in _portions(vanished):
-            self.commit(Page(records=(), deleted=gone, resume_at=None))
+            self.commit(
+                Page(records=(), deleted=gone, resume_at=None, whole=left_by(self.stream, gone))
+            )
         for some in _portions(missing):
             page = self.connector.fetch(self.stream, some)
             # Fetching by id moves no checkpoint.

@@ -156,6 +156,8 @@ class ObjectPlan:
     wanted_by: Sequence[str] = ()
     """The properties that `is_wanted` looks at."""
     children: Children | None = None
+    dependents: Sequence[tuple[str, str]] = ()
+    """Streams whose records go with the record that their field names."""
 
 
 @dataclass(slots=True)
@@ -317,6 +319,11 @@ class ObjectPull:
         mapped.rejected += [self._unread(one, why) for one, why in unread.items()]
         self._remember_unsettled(batch.ids, unread)
         gone = [ref.native_id for ref in mapped.deleted]
+        gone += [
+            record.ref.native_id
+            for record in mapped.records
+            if record.ref.stream == self.plan.stream and record.merged_into is not None
+        ]
         return mapped, self._families([one for one in own if one not in unread], gone, linked)
 
     def _fetched(self, batch: Batch) -> Fetched:
@@ -368,12 +375,16 @@ class ObjectPull:
     def _families(
         self, ids: Sequence[str], gone: Sequence[str], linked: Mapping[str, Linked]
     ) -> Sequence[WholeFamily]:
+        """Whose children the page carries all of: those with links that were read, and the gone."""
         children = self.plan.children
-        if children is None or (children.object not in linked and not gone):
-            return ()
-        known = [*ids, *gone] if children.object in linked else gone
-        keys = tuple(dict.fromkeys(self._ref(one).key for one in known))
-        return (WholeFamily(children.stream, children.link, keys),) if keys else ()
+        parents = {one: list(gone) for one in self.plan.dependents}
+        if children is not None and children.object in linked:
+            parents.setdefault((children.stream, children.link), []).extend(ids)
+        return [
+            WholeFamily(stream, link, tuple(dict.fromkeys(self._ref(one).key for one in known)))
+            for (stream, link), known in parents.items()
+            if known
+        ]
 
     def _note_age(self, rows: Iterable[Json]) -> None:
         """Keep the latest change; instants of one spelling sort as their texts do."""

@@ -78,6 +78,11 @@ _RIDING: Final[Mapping[str, tuple[str, ...]]] = {
     Ticket.STREAM: (TicketStatusChange.STREAM,),
 }
 """Canonical streams whose records come on the pages of another one."""
+_DEPENDENTS: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
+    Deal.STREAM: ((StageChange.STREAM, "deal"), (DealContact.STREAM, "deal")),
+    Ticket.STREAM: ((TicketStatusChange.STREAM, "ticket"),),
+}
+"""The same, with the field that names the record with which they go and come back."""
 _CHILDREN: Final = {
     Deal.STREAM: Children(stream=DealContact.STREAM, link="deal", object=CONTACTS),
 }
@@ -101,7 +106,12 @@ def streams_of(settings: ConnectionSettings) -> Sequence[Stream]:
     for name, one in wanted.items():
         _refuse_unsupported(settings.name, name, one)
     return [
-        Stream(name=name, object=_object_of(settings, name), yields=(name, *_RIDING.get(name, ())))
+        Stream(
+            name=name,
+            object=_object_of(settings, name),
+            yields=(name, *_RIDING.get(name, ())),
+            dependents=_DEPENDENTS.get(name, ()),
+        )
         for name in STREAM_OBJECTS
         if name in wanted or name in _ALWAYS or _is_implied(settings, name, wanted)
     ]
@@ -219,6 +229,7 @@ class Planner:
             is_wanted=membership.is_member,
             wanted_by=membership.decided_by,
             children=_CHILDREN.get(stream.name),
+            dependents=stream.dependents,
         )
 
     def _fieldmap(self, stream: Stream, request: MapRequest) -> FieldMap:

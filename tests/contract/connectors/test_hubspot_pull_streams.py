@@ -206,6 +206,26 @@ def test_the_people_of_a_deal_come_with_their_roles_and_go_when_they_are_unlinke
     )  # fmt: skip
 
 
+def test_what_a_deal_brought_along_goes_with_it(crm: Crm) -> None:
+    kept, lost, archived = crm.create_many("deals", [{"dealname": name} for name in "ABC"])
+    with portal(crm) as connector:
+        first = pull(connector, "deals")
+        merged = crm.merge("deals", kept, [lost])
+        crm.delete("deals", archived)
+        second = pull(connector, "deals", first.cursor)
+
+    gone = {
+        (family.stream, parent) for page in second.pages for family in page.whole
+        for parent in family.parents
+    }  # fmt: skip
+    assert {
+        (stream, f"web:{deal_id}")
+        for stream in ("deal_stage_changes", "deal_contacts")
+        for deal_id in (lost, archived)
+    } <= gone
+    assert ("deal_stage_changes", f"web:{merged}") not in gone
+
+
 def test_line_items_are_the_lines_of_their_deal(crm: Crm) -> None:
     deal_id = crm.create("deals", {"dealname": "D"})
     line, loose = crm.create_many(

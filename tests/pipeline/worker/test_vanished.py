@@ -101,3 +101,22 @@ def test_a_since_date_never_skips_what_lies_before_it(stocked_site: Site) -> Non
 
     assert ahead.stored == 1
     assert "--since" in ahead.warnings[0]
+
+
+def test_what_an_erased_deal_brought_along_leaves_with_it(empty_site: Site) -> None:
+    site = empty_site.but(crms=("hubspot",))
+    crm = site.sandbox.hubspot
+    kept, erased = crm.create_many(
+        "deals", [{"dealname": name, "dealstage": "appointmentscheduled"} for name in "AB"]
+    )
+    (person,) = crm.create_many("contacts", [{"email": "a@b.example"}])
+    for deal_id in (kept, erased):
+        crm.associate("deals", deal_id, "contacts", [person])
+    site.pull("hubspot", "deals")
+    crm.erase("deals", [erased])
+
+    site.pull("hubspot", "deals", full=True)
+
+    assert site.count("deals") == 1
+    assert site.count("deal_contacts") == 1
+    assert site.count("deal_stage_changes") == 1
