@@ -67,7 +67,7 @@ def test_everything_is_due_at_first_and_nothing_after_a_pass(site: Site) -> None
     with site.runtime() as runtime:
         after = due(runtime)
 
-    assert len(first) == 9
+    assert len(first) == 12
     assert after == ()
 
 
@@ -96,7 +96,10 @@ def test_what_is_held_or_paused_is_not_rung_for(site: Site) -> None:
 
         assert streams(runtime) == [
             f"salesforce.{stream}"
-            for stream in ("stages", "accounts", "deals", "deal_stage_changes")
+            for stream in (
+                *("stages", "accounts", "deals"),
+                *("deal_stage_changes", "deal_contacts", "deal_lines"),
+            )
         ]
 
 
