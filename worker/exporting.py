@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Context, Decimal, InvalidOperation
@@ -93,19 +93,44 @@ def _whole(path: Path, write: Callable[[Path], int]) -> int:
 # ---------------------------------------------------------------- CSV
 
 
-def _write_csv(path: Path, rows: Iterable[Row]) -> int:
+def write_table(
+    path: Path, columns: Sequence[str], rows: Iterable[Row], *, numbers: Collection[str]
+) -> int:
+    """Write any rows into a CSV file; it appears when it is whole.
+
+    Args:
+        path: The file.
+        columns: Keys of the rows, in the order of the file.
+        rows: What to write.
+        numbers: Columns that may begin with a minus.
+
+    Returns:
+        How many rows were written.
+
+    Raises:
+        CannotExport: The disk refuses.
+    """
+    return _whole(path, lambda file: _write_csv(file, rows, columns, numbers))
+
+
+def _write_csv(
+    path: Path,
+    rows: Iterable[Row],
+    columns: Sequence[str] = exports.COLUMNS,
+    numbers: Collection[str] = _NUMBERS,
+) -> int:
     count = 0
     with path.open("w", encoding="utf-8", newline="") as stream:
         # With both characters of the line's end: a cell that holds either is then quoted.
         writer = csv.writer(stream, lineterminator="\r\n")
-        writer.writerow(exports.COLUMNS)
+        writer.writerow(columns)
         for row in rows:
-            writer.writerow([_cell(name, row[name]) for name in exports.COLUMNS])
+            writer.writerow([_cell(row[name], is_number=name in numbers) for name in columns])
             count += 1
     return count
 
 
-def _cell(name: str, value: object) -> str:
+def _cell(value: object, *, is_number: bool) -> str:
     if value is None:
         return ""
     if isinstance(value, Decimal):
@@ -114,7 +139,7 @@ def _cell(name: str, value: object) -> str:
         return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
     text = str(value)
     # Numbers may begin with a minus; whatever a CRM's users typed may not begin a formula.
-    is_risky = name not in _NUMBERS and text.startswith(_FORMULA)
+    is_risky = not is_number and text.startswith(_FORMULA)
     return f"'{text}" if is_risky else text
 
 

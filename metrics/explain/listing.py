@@ -66,6 +66,11 @@ class Listing:
         """The lines that are missing from the value, at least in part."""
         return [line for line in self.lines if line.left_out]
 
+    @property
+    def beside(self) -> list[Line]:
+        """The lines that the value is compared with."""
+        return [line for line in self.lines if not line.n and not line.left_out]
+
 
 @dataclass(frozen=True, slots=True)
 class _Watched(View):

@@ -215,6 +215,7 @@ def load_commands() -> typer.Typer:
         checks,
         demo,
         discovery,
+        explaining,
         inspection,
         kpis,
         letters,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -26,6 +27,14 @@ kpi_app = typer.Typer(help="The catalogue and the values.", no_args_is_help=True
 app.add_typer(kpi_app, name="kpi")
 
 DIFFERENCES_SHOWN = 20
+
+INSTANT_FORMATS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ"]
+"""How an instant (UTC) may be written on the command line."""
+
+
+def instant_of(given: datetime | None) -> datetime | None:
+    """An option's instant, which is meant in UTC."""
+    return None if given is None else given.replace(tzinfo=UTC)
 
 
 def _as_object(kpi: Kpi) -> dict[str, object]:
@@ -81,6 +90,10 @@ def show_values(
     by: Annotated[
         str | None, typer.Option(help="all (totals), owner, product, account, 'owner,region' …")
     ] = None,
+    as_of: Annotated[
+        datetime | None,
+        typer.Option("--as-of", formats=INSTANT_FORMATS, help="What was believed then (UTC)."),
+    ] = None,
 ) -> None:
     """The published values."""
     session = session_of(context)
@@ -90,7 +103,9 @@ def show_values(
         for name in by.split(","):
             refuse_unknown("dimension", name, (TOTAL_NAME, *DIMENSIONS), "docs/kpis.md")
     with session.runtime() as runtime, reading(runtime.engine) as conn:
-        rows = published.current(conn, runtime.catalog, kpi=kpi, period=period, dimension=by)
+        rows = published.current(
+            conn, runtime.catalog, kpi=kpi, period=period, dimension=by, at=instant_of(as_of)
+        )
     printer = session.printer
     if printer.is_json:
         printer.document([row.to_json() for row in rows])

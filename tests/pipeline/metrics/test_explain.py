@@ -1,0 +1,261 @@
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from decimal import ROUND_HALF_UP, Context, Decimal
+from fractions import Fraction
+from typing import Any
+
+import pytest
+
+from metrics.definition import KpiSettings
+from metrics.explain import explain
+from metrics.explain.changes import changes, difference
+from metrics.explain.document import to_document
+from store.canonical import (
+    Campaign,
+    CampaignMember,
+    CanonicalRecord,
+    Contact,
+    Contract,
+    Cost,
+    Lead,
+    Stage,
+    SurveyResponse,
+    Ticket,
+    TicketStatusChange,
+)
+from store.engine import reading
+from store.kpis import Place
+from tests.pipeline.metrics.books import (
+    BERLIN,
+    Books,
+    account,
+    deal,
+    entered,
+    key,
+    owner,
+    ref,
+    stage,
+)
+from tests.pipeline.metrics.test_incremental import EVERYTHING
+
+PUBLISHED = Context(prec=28, rounding=ROUND_HALF_UP)
+
+
+def seeded_company(seed: int, deals: int = 120) -> list[CanonicalRecord]:
+    """Records of every stream, the same for the same seed."""
+    chance = random.Random(seed)  # noqa: S311 - no secret
+    start = datetime(2023, 1, 2, 9, tzinfo=UTC)
+
+    def instant() -> datetime:
+        return start + timedelta(minutes=chance.randrange(760_000))
+
+    def name(prefix: str, count: int) -> str:
+        return f"{prefix}{chance.randrange(count)}"
+
+    def maybe(value: str) -> str | None:
+        return value if chance.random() < 0.9 else None
+
+    made: list[CanonicalRecord] = [
+        *(account(f"A{number}") for number in range(20)),
+        account("A20", merged_into="A0"),
+        *(owner(f"rep{number}") for number in range(4)),
+        *(replace(stage(f"s{number}"), position=number) for number in range(4)),
+        stage("done", is_closed=True),
+        *(
+            Contact(ref=ref("contacts", f"P{number}"), account=key(name("A", 21)))
+            for number in range(25)
+        ),
+        *(
+            Campaign(
+                ref=ref("campaigns", f"camp{number}"),
+                name=f"Campaign {number}",
+                channel=chance.choice(["events", "email"]),
+                start_date=instant().date(),
+                cost=Decimal(chance.randrange(1, 9_999)) / 100,
+            )
+            for number in range(4)
+        ),
+    ]
+    for number in range(deals):
+        created = instant()
+        closed = created.date() + timedelta(days=chance.randrange(-3, 90))
+        outcome = chance.choice(["won", "won", "lost", "open"])
+        made.append(
+            deal(
+                f"D{number}",
+                is_closed=outcome != "open",
+                is_won=outcome == "won",
+                account=maybe(name("A", 21)),
+                owner=maybe(name("rep", 4)),
+                amount=None if chance.random() < 0.1 else str(chance.randrange(1, 999_999) / 100),
+                currency=chance.choice(["EUR", "EUR", "USD", "JPY", "XTS"]),
+                created=created,
+                close_date=closed,
+                probability=chance.choice([None, "0.1", "0.5", "0.333333"]),
+                product=chance.choice(["pump", "valve"]),
+                kind=chance.choice(["upsell", "new"]),
+                campaign=maybe(name("camp", 4)),
+                lost_reason="price",
+                stage=name("s", 4) if outcome == "open" else "done",
+            )
+        )
+        at = created
+        for _ in range(chance.randrange(4)):
+            made.append(entered(f"D{number}", chance.choice(["s0", "s1", "s2", "s3", "done"]), at))
+            at += timedelta(hours=chance.randrange(1, 700))
+        if outcome != "open":
+            made.append(entered(f"D{number}", "done", at))
+    for number in range(60):
+        contact, submitted = key(name("P", 25)), instant()
+        made += [
+            CampaignMember(
+                ref=ref("campaign_members", f"M{number}"),
+                campaign=key(name("camp", 4)) or "",
+                contact=contact,
+                at=instant(),
+            ),
+            SurveyResponse(
+                ref=ref("survey_responses", f"R{number}"),
+                kind="nps",
+                score=Decimal(chance.randrange(12)),
+                submitted_at=submitted,
+                contact=contact,
+                account=key(name("A", 21)),
+            ),
+            Ticket(
+                ref=ref("tickets", f"T{number}"),
+                subject=f"Ticket {number}",
+                created_at=submitted,
+                account=key(name("A", 21)),
+                owner=key(name("rep", 4)),
+                category=chance.choice(["billing", "login"]),
+                is_closed=chance.random() < 0.7,
+                closed_at=submitted + timedelta(hours=chance.randrange(-5, 400)),
+                first_response_at=submitted + timedelta(minutes=chance.randrange(400)),
+            ),
+            TicketStatusChange(
+                ref=ref("ticket_status_changes", f"X{number}"),
+                ticket=key(name("T", 60)) or "",
+                status="any",
+                is_closed=chance.random() < 0.6,
+                at=instant(),
+            ),
+            Lead(
+                ref=ref("leads", f"L{number}"),
+                name=f"Lead {number}",
+                created_at=submitted,
+                owner=key(name("rep", 4)),
+                source=chance.choice(["web", "fair"]),
+                qualified_at=instant() if chance.random() < 0.6 else None,
+                converted_at=instant() if chance.random() < 0.4 else None,
+                converted_account=key(maybe(name("A", 21))),
+            ),
+            Cost(
+                ref=ref("costs", f"K{number}"),
+                campaign=key(maybe(name("camp", 2))),
+                source=chance.choice(["ads", "agency"]),
+                date=instant().date(),
+                amount=Decimal(chance.randrange(1, 99_999)) / 100,
+                currency=chance.choice(["EUR", "JPY", "XTS"]),
+            ),
+        ]
+    for number in range(15):
+        begins = instant().date()
+        made.append(
+            Contract(
+                ref=ref("contracts", f"V{number}"),
+                account=key(name("A", 21)),
+                start_date=begins,
+                end_date=begins + timedelta(days=chance.randrange(20, 500)),
+            )
+        )
+    return made
+
+
+@pytest.fixture(scope="module")
+def company(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Books]:
+    books = Books(f"sqlite:///{tmp_path_factory.mktemp('company')}/store.db", EVERYTHING)
+    books.commit(*seeded_company(7))
+    books.publish()
+    yield books
+    books.close()
+
+
+def explained(books: Books, place: Sequence[str]) -> dict[str, Any]:
+    kpi, period, dimension, group = place
+    with reading(books.engine) as conn:
+        return to_document(explain(conn, books.catalog, Place(kpi, dimension, group, period)))
+
+
+# ---- an adding machine of the tests' own: it knows the document and nothing else
+
+
+def added_up(document: dict[str, Any]) -> Fraction | None:
+    """The value, from the listed records alone."""
+    if document["parts"]:
+        return None
+    if "of all `values`" in document["how"]:
+        values = sorted(Fraction(v) for line in document["records"] for v in line["values"])
+        if not values:
+            return None
+        count = len(values)
+        if document["how"].startswith("median"):
+            found = (values[(count - 1) // 2] + values[count // 2]) / 2
+        else:
+            percent = int(document["how"].split()[2])
+            found = values[-(-count * percent // 100) - 1]
+        return found / document["divisor"]
+    above = sum((Fraction(line["numerator"]) for line in document["records"]), Fraction(0))
+    if "denominator" not in document["how"]:
+        return above / document["divisor"]
+    below = sum((Fraction(line["denominator"]) for line in document["records"]), Fraction(0))
+    return above * document["factor"] / below / document["divisor"] if below else None
+
+
+def rounded(number: Fraction | None) -> Decimal | None:
+    if number is None:
+        return None
+    return PUBLISHED.divide(Decimal(number.numerator), Decimal(number.denominator))
+
+
+def assert_adds_up(document: dict[str, Any]) -> None:
+    assert document["proven"], document["kpi"]
+    check_listing(document)
+
+
+def check_listing(document: dict[str, Any]) -> None:
+    assert document["complete"], document["kpi"]
+    if document["parts"]:
+        for part in document["parts"]:
+            check_listing(part)
+        return
+    if document["kpi"] == "bottleneck":
+        return
+    value = document["value"]
+    found = rounded(added_up(document))
+    assert found == (None if value is None else Decimal(value)), document["kpi"]
+    assert document["n"] == sum(line["n"] for line in document["records"])
+    left_out: dict[str, int] = {}
+    for line in document["records_left_out"]:
+        for reason, count in line["reasons"].items():
+            left_out[reason] = left_out.get(reason, 0) + count
+    assert document["left_out"] == left_out
+
+
+def test_the_records_of_random_values_of_every_kpi_give_the_values_again(company: Books) -> None:
+    places = sorted(company.current())
+    chance = random.Random(1)  # noqa: S311 - no secret
+    by_kpi: dict[str, list[tuple[str, ...]]] = {}
+    for place in places:
+        by_kpi.setdefault(place[0], []).append(place)
+    chosen = [chance.choice(found) for _, found in sorted(by_kpi.items()) for _ in range(3)]
+
+    documents = [explained(company, place) for place in chosen]
+
+    assert by_kpi.keys() == {kpi.name for kpi in company.catalog.kpis}
+    for document in documents:
+        assert_adds_up(document)
