@@ -16,6 +16,7 @@ from typing import Final
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    and_,
     bindparam,
     case,
     delete,
@@ -233,10 +234,31 @@ def encode_exactly(value: Scalar) -> str:
 
 
 def counts(conn: Connection) -> dict[str, int]:
-    """How many rows are in each state; the open states are always named."""
+    """How many rows are in each state; the open states are always named.
+
+    A refused value counts once, and until a later run has brought one into its field.
+    """
     query = select(OUTBOX.c.state, func.count().label("rows")).group_by(OUTBOX.c.state)
     found = {row.state: row.rows for row in conn.execute(query)}
+    found |= {FAILED: _still_refused(conn)} if FAILED in found else {}
     return {PENDING: 0, SENDING: 0, FAILED: 0} | found
+
+
+def _still_refused(conn: Connection) -> int:
+    place = [OUTBOX.c[name] for name in ("connection", "object", "record_id", "field")]
+    is_overtaken = and_(
+        *(PUSHED_VALUES.c[column.name] == column for column in place),
+        PUSHED_VALUES.c.run > OUTBOX.c.run,
+    )
+    refused = (
+        select(*place)
+        .select_from(OUTBOX.outerjoin(PUSHED_VALUES, is_overtaken))
+        .where(OUTBOX.c.state == FAILED, PUSHED_VALUES.c.run.is_(None))
+        .distinct()
+        .subquery()
+    )
+    number: int = conn.execute(select(func.count()).select_from(refused)).scalar_one()
+    return number
 
 
 def every(conn: Connection) -> list[OutboxRow]:

@@ -135,9 +135,10 @@ def table_of(name: str, schema: str | None) -> Table:
 
 def prepare(conn: Connection, table: Table) -> None:
     """Make the table, or extend the one that is there; nothing is ever taken away."""
-    if table.schema is not None and is_postgresql(conn):
-        conn.execute(CreateSchema(table.schema, if_not_exists=True))
     look = inspect(conn)
+    # IF NOT EXISTS would ask for the right to create schemas even where there is nothing to do.
+    if table.schema is not None and is_postgresql(conn) and not look.has_schema(table.schema):
+        conn.execute(CreateSchema(table.schema, if_not_exists=True))
     if not look.has_table(table.name, schema=table.schema):
         table.create(conn)
     else:

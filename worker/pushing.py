@@ -256,6 +256,7 @@ class Push:
         updates = self._without_parked(without(plan.updates(), frozen, self._spec.stamp))
         if consent.is_given:
             self._release()
+            self._approve()
         if not updates:
             self._void_leftovers()
             self._mark(plan)
@@ -406,15 +407,17 @@ class Push:
             return (own,)
         return (own, *(name for name in self._runtime.config.connections if name != own))
 
+    def _approve(self) -> None:
+        """Remember a person's yes, for the passes to come even where nothing differs now."""
+        mark = fingerprint(self._runtime, self._spec)
+        with operating(self._engine) as conn:
+            approvals.approve(conn, self._spec.name, mark)
+
     def _may_write(self, consent: Consent) -> bool:
         rule = self._runtime.config.writebacks[self._spec.name].approve
+        if consent.is_given or rule == "never":
+            return True
         mark = fingerprint(self._runtime, self._spec)
-        if consent.is_given:
-            with operating(self._engine) as conn:
-                approvals.approve(conn, self._spec.name, mark)
-            return True
-        if rule == "never":
-            return True
         with reading(self._engine) as conn:
             return rule == "first_time" and approvals.is_approved(conn, self._spec.name, mark)
 

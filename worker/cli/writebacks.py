@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import sys
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from metrics.plans import UnreadablePlanError
 from metrics.writeback import KEPT, Change, Plan
 from store import holds, rewrites
 from store.engine import operating, reading
@@ -57,7 +59,7 @@ def setup(
         if not dry_run and missing:
             if not yes:
                 show_setup(printer, found)
-                typer.confirm(f"Create {missing} field(s)?", abort=True, err=True)
+                ask(f"Create {missing} field(s)?", "nothing was created")
             found = {name: pipeline.setup_writeback(runtime, name, dry_run=False) for name in names}
     if printer.is_json:
         printer.document(
@@ -228,16 +230,25 @@ def one_or_all(documents: Sequence[object]) -> object:
     return documents[0] if len(documents) == 1 else list(documents)
 
 
-def read_plans(path: Path) -> list[Plan]:
+def read_plans(path: Path, writebacks: Collection[str] = ()) -> list[Plan]:
     """Plans kept by ``kpisync plan -o``.
 
     Raises:
-        CommandError: when the file is missing or is no plan.
+        CommandError: when the file is missing or is no plan; a name that is neither file nor
+            write-back is told what the configured `writebacks` are.
     """
+    if not path.exists():
+        known = ", ".join(writebacks) or "none"
+        raise CommandError(
+            ExitCode.USAGE,
+            f'there is neither a write-back nor a plan file "{path}" (configured: {known})',
+        )
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         documents = found if isinstance(found, list) else [found]
         return [Plan.from_json(document) for document in documents]
+    except UnreadablePlanError as error:
+        raise CommandError(ExitCode.FAILED, f"{path}: {error}: kpisync plan -o FILE") from error
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CommandError(
             ExitCode.FAILED,
@@ -270,7 +281,7 @@ def apply(
         if revert is not None:
             results = [_revert(session, runtime, revert, is_agreed=yes)]
         elif file is not None and file not in runtime.writebacks:
-            plans = read_plans(Path(file))
+            plans = read_plans(Path(file), runtime.writebacks)
             _agree(session, plans, is_agreed=yes)
             results = [
                 pipeline.apply_plan(runtime, one, accepts_guard=accept_guard) for one in plans
@@ -341,7 +352,25 @@ def confirm(session: Session, plans: Sequence[Plan]) -> None:
         return
     for one in plans:
         show_plan(session.printer, one)
-    typer.confirm(f"Write {changes:,} values?", abort=True, err=True)
+    ask(f"Write {changes:,} values?", "nothing was written")
+
+
+def ask(question: str, otherwise: str) -> None:
+    """Go on only after a yes.
+
+    Raises:
+        CommandError: the answer is no, or nobody is there to give one.
+    """
+    try:
+        is_agreed = typer.confirm(question, err=True)
+    except typer.Abort:
+        if sys.stdin.isatty():
+            raise
+        raise CommandError(
+            ExitCode.FAILED, f"nobody answered, {otherwise}; --yes says so beforehand"
+        ) from None
+    if not is_agreed:
+        raise CommandError(ExitCode.FAILED, otherwise)
 
 
 # ---------------------------------------------------------------- how they stand

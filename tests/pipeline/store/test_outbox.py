@@ -111,6 +111,24 @@ def test_what_did_not_arrive_goes_back_and_only_that(store: Engine) -> None:
         assert outbox.counts(conn) == {"pending": 1, "sending": 0, "failed": 1}
 
 
+def test_a_refused_value_counts_once_and_until_a_later_one_has_arrived(store: Engine) -> None:
+    for run in ("r1", "r2"):
+        enqueue(store, update("A"), update("B"), run=run)
+        with operating(store) as conn:
+            ids = [row.id for row in outbox.pending_records(conn, "health", 2)]
+            outbox.mark_sending(conn, ids)
+            outbox.settle(conn, ids, "failed", "RULE", "not this")
+    enqueue(store, update("A"), run="r3")
+    with operating(store) as conn:
+        twice_refused = outbox.counts(conn)["failed"]
+        (arrived,) = outbox.pending_records(conn, "health", 2)
+        outbox.mark_sending(conn, [arrived.id])
+        outbox.settle(conn, [arrived.id], "sent")
+        after = outbox.counts(conn)["failed"]
+
+    assert (twice_refused, after) == (2, 1)
+
+
 def test_what_stood_there_before_our_first_write_is_kept(store: Engine) -> None:
     for run, value, old in (("r1", 1, "by hand"), ("r2", 2, 1), ("r3", None, 2)):
         enqueue(store, update("A", value=value, old=old), run=run)

@@ -63,6 +63,18 @@ def test_a_push_waits_for_approval_and_the_first_yes_is_remembered(computed_site
     assert (later.state, later.sent) == (State.OK, 1)
 
 
+def test_a_yes_counts_for_later_passes_even_where_nothing_differs_now(computed_site: Site) -> None:
+    assert computed_site.push().sent == 12
+    site = computed_site.but(approve="first_time")
+
+    nothing = site.apply(site.plan())
+    site.sandbox.salesforce.edit("Account", next(iter(site.kpi_fields())), {"KPI_Revenue__c": 1})
+    later = site.push()
+
+    assert (nothing.state, nothing.sent) == (State.OK, 0)
+    assert (later.state, later.sent) == (State.OK, 1)
+
+
 def test_always_means_each_time(computed_site: Site) -> None:
     site = computed_site.but(approve="always")
     site.apply(site.plan())

@@ -259,6 +259,23 @@ def test_a_user_who_may_not_create_tables_is_told_so(
     assert 'the table "kpi_values"' in str(refused.error)
 
 
+def test_a_schema_of_its_own_is_all_that_a_user_needs(
+    computed_site: Site, postgres_database: str
+) -> None:
+    with psycopg.connect(postgres_database, autocommit=True) as there:
+        there.execute("DROP ROLE IF EXISTS dashboards")
+        there.execute("CREATE ROLE dashboards LOGIN")
+        there.execute("CREATE SCHEMA kpi AUTHORIZATION dashboards")
+        address = there.info
+        url = f"postgresql://dashboards@{address.host}:{address.port}/{address.dbname}"
+    site = with_sink(computed_site, "postgres", url, ", schema: kpi")
+
+    copied = sync(site)
+
+    assert (copied.state, copied.error) == (State.OK, None)
+    assert copied.sent > 0
+
+
 def test_a_first_copy_of_many_rows_goes_in_portions(
     file_bi: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
