@@ -24,7 +24,7 @@ from connectors.base import (
 from connectors.errors import CursorExpired, MalformedAnswer, MisconfiguredConnection
 from metrics import cells
 from store import checkpoints, deadletters, records, seen
-from store.canonical import CanonicalRecord, Owner, RecordRef, RejectedRecord, Stage
+from store.canonical import CanonicalRecord, Owner, Rate, RecordRef, RejectedRecord, Stage
 from store.checkpoints import Checkpoint
 from store.engine import database_now, operating, reading, writing
 from store.errors import RecordRefused
@@ -43,6 +43,10 @@ from worker.runtime import Runtime
 NEVER_FORGOTTEN: Final = frozenset({Owner.STREAM, Stage.STREAM})
 """A seller who left and a stage that was archived still stand on old deals: what is known of
 them stays, though the CRM lists them no more."""
+
+READ_WHOLE: Final = frozenset({Rate.STREAM})
+"""A short list that each pull brings whole, without a sign of what was taken out of it: a rate
+that is gone must not go on converting amounts."""
 
 _FETCH_PATIENCE: Final = timedelta(minutes=1)
 _SINCE_MARGIN: Final = timedelta(hours=1)
@@ -354,7 +358,12 @@ class _Pull:
             if since is not None:
                 # Everything stored from here on is mapped by the rules of now.
                 return replace(checkpoint, definition=self._definition), since
-            starts_over = self._options.full or is_redefined or checkpoint.cursor is None
+            starts_over = (
+                self._options.full
+                or is_redefined
+                or checkpoint.cursor is None
+                or self._stream.name in READ_WHOLE
+            )
             if starts_over:
                 checkpoint = replace(
                     checkpoint,

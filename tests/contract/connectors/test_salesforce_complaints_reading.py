@@ -349,6 +349,37 @@ def test_reading_stops_at_its_share_of_the_quota_and_goes_on_from_the_same_row(
     assert copy.names() == names
 
 
+# ---------------------------------------------------------------- rates
+
+
+class RatedOrg(StoredOrg):
+    """An installation whose rates are those of the org."""
+
+    def text(self) -> str:
+        return super().text().replace("currency: USD,", "currency: USD, fx: {from: salesforce},")
+
+
+def test_a_rate_that_was_deleted_converts_nothing_any_more(
+    org: SalesforceOrg, sandbox: Sandbox, tmp_path: Path, sqlite_database: str
+) -> None:
+    configure_logging(is_quiet=True)
+    org.crm.settings(multi_currency={"corporate": "USD", "rates": {"EUR": 0.8}, "dated": True})
+    days = [
+        org.crm.create(
+            "DatedConversionRate", {"IsoCode": "EUR", "StartDate": day, "ConversionRate": rate}
+        )
+        for day, rate in (("2026-01-01", 2), ("2026-07-01", 1.6))
+    ]
+    site = RatedOrg(tmp_path, sandbox, sqlite_database, crms=("salesforce",))
+    site.with_fields()
+    assert site.pull("salesforce", "rates").stored == 2
+
+    org.crm.admin("erase", object="DatedConversionRate", id=days[1])
+    result = site.pull("salesforce", "rates")
+
+    assert (result.state, result.stored, result.unchanged) == (State.OK, 1, 1)
+
+
 # ---------------------------------------------------------------- answers that lie
 
 
