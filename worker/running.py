@@ -225,6 +225,9 @@ def _attempt(running: Running, body: Body) -> State:
         running.error = str(error)
         return State.FAILED
     except ConnectorError as error:
+        if isinstance(error, OrgChanged):
+            # Whatever comes next looks again where the credentials lead.
+            running.runtime.recognised.discard(error.connection)
         running.error = _with_remedy(error)
         return State.FAILED
     except LeaseLost as error:

@@ -27,6 +27,7 @@ from connectors.errors import (
     CrmUnavailable,
     MalformedAnswer,
     MisconfiguredConnection,
+    OrgChanged,
     PermissionMissing,
     RequestRefused,
 )
@@ -89,6 +90,8 @@ class SalesforceClient:
         self._tokens = SharedToken(settings, self._login)
         self._library: tuple[str, Salesforce] | None = None
         self._told: tuple[str | None, str | None] | None = None
+        self._strange_org: str | None = None
+        """Why nothing is asked any more, until somebody looks which org this is."""
         self._has_asked_limits = False
 
     # ------------------------------------------------------------ reading
@@ -263,6 +266,7 @@ class SalesforceClient:
 
     def org_id(self) -> str | None:
         """The id of the org behind the credentials, with 18 characters, where it may be known."""
+        self._strange_org = None
         return self._identity()[0]
 
     def user_id(self) -> str | None:
@@ -387,6 +391,8 @@ class SalesforceClient:
 
     def _call(self, ask: Callable[[Salesforce], T]) -> T:
         """One call; a refused token is renewed once, and the call repeated with all it carried."""
+        if self._strange_org is not None:
+            raise OrgChanged(self.connection, self._strange_org)
         token, is_fresh = self._tokens.current(), False
         refused = ""
         for _ in range(_MOST_TOKENS):
@@ -404,10 +410,20 @@ class SalesforceClient:
                 )
             if is_fresh:
                 break
-            token, is_fresh = self._tokens.renewed(token)
+            before = token
+            token, is_fresh = self._tokens.renewed(before)
+            self._ensure_same_org(before, token)
         refusal = refused_fresh_token(self.connection, refused)
         self._tokens.refuse(refusal)
         raise refusal
+
+    def _ensure_same_org(self, before: Token, now: Token) -> None:
+        """A sandbox that was refreshed refuses the old token, and is another org from then on."""
+        if before.org_id and now.org_id and before.org_id != now.org_id:
+            self._strange_org = (
+                f"The credentials lead to org {now.org_id}, and led to {before.org_id} before."
+            )
+            raise OrgChanged(self.connection, self._strange_org)
 
     def _library_for(self, token: Token) -> Salesforce:
         if self._library is None or self._library[0] != token.text:

@@ -18,6 +18,7 @@ from connectors.errors import (
     AuthenticationFailed,
     CrmUnavailable,
     MisconfiguredConnection,
+    OrgChanged,
     RateLimited,
 )
 from connectors.registry import connect
@@ -230,6 +231,22 @@ def test_the_org_is_known_from_a_token_that_another_process_fetched(org: Salesfo
 
     assert logins(org) == 1
     assert not any("userinfo" in str(request["path"]) for request in org.crm.requests())
+
+
+def test_a_renewed_token_of_another_org_reads_and_writes_nothing(org: SalesforceOrg) -> None:
+    connector = connect(org.settings())
+    assert isinstance(connector, KnowsItsOrg)
+    before = connector.org_id()
+    org.crm.settings(org_id="00DxX0000000999", revoke_tokens=True)
+
+    with pytest.raises(OrgChanged, match="00DxX0000000999"):
+        Copy().pull(connector, "owners", pages=1)
+    with pytest.raises(OrgChanged, match="00DxX0000000999"):
+        connector.fields("Account")  # type: ignore[attr-defined]  # a connector that writes
+
+    # Whoever has looked may decide.
+    assert connector.org_id() not in {None, before}
+    connector.fields("Account")  # type: ignore[attr-defined]  # a connector that writes
 
 
 def test_a_token_refused_for_ever_costs_one_login_and_then_rests(org: SalesforceOrg) -> None:
