@@ -53,7 +53,10 @@ class Runtime:
         self.progress = progress
         self.company: Company = settings.company_of(config)
         self.lease_ttl: timedelta = config.advanced.lease
-        self.pause_min: timedelta = config.advanced.pause_min or _SHORTEST_PAUSE
+        # A wait that no call sleeps through has to be remembered, however short it is.
+        self.pause_min: timedelta = min(
+            config.advanced.pause_min or _SHORTEST_PAUSE, config.advanced.retry_wait_max
+        )
         self.recognised: set[str] = set()
         """Connections whose org this process has compared with the pinned one."""
         self.writebacks: Mapping[str, WritebackSpec] = {}

@@ -106,6 +106,18 @@ def test_an_exhausted_quota_pauses_its_connection_alone(site: Site) -> None:
     assert {r.state for r in site.full_pass().results} == {State.OK}
 
 
+def test_a_wait_too_long_to_sleep_through_is_a_pause_however_short(site: Site) -> None:
+    """A limit that asks for more than `retry_wait_max` and less than a minute is no failure."""
+    impatient = site.but(crms=("hubspot",), advanced="retry_wait: 1s, retry_wait_max: 2s")
+    body = {"message": "You have reached your ten_secondly_rolling limit."}
+    impatient.sandbox.hubspot.fault("status", path="objects/deals", status=429, body=body)
+
+    first = impatient.full_pass()
+
+    assert State.FAILED not in {result.state for result in first.results}
+    assert State.PAUSED in {result.state for result in first.results}
+
+
 def test_wrong_credentials_fail_with_a_remedy_and_without_the_secret(site: Site) -> None:
     broken = site.but(environment={"SF_SECRET": "a-wrong-secret-value"}).full_pass()
 
