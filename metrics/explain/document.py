@@ -194,7 +194,7 @@ def rows_of(explanation: Explanation, listing: Listing) -> Iterator[Mapping[str,
     }
     for state, lines in (
         ("counted", listing.counted),
-        ("left out", [line for line in listing.left_out if not line.n]),
+        ("left out", [line for line in listing.left_out if not line.is_counted]),
         ("beside", listing.beside),
     ):
         for line in lines:

@@ -39,6 +39,15 @@ class Line:
     left_out: Mapping[str, int]
     entries: tuple[Entry, ...]
 
+    @property
+    def is_counted(self) -> bool:
+        """Whether the value rests on it.
+
+        One that adds to the numerator alone is not among n: a ticket closed in the period, but
+        created before it, in a rate of those created.
+        """
+        return bool(self.n or self.numerator or self.denominator)
+
 
 @dataclass(frozen=True, slots=True)
 class Listing:
@@ -59,7 +68,7 @@ class Listing:
     @property
     def counted(self) -> list[Line]:
         """The lines that the value rests on."""
-        return [line for line in self.lines if line.n]
+        return [line for line in self.lines if line.is_counted]
 
     @property
     def left_out(self) -> list[Line]:
@@ -69,7 +78,7 @@ class Listing:
     @property
     def beside(self) -> list[Line]:
         """The lines that the value is compared with."""
-        return [line for line in self.lines if not line.n and not line.left_out]
+        return [line for line in self.lines if not line.is_counted and not line.left_out]
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,9 +160,6 @@ class Lister:
             view = self._seen(whole, entries, recipe.subjects)
             alone = recipe.make(view, self._ask)
             left_out = {reason: count for reason, count in (alone.left_out or {}).items() if count}
-            # The norm of a bottleneck comes from visits of before, which are no part of its n.
-            if not alone.n and not left_out and kpi.unit is not Unit.TEXT:
-                continue
             values = tuple(
                 number
                 for subject in sorted(asked)
@@ -162,7 +168,7 @@ class Lister:
             )
             days = [entry.day for entry in entries if entry.day is not None]
             days_within = [day for day in days if holds(day.toordinal())]
-            yield Line(
+            line = Line(
                 name=unit,
                 day=min(days_within or days, default=None),
                 n=alone.n,
@@ -172,6 +178,9 @@ class Lister:
                 left_out=left_out,
                 entries=tuple(entries),
             )
+            # The norm of a bottleneck comes from visits of before, which are no part of its n.
+            if line.is_counted or left_out or kpi.unit is Unit.TEXT:
+                yield line
 
     def _parts(self, composition: Composition, view: View) -> Iterator[Listing]:
         known = available()
