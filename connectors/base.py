@@ -196,6 +196,8 @@ class ConnectionSettings:
     """Told (reason, seconds) before the connector sleeps, so that no wait is silent."""
     gives_rates: bool = False
     """The company's exchange rates are those of this CRM (``company.fx.from``)."""
+    rated: frozenset[str] | None = frozenset()
+    """Currencies that have rates from elsewhere (``company.fx``); None: whichever it may be."""
     written_objects: frozenset[str] | None = None
     """The CRM's objects that write-backs name; None: nobody says."""
     options: Mapping[str, str] = field(default_factory=dict)

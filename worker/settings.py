@@ -74,12 +74,20 @@ def connection_settings(
         limits_storage=str(config.broker) or "memory://",
         on_wait=on_wait,
         gives_rates=config.company.fx.source == name,
+        rated=_rated(config, name),
         written_objects=frozenset(
             one.object for one in config.writebacks.values() if one.connection == name
         ),
         daily_calls=_daily_calls(section.limits.daily_calls),
         options=_connection_options(config, name),
     )
+
+
+def _rated(config: Config, name: str) -> frozenset[str] | None:
+    """The currencies whose rates do not come from this connection; None: nobody knows before."""
+    fx = config.company.fx
+    is_from_elsewhere = fx.file is not None or fx.source not in {None, name}
+    return None if is_from_elsewhere else frozenset(fx.table)
 
 
 def _stream_settings(section: Stream) -> StreamSettings:

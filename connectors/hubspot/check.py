@@ -320,8 +320,10 @@ def _currency_problems(settings: ConnectionSettings, account: Account) -> Iterat
             f" nothing about the company's {company}.",
             remedy="Set company.fx.file, or take the rates from another connection.",
         )
-    others = sorted({*account.more_currencies} - {company})
-    if others and not settings.gives_rates:
+    if settings.gives_rates or settings.rated is None:
+        return
+    others = sorted({*account.more_currencies} - {company} - settings.rated)
+    if others:
         yield Problem(
             place=f"connections.{settings.name}.streams",
             message=(
@@ -329,8 +331,8 @@ def _currency_problems(settings: ConnectionSettings, account: Account) -> Iterat
                 " without rates, amounts in other currencies than the company's are left out and"
                 " counted as such."
             ),
-            remedy=f"Set company.fx: {{from: {settings.name}}}, company.fx.file or"
-            " company.fx.table, unless another connection gives the rates.",
+            remedy=f"Set company.fx: {{from: {settings.name}}}, or give their rates in"
+            " company.fx.file or company.fx.table.",
             is_error=False,
         )
 

@@ -252,15 +252,18 @@ def _currency_problems(
             " so its rates say nothing about it.",
             remedy=f"Activate {company} in Setup > Manage Currencies, or set company.fx.file.",
         )
-    elif not settings.gives_rates and set(codes) - {company}:
-        others = ", ".join(code for code in codes if code != company)
+    if settings.gives_rates or settings.rated is None:
+        return
+    unrated = set(codes) - {company} - settings.rated
+    if unrated:
+        others = ", ".join(sorted(unrated))
         yield Problem(
             place=place,
             message=f"The org keeps amounts in several currencies ({others} beside {company}):"
             " without rates, amounts in other currencies than the company's are left out and"
             " counted as such.",
-            remedy=f"Set company.fx: {{from: {settings.name}}}, or company.fx.file, unless another"
-            " connection gives the rates.",
+            remedy=f"Set company.fx: {{from: {settings.name}}}, or give their rates in"
+            " company.fx.file or company.fx.table.",
             is_error=False,
         )
 

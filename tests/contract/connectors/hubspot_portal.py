@@ -126,6 +126,7 @@ def portal(
     limits_storage: str | None = None,
     written_objects: frozenset[str] | None = None,
     gives_rates: bool = False,
+    rated: frozenset[str] | None = frozenset(),
 ) -> Iterator[HubSpotConnector]:
     """A connector named "web" with rate limits of its own; `fields` are those of deals."""
     settings = ConnectionSettings(
@@ -145,6 +146,7 @@ def portal(
         tokens=tokens,
         written_objects=written_objects,
         gives_rates=gives_rates,
+        rated=rated,
     )
     connector = connect(settings)
     try:

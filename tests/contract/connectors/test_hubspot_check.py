@@ -78,6 +78,7 @@ def looked(
     auth: Mapping[str, str] | None = None,
     daily_calls: DailyCalls | None = None,
     gives_rates: bool = False,
+    rated: frozenset[str] | None = frozenset(),
     currency: str = "USD",
 ) -> CheckReport:
     with portal(
@@ -87,6 +88,7 @@ def looked(
         daily_calls=daily_calls,
         written_objects=None if written is None else frozenset(written),
         gives_rates=gives_rates,
+        rated=rated,
         currency=currency,
     ) as connector:
         return connector.check()
@@ -212,6 +214,17 @@ def test_a_portal_with_several_currencies_wants_rates(crm: Crm) -> None:
 
     assert "EUR, JPY beside USD" in problem.message
     assert not problem.is_error
+
+
+def test_rates_from_a_table_file_or_other_connection_are_rates(crm: Crm) -> None:
+    crm.settings(rates={"EUR": 1.1, "JPY": 0.007})
+
+    (problem,) = looked(crm, rated=frozenset({"EUR"})).problems
+
+    assert "JPY beside USD" in problem.message
+    assert "EUR" not in problem.message
+    assert not looked(crm, rated=frozenset({"EUR", "JPY"})).problems
+    assert not looked(crm, rated=None).problems
 
 
 def test_rates_to_another_currency_than_the_companys_are_an_error(crm: Crm) -> None:

@@ -120,8 +120,9 @@ def test_several_currencies_without_rates_are_told(sandbox: Sandbox) -> None:
     problem = found(org)["streams"]
     assert "USD" in problem.message
     assert "company.fx" in problem.remedy
-    given = connect(replace(org.settings(), gives_rates=True)).check()
-    assert not any("currenc" in each.message for each in given.problems)
+    for told in ({"gives_rates": True}, {"rated": None}, {"rated": frozenset({"USD"})}):
+        given = connect(replace(org.settings(), **told)).check()
+        assert not any("currenc" in each.message for each in given.problems)
 
 
 def test_an_object_without_licence_is_told_as_such(org: SalesforceOrg) -> None:
