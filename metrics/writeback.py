@@ -125,7 +125,8 @@ def make_plan(
         values: Current published values; those the write-back does not name are passed over.
         targets: The object's fields by name.
         live: What the records hold now. Records without a value are left alone, except that a
-            field we once filled is brought to what an empty group is worth.
+            field we once filled is brought to what an empty group is worth, and one that is to
+            be 0 where there is no value becomes 0.
         pushed: (record id, field) -> the last value we wrote, as JSON text.
         deleted_ids: Records known as deleted or merged away: never written.
         push_batch: Records in one write call.
@@ -318,7 +319,9 @@ class _Comparison:
             return None
         if not plan.is_text and target.type not in NUMERIC:
             return None
-        if self._last(record_id, plan.field) is None or (record_id, plan.field) in self._unfit:
+        if (record_id, plan.field) in self._unfit:
+            return None
+        if self._last(record_id, plan.field) is None and plan.when_empty != ZERO:
             return None
         if plan.empty is None:
             return Wanted(None, None)

@@ -27,7 +27,7 @@ from metrics import values
 from metrics.definition import Kpi, Unit
 from metrics.periods import CALENDAR_KINDS, Calendar, Kind, period_of
 from metrics.values import KpiValue
-from metrics.writeback import Behind, FieldPlan, Match, Plan, WritebackSpec, make_plan
+from metrics.writeback import ZERO, Behind, FieldPlan, Match, Plan, WritebackSpec, make_plan
 from store import calls, history, holds, outbox, rewrites, targets
 from store.engine import database_now, reading
 from store.money import minor_units
@@ -61,6 +61,8 @@ class _Stored:
     places: Mapping[str, Mapping[str, Sequence[str]]]
     deleted_ids: frozenset[str]
     pushed: Mapping[tuple[str, str], str]
+    everybody: frozenset[str]
+    """All records, where a field is 0 in those that have no value."""
     replaced_today: frozenset[str]
     frozen: frozenset[tuple[str, str]]
     behind: Behind
@@ -68,11 +70,12 @@ class _Stored:
     notes: tuple[str, ...] = ()
 
     def known_ids(self) -> set[str]:
-        """Records to look at: those with values, and those that we filled once."""
+        """Records to look at: those with values, those that we filled once, those to be 0."""
         ids = {
             one for groups in self.places.values() for members in groups.values() for one in members
         }
-        return (ids | {record_id for record_id, _ in self.pushed}) - self.deleted_ids
+        filled = {record_id for record_id, _ in self.pushed}
+        return (ids | filled | self.everybody) - self.deleted_ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,6 +356,7 @@ def _look(
             targets.dead_ids(conn, spec.stream, spec.connection) if spec.stream else frozenset()
         ),
         pushed=_pushed_of(conn, spec),
+        everybody=_everybody(conn, spec),
         replaced_today=outbox.replaced_within(conn, spec.name, names, DAY),
         frozen=rewrites.frozen(conn, spec.connection, spec.object),
         behind=Behind(
@@ -363,6 +367,13 @@ def _look(
         daily_calls=_daily_calls(conn, runtime, spec.connection),
         notes=notes,
     )
+
+
+def _everybody(conn: Connection, spec: WritebackSpec) -> frozenset[str]:
+    # What a record of another object means is known from its value alone.
+    if spec.match is not None or all(plan.when_empty != ZERO for plan in spec.fields):
+        return frozenset()
+    return frozenset(targets.everybody(conn, spec.stream, spec.connection))
 
 
 def _pushed_of(conn: Connection, spec: WritebackSpec) -> dict[tuple[str, str], str]:

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from metrics.fitting import KEEP
 from store import holds, rewrites, runs
 from store.engine import database_now
-from worker.results import Kind
+from worker.results import Kind, State
 from worker.runtime import Runtime
 
 HELD: Final = "held"
@@ -82,6 +82,9 @@ class WritebackState:
         elif self.last_run is not None and self.last_run.error:
             last = self.last_run
             found.append(f"write-back {self.writeback}: {last.state}: {last.error}")
+        elif self.last_run is not None and self.last_run.state == State.WAITING:
+            why = "; ".join(self.last_run.warnings)
+            found.append(f"write-back {self.writeback}: waiting: {why}")
         found.extend(
             f"write-back {self.writeback}: {one.field} of {one.object} {one.record_id} is frozen, "
             f"others have rewritten it {one.times} times (it holds {one.held}): "

@@ -14,6 +14,7 @@ from store import leases, outbox
 from store.engine import operating, reading
 from tests.pipeline.worker.site import Site
 from worker.results import State
+from worker.status import gather
 
 
 def accounts_with_deals(site: Site, count: int, *, amount: int = 100) -> list[str]:
@@ -53,11 +54,14 @@ def test_a_push_waits_for_approval_and_the_first_yes_is_remembered(computed_site
     site = computed_site.but(approve="first_time")
 
     waiting = site.push()
+    with site.runtime() as runtime:
+        told = gather(runtime).sentences
     applied = site.apply(site.plan())
     site.sandbox.salesforce.edit("Account", next(iter(site.kpi_fields())), {"KPI_Revenue__c": 1})
     later = site.push()
 
     assert (waiting.state, waiting.sent) == (State.WAITING, 0)
+    assert any("waiting: 12 values wait for a person's yes" in one for one in told)
     assert "kpisync apply" in waiting.warnings[0]
     assert (applied.state, applied.sent) == (State.OK, 12)
     assert (later.state, later.sent) == (State.OK, 1)

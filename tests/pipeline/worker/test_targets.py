@@ -13,6 +13,7 @@ from connectors.errors import MisconfiguredConnection
 from tests.fixtures.sandboxes import Crm
 from tests.pipeline.worker.computed import computed_company, copy_of
 from tests.pipeline.worker.site import Site
+from worker import pipeline
 from worker.results import State
 
 
@@ -219,3 +220,23 @@ def test_what_cannot_be_matched_is_told_with_its_place(name: str, computed_site:
 
     assert "writebacks.x." in str(refused.value)
     assert said in str(refused.value)
+
+
+def test_zero_where_there_is_no_value_reaches_records_that_never_had_one(
+    computed_site: Site,
+) -> None:
+    crm = computed_site.sandbox.salesforce
+    crm.add_field("Account", "KPI_Open__c", "number")
+    site = _Writing.of(
+        computed_site,
+        "  open:\n    to: salesforce.Account\n    approve: never\n"
+        "    fields: {KPI_Open__c: {kpi: open_count, empty: 0}}\n",
+    )
+
+    with site.runtime() as runtime:
+        first = pipeline.push_writeback(runtime, "open")
+        second = pipeline.push_writeback(runtime, "open")
+    held = [fields.get("KPI_Open__c") for fields in fields_of(crm, "Account").values()]
+
+    assert set(held) == {0}
+    assert (first.sent, second.sent) == (len(held), 0)
