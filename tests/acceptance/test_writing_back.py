@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -28,12 +29,21 @@ def test_an_admin_who_has_been_burnt_before(sandbox: Sandbox, kpisync: Cli, tmp_
     kpisync.configure(site.text())
 
     waiting = kpisync("run", "--once")
-    planned = kpisync("plan", "account_kpis", "--exit-code", expect_exit=10)
+    planned = kpisync("plan", "account_kpis", "--exit-code", "-o", "plan.json", expect_exit=10)
+    unanswered = kpisync("apply", "account_kpis", expect_exit=1)
+    misspelt = kpisync("apply", "acount_kpis", "--yes", expect_exit=2)
+    plan = json.loads((tmp_path / "plan.json").read_text(encoding="utf-8"))
+    plan["changes"][0]["new"] = "900"
+    (tmp_path / "plan.json").write_text(json.dumps(plan), encoding="utf-8")
+    forged = kpisync("apply", "plan.json", "--yes", expect_exit=1)
     applied = kpisync("apply", "account_kpis", "--yes", "--json")
     run = applied.json["run"]
 
     assert "wait for a person's yes" in waiting.err
     assert "16 first values" in planned.out
+    assert "nobody answered, nothing was written; --yes" in unanswered.err
+    assert '"acount_kpis" (configured: account_kpis)' in misspelt.err
+    assert "plan.json: the plan was changed after it was made; make a new one" in forged.err
     assert "2 to look before and after" in planned.out
     assert applied.json["written"] == 16
 
