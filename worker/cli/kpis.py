@@ -17,6 +17,7 @@ from metrics.values import KpiValue
 from metrics.verify import Verification
 from metrics.verify import verify as verify_store
 from store.engine import database_now, reading
+from store.kpis import count_dirty_keys
 from worker import pipeline
 from worker.cli.app import CommandError, app, session_of
 from worker.cli.exits import ExitCode
@@ -173,6 +174,7 @@ def verify(
     with session.runtime() as runtime:
         with reading(runtime.engine) as conn:
             verification = verify_store(conn, runtime.catalog, as_of=database_now(conn))
+            waiting = count_dirty_keys(conn)
         names = runtime.writebacks if is_online else ()
         reports = [pipeline.compare_live(runtime, name) for name in names]
     is_ok = verification.ok and all(report.ok for report in reports)
@@ -197,18 +199,23 @@ def verify(
             document["online"] = [report.to_json() for report in reports]
         printer.document(document)
     else:
-        _show_verification(printer, verification)
+        _show_verification(printer, verification, waiting)
         for report in reports:
             _show_comparison(printer, report)
     raise typer.Exit(ExitCode.FINE if is_ok else ExitCode.FAILED)
 
 
-def _show_verification(printer: Printer, verification: Verification) -> None:
+def _show_verification(printer: Printer, verification: Verification, waiting: int) -> None:
     if verification.ok:
         printer.text(f"{verification.checked:,} values recomputed, all equal")
         return
     count = len(verification.differences)
     printer.fail(f"{count:,} of {verification.checked:,} values differ; the first:")
+    if waiting:
+        printer.warn(
+            f"{waiting:,} changes are pulled and not computed yet: `kpisync compute` first, or the"
+            " values cannot be equal."
+        )
     printer.table(
         ("kpi", "period", "by", "key", "stored", "recomputed"),
         (

@@ -110,3 +110,16 @@ def test_a_first_pull_from_a_date_on_stays_one(kpisync: Cli, sandbox: Sandbox) -
     kpisync("pull", "hubspot.deals")
 
     assert [row["name"] for row in kpisync("dump", "records", "deals").lines] == ["Late"]
+
+
+def test_verify_tells_what_is_not_computed_yet(pulled: Cli, sandbox: Sandbox) -> None:
+    pulled("compute")
+    sandbox.hubspot.create("deals", {"dealname": "Another", "dealstage": "closedwon"})
+    pulled("pull", "hubspot")
+
+    before = pulled("verify", expect_exit=1).err
+    pulled("compute")
+    after = pulled("verify").err
+
+    assert "not computed yet: `kpisync compute` first" in before
+    assert "not computed" not in after
