@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 
 from metrics.definition import KpiSettings
 from metrics.explain import Unexplained, explain
-from metrics.explain.changes import changes, difference
+from metrics.explain.changes import Step, changes, difference
 from metrics.explain.document import to_document
 from metrics.values import current as published
 from store.canonical import (
@@ -43,7 +45,9 @@ from tests.pipeline.metrics.books import (
     stage,
     won,
 )
+from tests.pipeline.metrics.histories import Page, pages
 from tests.pipeline.metrics.test_incremental import EVERYTHING
+from tests.pipeline.metrics.test_incremental import _empty as emptied
 
 PUBLISHED = Context(prec=28, rounding=ROUND_HALF_UP)
 
@@ -273,12 +277,42 @@ def test_the_records_of_a_thousand_random_values_give_them_again(company: Books)
         assert_adds_up(explained(company, place))
 
 
+@pytest.mark.slow
+@settings(
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+)
+@given(history=st.lists(pages, min_size=3, max_size=7), seed=st.integers(0, 1_000))
+def test_after_any_history_the_records_of_a_value_give_it_again(
+    everything: Books, history: list[Page], seed: int
+) -> None:
+    emptied(everything)
+    for page in history:
+        everything.commit(*page[0], deleted=page[1])
+        if seed % 2:
+            everything.publish(later=timedelta(days=31))
+    everything.publish()
+    places = sorted(everything.current())
+
+    for place in random.Random(seed).sample(places, min(60, len(places))):  # noqa: S311 - no secret
+        assert_adds_up(explained(everything, place))
+
+
 SETTINGS = KpiSettings(company=BERLIN, rates={"USD": Decimal("0.9")})
 
 
 @pytest.fixture
 def books(tmp_path: Path) -> Iterator[Books]:
     made = Books(f"sqlite:///{tmp_path}/store.db", SETTINGS)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def everything(tmp_path: Path) -> Iterator[Books]:
+    made = Books(f"sqlite:///{tmp_path}/store.db", EVERYTHING)
     yield made
     made.close()
 
@@ -405,6 +439,22 @@ def test_the_steps_of_a_value_add_up_to_how_far_it_moved(stored_books: Books) ->
     assert difference(later.first, later.last, "value") == -55
     assert [step.delta("n") for step in later.steps] == [0, 0, 1]
     assert all(step.run == "run" and not step.is_redefined for step in later.steps)
+
+
+def test_a_step_to_another_formula_is_marked_and_a_value_that_ended_has_no_difference(
+    books: Books,
+) -> None:
+    books.commit(won("D1"))
+    books.publish()
+    value = books.value("won_value")
+    assert value is not None
+
+    redefined = Step(books.now, "run", replace(value, definition="won_value@0"), value)
+    ended = Step(books.now, None, value, None)
+
+    assert redefined.is_redefined
+    assert not ended.is_redefined
+    assert ended.delta("value") is None
 
 
 def test_values_as_of_an_instant_are_those_that_were_believed_then(stored_books: Books) -> None:
