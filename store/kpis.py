@@ -500,9 +500,7 @@ def versions(conn: Connection, place: Place) -> list[Version]:
         *(KPI_VALUES.c[name] == wanted for name, wanted in place._asdict().items())
     )
     return [
-        Version(
-            value=_value_of(row), valid_from=row.valid_from, valid_to=row.valid_to, run=row.run
-        )
+        Version(value=_value_of(row), valid_from=row.valid_from, valid_to=row.valid_to, run=row.run)
         for row in conn.execute(query.order_by(KPI_VALUES.c.valid_from, KPI_VALUES.c.id))
     ]
 

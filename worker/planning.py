@@ -101,6 +101,7 @@ def plan_writeback(runtime: Runtime, name: str, *, with_reasons: bool = False) -
         ConnectorError: The CRM cannot be read, or a field does not exist or cannot be written.
         StoreUnavailable: The database is away.
     """
+    runtime.open_store()
     spec = runtime.writebacks[name]
     target = runtime.target(spec.connection)
     fields = usable_fields(spec, target)

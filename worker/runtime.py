@@ -108,6 +108,14 @@ class Runtime:
             self._engine = engine
         return self._engine
 
+    def open_store(self) -> None:
+        """Open the store before the CRM is met: the shared token is kept there.
+
+        Raises:
+            StoreError: As `engine`.
+        """
+        _ = self.engine
+
     @cached_property
     def leases(self) -> HeldLeases:
         """The leases this process holds."""
