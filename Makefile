@@ -9,7 +9,7 @@ BIN := .venv/bin
 WORKERS ?= auto
 PACKAGES := config connectors metrics sandbox store worker
 
-.PHONY: help demo test slow chaos check format bench lock docs clean
+.PHONY: help demo test slow chaos lint check format bench lock docs clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -37,11 +37,13 @@ slow: .venv/installed-dev ## long tests: random kills, long histories (minutes)
 chaos: .venv/installed-dev ## storms of edits, faults and kills, every promise checked afterwards (SEEDS=50 KILLS=20 FIRST=1)
 	$(BIN)/python -m tests.chaos.storm --first $(or $(FIRST),1) --seeds $(or $(SEEDS),50) --kills $(or $(KILLS),20)
 
-check: .venv/installed-dev ## format, lint, types, import contracts, unit tests
+lint: .venv/installed-dev ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+check: lint ## what lint does, and the unit tests
 	$(BIN)/python -m pytest -q tests/unit
 
 format: .venv/installed-dev ## format the code
