@@ -180,8 +180,8 @@ MappedField: TypeAlias = Annotated[
 ]
 
 CONFIGURABLE_STREAMS = (
-    "accounts", "contacts", "leads", "deals", "campaigns", "campaign_members", "costs", "tickets",
-    "survey_responses", "contracts",
+    "accounts", "contacts", "leads", "deals", "campaigns", "campaign_members",
+    "email_statistics", "costs", "tickets", "survey_responses", "contracts",
 )  # fmt: skip
 IMPLIED_STREAMS: Mapping[str, str] = {
     "owners": "the connection", "stages": "deals", "deal_stage_changes": "deals",
@@ -189,8 +189,8 @@ IMPLIED_STREAMS: Mapping[str, str] = {
     "rates": "company.fx",
 }  # fmt: skip
 StreamName: TypeAlias = Literal[
-    "accounts", "contacts", "leads", "deals", "campaigns", "campaign_members", "costs", "tickets",
-    "survey_responses", "contracts",
+    "accounts", "contacts", "leads", "deals", "campaigns", "campaign_members",
+    "email_statistics", "costs", "tickets", "survey_responses", "contracts",
 ]  # fmt: skip
 
 

@@ -221,6 +221,24 @@ class CampaignMember(CanonicalRecord):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EmailStatistics(CanonicalRecord):
+    """What became of one marketing e-mail on one day; a number that nobody knows is None."""
+
+    STREAM: ClassVar[str] = "email_statistics"
+
+    email: str
+    """The CRM's id of the e-mail, or its name where it has none."""
+    campaign: Key | None = None
+    date: date
+    sent: int | None = None
+    delivered: int | None = None
+    opens: int | None = None
+    clicks: int | None = None
+    unsubscribes: int | None = None
+    bounces: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cost(CanonicalRecord):
     """Money spent on a day to win customers."""
 
@@ -350,6 +368,7 @@ RECORD_TYPES: Mapping[str, type[CanonicalRecord]] = MappingProxyType(
             DealLine,
             Campaign,
             CampaignMember,
+            EmailStatistics,
             Cost,
             Ticket,
             TicketStatusChange,

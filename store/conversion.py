@@ -53,7 +53,12 @@ INSTANTS: Final = frozenset(
 DAYS: Final = frozenset({"contract_end", "close_date", "start_date", "end_date", "date"})
 MONEY: Final = frozenset({"annual_revenue", "amount", "unit_price", "total", "cost", "budget"})
 MILLIONTHS: Final = frozenset({"probability", "quantity", "csat", "score"})
-INTEGERS: Final = frozenset({"employees", "nps_score", "position"})
+INTEGERS: Final = frozenset(
+    {
+        *("employees", "nps_score", "position"),
+        *("sent", "delivered", "opens", "clicks", "unsubscribes", "bounces"),
+    }
+)
 FLAGS: Final = frozenset({"deleted", "is_closed", "is_won", "is_primary", "is_active"})
 EXACT: Final = frozenset({"rate"})
 

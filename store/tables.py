@@ -225,6 +225,15 @@ CAMPAIGN_MEMBERS: Final = _record_table(
     indexes=("campaign", "contact", "lead"),
 )
 
+EMAIL_STATISTICS: Final = _record_table(
+    "email_statistics",
+    *_texts("email"),
+    *_keys("campaign"),
+    *_days("date"),
+    *_big("sent", "delivered", "opens", "clicks", "unsubscribes", "bounces"),
+    indexes=("campaign",),
+)
+
 COSTS: Final = _record_table(
     "costs",
     *_keys("campaign"),
@@ -404,6 +413,7 @@ CHECKPOINTS: Final = Table(
     # What the stored rows were mapped with, and fields that could not be read then.
     Column("definition", Text),
     Column("unreadable", Text),
+    Column("volatile", Text),
     # When the CRM last said that something changed.
     Column("rung_at", UtcDateTime),
 )
@@ -701,6 +711,7 @@ RECORD_TABLES: Final = {
         DEAL_LINES,
         CAMPAIGNS,
         CAMPAIGN_MEMBERS,
+        EMAIL_STATISTICS,
         COSTS,
         TICKETS,
         TICKET_STATUS_CHANGES,

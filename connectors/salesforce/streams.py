@@ -323,6 +323,13 @@ CONTRACTS: Final = StreamSpec(
     may_be_absent=True,
 )
 
+EMAIL_STATISTICS: Final = StreamSpec(
+    "email_statistics",
+    "",
+    {**_CREATED},
+    needs=("email", "date"),
+)
+
 COSTS: Final = StreamSpec(
     "costs",
     "",
@@ -337,7 +344,7 @@ SPECS: Final[Mapping[str, StreamSpec]] = MappingProxyType(
         for spec in (
             OWNERS, STAGES, RATES, ACCOUNTS, CONTACTS, LEADS, CAMPAIGNS, DEALS,
             DEAL_STAGE_CHANGES, DEAL_CONTACTS, DEAL_LINES, CAMPAIGN_MEMBERS, TICKETS,
-            TICKET_STATUS_CHANGES, SURVEY_RESPONSES, CONTRACTS, COSTS,
+            TICKET_STATUS_CHANGES, SURVEY_RESPONSES, CONTRACTS, EMAIL_STATISTICS, COSTS,
         )
     }
 )  # fmt: skip

@@ -135,6 +135,16 @@ def _create_record_tables() -> None:
     op.create_index("ix_campaign_members_lead", "campaign_members", ["lead"])
     op.create_index("ix_campaign_members_campaign", "campaign_members", ["campaign"])
     op.create_table(
+        "email_statistics",
+        *_of_every_record(),
+        *_texts("email"),
+        *_keys("campaign"),
+        *_smalls("date"),
+        *_wholes("sent", "delivered", "opens", "clicks", "unsubscribes", "bounces"),
+        sa.PrimaryKeyConstraint("ref"),
+    )
+    op.create_index("ix_email_statistics_campaign", "email_statistics", ["campaign"])
+    op.create_table(
         "costs",
         *_of_every_record(),
         *_keys("campaign"),
@@ -285,7 +295,7 @@ def _create_operational_tables() -> None:
         *_texts("state", nullable=False),
         *_texts("error"),
         *_smalls("strikes", nullable=False, default="0"),
-        *_texts("definition", "unreadable"),
+        *_texts("definition", "unreadable", "volatile"),
         *_instants("rung_at"),
         sa.PrimaryKeyConstraint("connection", "stream"),
     )

@@ -14,7 +14,7 @@ from pyarrow import parquet
 from connectors.base import ConnectionSettings, FieldSource, Page, StreamSettings
 from connectors.errors import StreamPaused
 from connectors.files.connector import FilesConnector
-from store.canonical import CanonicalRecord, Company, RejectedRecord
+from store.canonical import CanonicalRecord, Company, EmailStatistics, RejectedRecord
 
 BERLIN = Company(timezone=ZoneInfo("Europe/Berlin"), currency="EUR")
 COSTS = "id,date,amount,campaign\n1,2026-03-05,100.50,salesforce:701A\n2,2026-03-06,20,\n"
@@ -202,3 +202,18 @@ def test_discovery_shows_columns_and_how_many_rows_fill_them(tmp_path: Path) -> 
         "amount": 2,
         "campaign": 1,
     }
+
+
+def test_statistics_of_emails_keep_unknown_apart_from_zero(pull: Pull, tmp_path: Path) -> None:
+    header = "email,Campaign,date,sent,delivered,opens,clicks,unsubscribes,bounces\n"
+    line = "news-07,701A,2026-03-05,100,95,40,,0,5\n"
+    (tmp_path / "email_statistics.csv").write_text(header + line)
+
+    (row,) = rows(
+        pull("email_statistics", fields={"campaign": FieldSource("Campaign", of="salesforce")})
+    )
+
+    assert isinstance(row, EmailStatistics)
+    assert (row.email, row.campaign, str(row.date)) == ("news-07", "salesforce:701A", "2026-03-05")
+    numbers = (row.sent, row.delivered, row.opens, row.clicks, row.unsubscribes, row.bounces)
+    assert numbers == (100, 95, 40, None, 0, 5)
