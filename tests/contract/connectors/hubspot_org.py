@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 
-from urllib3 import PoolManager
+from hubspot import HubSpot
 
 from connectors.base import ConnectionSettings, StreamSettings, Tuning
 from tests.contract.connectors.suite import COMPANY, QUICK, Org
@@ -91,9 +91,8 @@ class HubSpotOrg(Org):
         """HubSpot lists a sensitive property only to tokens with the scope for it."""
         version = self._api_version
         path = f"/crm/properties/{version}/deals" if version else "/crm/v3/properties/deals"
-        headers = {"Authorization": f"Bearer {KEY['token']}"}
-        with PoolManager() as pool:
-            listed = pool.request("GET", self.crm.url + path, headers=headers).json()["results"]
+        client = HubSpot(access_token=KEY["token"], base_url=self.crm.url)
+        listed = client.api_request({"path": path}).json()["results"]
         seen = {"results": [one for one in listed if one["name"] != "amount"]}
         self.crm.fault("status", status=200, path=path, body=seen, times="forever")
         return "deals.amount"

@@ -37,7 +37,7 @@ def test_a_call_without_a_good_token_is_a_401(
 ) -> None:
     headers = {} if header is None else {"Authorization": header}
 
-    refused = requests.get(steady.hubspot.url + DETAILS, headers=headers, timeout=20)
+    refused = Api(steady.hubspot.url, token=None).send("GET", DETAILS, headers=headers)
 
     assert (401, category) == (refused.status_code, refused.json()["category"])
     if category == "EXPIRED_AUTHENTICATION":
@@ -48,7 +48,7 @@ def test_a_token_can_be_revoked_and_replaced(sandbox: Sandbox, api: Api) -> None
     sandbox.hubspot.settings(tokens=["pat-na1-rotated"])
 
     assert api.get(DETAILS).status_code == 401
-    api.session.headers["Authorization"] = "Bearer pat-na1-rotated"
+    api.client.access_token = "pat-na1-rotated"
     assert api.get(DETAILS).status_code == 200
 
 

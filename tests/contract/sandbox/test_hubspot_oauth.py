@@ -17,12 +17,11 @@ FIRST = {"grant_type": "refresh_token", "refresh_token": "sandbox-refresh", **AP
 
 
 def token(sandbox: Sandbox, path: str = "/oauth/v1/token", **changes: str) -> requests.Response:
-    return requests.post(sandbox.hubspot.url + path, data={**FIRST, **changes}, timeout=20)
+    return Api(sandbox.hubspot.url, token=None).form(path, {**FIRST, **changes})
 
 
-def status(sandbox: Sandbox, access_token: str) -> int:
-    headers = {"Authorization": f"Bearer {access_token}"}
-    return requests.get(sandbox.hubspot.url + DETAILS, headers=headers, timeout=20).status_code
+def details(sandbox: Sandbox, access_token: str) -> requests.Response:
+    return Api(sandbox.hubspot.url, access_token).get(DETAILS)
 
 
 def test_the_client_renews_its_token_and_keeps_the_refresh_token_that_comes_back(
@@ -34,8 +33,8 @@ def test_the_client_renews_its_token_and_keeps_the_refresh_token_that_comes_back
     second = client.oauth.tokens_api.create(**{**FIRST, "refresh_token": first.refresh_token})
 
     assert first.expires_in == 1800
-    assert status(sandbox, second.access_token) == 200
-    assert status(sandbox, first.access_token) == 200, "until its time is over"
+    assert details(sandbox, second.access_token).status_code == 200
+    assert details(sandbox, first.access_token).status_code == 200, "until its time is over"
     with pytest.raises(ApiException, match="BAD_REFRESH_TOKEN"):
         client.oauth.tokens_api.create(**FIRST)
 
@@ -43,10 +42,9 @@ def test_the_client_renews_its_token_and_keeps_the_refresh_token_that_comes_back
 def test_an_access_token_expires_by_the_portals_clock(sandbox: Sandbox) -> None:
     sandbox.hubspot.clock(fix="2026-01-01T12:00:00Z")
     granted = token(sandbox).json()
-    headers = {"Authorization": f"Bearer {granted['access_token']}"}
     sandbox.hubspot.clock(advance=1800)
 
-    refused = requests.get(sandbox.hubspot.url + DETAILS, headers=headers, timeout=20)
+    refused = details(sandbox, granted["access_token"])
 
     assert refused.status_code == 401
     assert refused.json()["category"] == "EXPIRED_AUTHENTICATION"
@@ -58,9 +56,8 @@ def test_an_access_token_expires_by_the_portals_clock(sandbox: Sandbox) -> None:
 def test_a_revoked_access_token_is_no_longer_known(sandbox: Sandbox) -> None:
     granted = token(sandbox).json()
     sandbox.hubspot.settings(revoke_access_tokens=True)
-    headers = {"Authorization": f"Bearer {granted['access_token']}"}
 
-    refused = requests.get(sandbox.hubspot.url + DETAILS, headers=headers, timeout=20)
+    refused = details(sandbox, granted["access_token"])
 
     assert (refused.status_code, refused.json()["category"]) == (401, "INVALID_AUTHENTICATION")
     assert token(sandbox, refresh_token=granted["refresh_token"]).status_code == 200
@@ -92,11 +89,12 @@ def test_the_wrong_app_gets_no_token(steady: Sandbox, changes: dict[str, str], w
 
 
 def test_only_the_first_version_takes_its_parameters_from_the_query(sandbox: Sandbox) -> None:
+    api = Api(sandbox.hubspot.url, token=None)
     headers = {"Content-Type": "application/x-www-form-urlencoded"}
 
     def ask(version: str) -> int:
-        url = f"{sandbox.hubspot.url}/oauth/{version}/token"
-        return requests.post(url, params=FIRST, headers=headers, timeout=20).status_code
+        path = f"/oauth/{version}/token"
+        return api.send("POST", path, qs=FIRST, headers=headers, default_json=False).status_code
 
     assert [ask("v3"), ask("2026-09"), ask("v1")] == [400, 400, 200]
 
@@ -114,11 +112,8 @@ def test_an_app_has_a_burst_of_its_own_and_no_daily_limit(sandbox: Sandbox, api:
     sandbox.hubspot.settings(burst=1, oauth_burst=3, daily=1)
     access_token = token(sandbox).json()["access_token"]
     api.get(DETAILS)
-    headers = {"Authorization": f"Bearer {access_token}"}
 
-    answers = [
-        requests.get(sandbox.hubspot.url + DETAILS, headers=headers, timeout=20) for _ in range(4)
-    ]
+    answers = [details(sandbox, access_token) for _ in range(4)]
 
     assert [one.status_code for one in answers] == [200, 200, 200, 429]
     assert "X-HubSpot-RateLimit-Daily" not in answers[0].headers
