@@ -272,6 +272,9 @@ class Page:
     unreadable: frozenset[str] = frozenset()
     """Mapped fields of the stream's own records that the CRM does not show now; what is stored
     of them stays: a lost permission is no empty value."""
+    volatile: Mapping[str, str] = field(default_factory=dict)
+    """Mapped fields that may change without their record being reported as changed (formulas,
+    roll-ups, parents' fields), with the CRM's names of their sources."""
 
 
 # ---------------------------------------------------------------- writing

@@ -46,6 +46,8 @@ class Checkpoint:
     """A digest of what the stored rows were mapped with: fields, filters, zone."""
     unreadable: str | None = None
     """Mapped fields that the CRM did not show when the last pull ended, comma between."""
+    volatile: str | None = None
+    """JSON: mapped fields that change without their record being reported -> their sources."""
     rung_at: datetime | None = None
     """When the CRM last said that something changed."""
 

@@ -32,6 +32,7 @@ from store import calls, history, holds, outbox, rewrites, targets
 from store.engine import database_now, reading
 from store.money import minor_units
 from worker.runtime import Runtime
+from worker.volatile import volatile_notes
 
 READ_AT_ONCE: Final = 2_000
 """Live records held in memory between two looks at whether to stop."""
@@ -366,7 +367,7 @@ def _look(
             past_moves=outbox.usual_moves(conn, spec.name, names),
         ),
         daily_calls=_daily_calls(conn, runtime, spec.connection),
-        notes=notes,
+        notes=(*notes, *volatile_notes(conn, runtime, spec)),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Generator, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
@@ -592,6 +593,7 @@ class _Pull:
         return replace(
             checkpoint,
             unreadable=",".join(sorted(page.unreadable)),
+            volatile=json.dumps(dict(page.volatile)) if page.volatile else None,
             # Without one, everything is read anew, which fills the gaps.
             definition=checkpoint.definition if is_filled else None,
         )

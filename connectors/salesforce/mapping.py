@@ -76,6 +76,12 @@ class StreamMap:
         self.unreadable = self._map.unreadable
         self.volatile = _volatile(request, self._map)
         """Sources whose changes move no change time of their row."""
+        self.volatile_fields = {
+            name: f"{self.shape.name}.{source}"
+            for name in sorted(self._map.mapped)
+            if (source := self._map.source_of(name)) in self.volatile
+        }
+        """Mapped field -> the source of it that is volatile."""
         self.warnings = self._map.warnings
         self._conditions = _conditions(settings, spec, self.shape)
         self._booleans = frozenset(

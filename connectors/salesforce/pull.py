@@ -362,6 +362,7 @@ class StreamPull:
             total=total,
             warnings=self._not_told_yet(said),
             unreadable=self._walk.map.unreadable,
+            volatile=self._walk.map.volatile_fields,
         )
 
     # ------------------------------------------------------------ streams of another kind

@@ -226,6 +226,35 @@ def test_formulas_that_change_without_a_trace_do_not_go_stale(org: SalesforceOrg
     assert "read again every" in warning
 
 
+def test_a_plan_warns_of_formulas_and_parents_fields_behind_what_it_writes(
+    stored: Callable[[str], StoredOrg], org: SalesforceOrg
+) -> None:
+    (account,) = org.add_accounts(["Parent"])
+    org.crm.admin("field", object="Account", name="Tier__c", type="string")
+    formula = {"roll_up": {"object": "OpportunityLineItem", "link": "OpportunityId",
+                           "function": "sum", "of": "TotalPrice"}}  # fmt: skip
+    org.crm.admin("field", object="Opportunity", name="Sum__c", type="currency", formula=formula)
+    org.crm.create("Opportunity", {**DEAL, "StageName": "Closed Won", "AccountId": account})
+    site = stored("{accounts: {}, deals: {fields: {amount: Sum__c, region: Account.Tier__c}}}")
+    site.pull_all("salesforce")
+    site.compute()
+
+    plan = site.plan()
+
+    (note,) = plan.notes
+    assert "KPI_Revenue__c" in note
+    assert "KPI_Win_Rate__c" not in note  # counts deals, not amounts
+    assert "Opportunity.Sum__c" in note
+    assert "advanced.sweep" in note
+    assert plan.to_json()["notes"] == [note]
+    regional = site.but(
+        more="", streams="{accounts: {}, deals: {fields: {region: Account.Tier__c}}}"
+    )
+    regional.pull_all("salesforce")
+    regional.compute()
+    assert regional.plan().notes == ()
+
+
 def test_a_column_whose_permission_is_lost_is_not_silently_emptied(
     stored: Callable[[str], StoredOrg], org: SalesforceOrg
 ) -> None:
