@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from config.errors import did_you_mean
 from connectors.base import Problem, TargetField
 from connectors.errors import ConnectorError, MisconfiguredConnection
 from metrics.fitting import misfit
 from metrics.writeback import WritebackSpec
+from store import checkpoints
+from store.engine import open_store, reading
+from store.errors import OrgPinned, StoreError
+from store.schema import current_revision, head_revision
 from worker.planning import field_names
 from worker.runtime import Runtime
 
@@ -16,17 +21,49 @@ from worker.runtime import Runtime
 def check_connection(runtime: Runtime, connection: str) -> Sequence[Problem]:
     """Log in and look at every mapped object and field and every field to be written.
 
-    The database is left alone.
+    Of the database only the org is read that its data came from.
     """
     report = runtime.connector(connection).check()
     if report.org_id is None and not report.is_ok:
         # Nobody is logged in: the fields would all be missing for the same reason.
         return report.problems
+    pinned = _pinned_org(runtime, connection)
+    if pinned is not None and report.org_id not in {None, pinned}:
+        # Whatever else there is to say would be about somebody else's org.
+        return [_elsewhere(connection, pinned, str(report.org_id))]
     specs = [spec for spec in runtime.writebacks.values() if spec.connection == connection]
     return [
         *report.problems,
         *(problem for spec in specs for problem in target_problems(runtime, spec)),
     ]
+
+
+def _pinned_org(runtime: Runtime, connection: str) -> str | None:
+    """The org that the stored data came from; None where no store is there to tell.
+
+    Looking creates no database; one that is away or of another version is for `doctor` to name.
+    """
+    engine = open_store(runtime.config.database)
+    try:
+        is_file = engine.dialect.name == "sqlite"
+        if is_file and not Path(str(engine.url.database)).exists():
+            return None
+        if current_revision(engine) != head_revision():
+            return None
+        with reading(engine) as conn:
+            return checkpoints.pinned_org(conn, connection)
+    except StoreError:
+        return None
+    finally:
+        engine.dispose()
+
+
+def _elsewhere(connection: str, pinned: str, found: str) -> Problem:
+    return Problem(
+        place=f"connections.{connection}.auth",
+        message=f"{OrgPinned(connection, pinned, found)}.",
+        remedy="Until then nothing is read from it and nothing is written to it.",
+    )
 
 
 def target_problems(runtime: Runtime, spec: WritebackSpec) -> Iterator[Problem]:
