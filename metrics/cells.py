@@ -24,7 +24,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from metrics import labels, local_days
 from metrics.catalog import Catalog
-from metrics.contributions import customers, marketing, moved, sales, service
+from metrics.contributions import customers, emails, marketing, moved, sales, service
 from metrics.contributions.summing import cells_of
 from metrics.contributions.tables import (
     CELL_COLUMNS,
@@ -38,6 +38,7 @@ from metrics.contributions.tables import (
     TOUCHED_COSTS,
     TOUCHED_CREDITS,
     TOUCHED_DEALS,
+    TOUCHED_EMAILS,
     TOUCHED_LEADS,
     TOUCHED_STAGES,
     TOUCHED_SURVEYS,
@@ -307,6 +308,7 @@ _FACTS_OF: Final[Mapping[str, Callable[[int, str], AnySelect]]] = {
     "costs": lambda side, currency: marketing.cost_facts(
         side, currency, TOUCHED_COSTS, TOUCHED_CAMPAIGNS
     ),
+    "emails": lambda side, _: emails.email_facts(side, TOUCHED_EMAILS),
     "contracts": lambda side, _: customers.contract_facts(side, TOUCHED_CONTRACTS),
     "stages": lambda side, _: sales.stage_facts(side, TOUCHED_STAGES),
 }

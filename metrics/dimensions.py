@@ -52,13 +52,22 @@ TICKET_DIMENSIONS: Final = (
 LEAD_DIMENSIONS: Final = ("source", "owner", "team")
 SURVEY_DIMENSIONS: Final = ("account", "category", "contact")
 COST_DIMENSIONS: Final = ("campaign", "channel", "source", "category")
+EMAIL_DIMENSIONS: Final = ("campaign", "channel", "email")
 CONTRACT_DIMENSIONS: Final = ("account", "owner", "region", "segment")
 STAGE_DIMENSIONS: Final = ("pipeline",)
 CREDIT_DIMENSIONS: Final = DEAL_DIMENSIONS
 """Those of the deal, but the campaign and the channel are those of the touch."""
 
 DIMENSIONS: Final = tuple(
-    dict.fromkeys((*DEAL_DIMENSIONS, *TICKET_DIMENSIONS, *LEAD_DIMENSIONS, *COST_DIMENSIONS))
+    dict.fromkeys(
+        (
+            *DEAL_DIMENSIONS,
+            *TICKET_DIMENSIONS,
+            *LEAD_DIMENSIONS,
+            *COST_DIMENSIONS,
+            *EMAIL_DIMENSIONS,
+        )
+    )
 )
 """Everything that any KPI can be grouped by."""
 

@@ -17,6 +17,7 @@ from metrics.dimensions import (
     COST_DIMENSIONS,
     CREDIT_DIMENSIONS,
     DEAL_DIMENSIONS,
+    EMAIL_DIMENSIONS,
     LEAD_DIMENSIONS,
     STAGE_DIMENSIONS,
     SURVEY_DIMENSIONS,
@@ -150,6 +151,21 @@ _FAMILIES: Final[Mapping[str, Family]] = MappingProxyType(
                 source="costs",
                 dimensions=COST_DIMENSIONS,
                 money=("amount",),
+            ),
+            *(
+                _family(
+                    f"email_{events}",
+                    *("events", "delivered", "incomplete"),
+                    source="emails",
+                    dimensions=EMAIL_DIMENSIONS,
+                )
+                for events in ("opens", "clicks", "unsubscribes", "bounces")
+            ),
+            _family(
+                "email_deliveries",
+                *("delivered", "incomplete"),
+                source="emails",
+                dimensions=EMAIL_DIMENSIONS,
             ),
             *(
                 _family(

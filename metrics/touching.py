@@ -33,6 +33,7 @@ from metrics.contributions.tables import (
     TOUCHED_COSTS,
     TOUCHED_CREDITS,
     TOUCHED_DEALS,
+    TOUCHED_EMAILS,
     TOUCHED_LEADS,
     TOUCHED_STAGES,
     TOUCHED_SURVEYS,
@@ -60,13 +61,14 @@ STREAMS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
         "leads": _OF_DEALS | {"leads"},
         "surveys": frozenset({"survey_responses"}),
         "costs": frozenset({"costs", "campaigns"}),
+        "emails": frozenset({"email_statistics", "campaigns"}),
         "contracts": frozenset({"contracts", "accounts"}),
         "stages": frozenset({"stages"}),
     }
 )
 """Source of facts -> the streams whose records can change them, beside who stands for whom."""
 
-_MOVED_BY_IDENTITY: Final = frozenset(STREAMS) - {"costs", "stages"}
+_MOVED_BY_IDENTITY: Final = frozenset(STREAMS) - {"costs", "emails", "stages"}
 
 TOUCHED_OF: Final[Mapping[str, Table]] = MappingProxyType(
     {
@@ -79,6 +81,7 @@ TOUCHED_OF: Final[Mapping[str, Table]] = MappingProxyType(
         "leads": TOUCHED_LEADS,
         "surveys": TOUCHED_SURVEYS,
         "costs": TOUCHED_COSTS,
+        "emails": TOUCHED_EMAILS,
         "contracts": TOUCHED_CONTRACTS,
         "stages": TOUCHED_STAGES,
     }
@@ -217,6 +220,8 @@ class _Steps:
             self._find_surveys()
         if "costs" in self._sources:
             self._find_costs()
+        if "emails" in self._sources:
+            self._find_emails()
         if "contracts" in self._sources:
             self._find_contracts()
         if "stages" in self._sources:
@@ -329,6 +334,14 @@ class _Steps:
         if "campaigns" in self._streams:
             touched = select(TOUCHED_CAMPAIGNS.c.ref)
             self._touch(TOUCHED_COSTS, select(costs.c.ref).where(costs.c.campaign.in_(touched)))
+
+    def _find_emails(self) -> None:
+        emails = RECORD_TABLES["email_statistics"]
+        if "email_statistics" in self._streams:
+            self._touch(TOUCHED_EMAILS, *_staged("email_statistics", "ref"))
+        if "channel" in self._dimensions and "campaigns" in self._streams:
+            of_changed = emails.c.campaign.in_(_staged("campaigns", "ref")[0])
+            self._touch(TOUCHED_EMAILS, select(emails.c.ref).where(of_changed))
 
     def _find_contracts(self) -> None:
         contracts, accounts = RECORD_TABLES["contracts"], RECORD_TABLES["accounts"]

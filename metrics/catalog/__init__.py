@@ -11,7 +11,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Final, TypeAlias, cast
 
-from metrics.catalog import lifetimes, marketing, service, stages
+from metrics.catalog import emails, lifetimes, marketing, service, stages
 from metrics.definition import (
     Bucket,
     Family,
@@ -31,7 +31,7 @@ PACKS: Final[Mapping[str, tuple[Kpi, ...]]] = MappingProxyType(
     {
         "sales": stages.PACK,
         "customer": lifetimes.PACK,
-        "marketing": marketing.PACK,
+        "marketing": (*marketing.PACK, *emails.PACK),
         "service": service.PACK,
     }
 )

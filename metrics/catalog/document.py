@@ -34,6 +34,7 @@ _REASONS: Final = {
     "no_history": "the deal has no stage history",
     "undecided": "the open deal has not reached a later stage yet; it counts in the denominator",
     "invalid": "the answer is no whole number from 0 to 10",
+    "incomplete": "the statistics of the e-mail lack a number that the rate needs",
     "cost_no_rate": "a cost's currency has no rate in `company.fx`",
 }
 

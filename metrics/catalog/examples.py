@@ -14,6 +14,7 @@ from store.canonical import (
     Cost,
     Deal,
     DealContact,
+    EmailStatistics,
     Lead,
     RecordRef,
     Stage,
@@ -192,6 +193,31 @@ def cost(
         date=day,
         amount=Decimal(amount),
         campaign=_key(campaign),
+    )
+
+
+def email(
+    name: str,
+    *,
+    campaign: str | None = None,
+    day: date = date(2024, 1, 10),
+    delivered: int | None = None,
+    opens: int | None = None,
+    clicks: int | None = None,
+    unsubscribes: int | None = None,
+    bounces: int | None = None,
+) -> EmailStatistics:
+    """What became of an e-mail on a day."""
+    return EmailStatistics(
+        ref=RecordRef(CONNECTION, "email_statistics", f"{name}-{day}"),
+        email=name,
+        campaign=_key(campaign),
+        date=day,
+        delivered=delivered,
+        opens=opens,
+        clicks=clicks,
+        unsubscribes=unsubscribes,
+        bounces=bounces,
     )
 
 

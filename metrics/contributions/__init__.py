@@ -16,7 +16,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Final
 
-from metrics.contributions import customers, marketing, sales, service
+from metrics.contributions import customers, emails, marketing, sales, service
 from metrics.contributions.rows import Contribution, Facts
 from metrics.contributions.tables import FACTS
 from metrics.contributions.terms import AFTER
@@ -52,6 +52,11 @@ CONTRIBUTIONS: Final[Mapping[str, Contribution]] = MappingProxyType(
             marketing.leads_created,
             marketing.leads_qualified,
             marketing.costs,
+            emails.email_opens,
+            emails.email_clicks,
+            emails.email_unsubscribes,
+            emails.email_bounces,
+            emails.email_deliveries,
             marketing.credit_first,
             marketing.credit_last,
             marketing.credit_linear,
@@ -87,6 +92,7 @@ def everything(currency: str, sources: Collection[str]) -> Iterator[tuple[str, A
         "leads": partial(marketing.lead_facts, AFTER),
         "surveys": partial(service.survey_facts, AFTER),
         "costs": partial(marketing.cost_facts, AFTER, currency),
+        "emails": partial(emails.email_facts, AFTER),
         "contracts": partial(customers.contract_facts, AFTER),
         "stages": partial(sales.stage_facts, AFTER),
     }

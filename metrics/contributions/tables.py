@@ -11,6 +11,7 @@ from metrics.dimensions import (
     COST_DIMENSIONS,
     CREDIT_DIMENSIONS,
     DEAL_DIMENSIONS,
+    EMAIL_DIMENSIONS,
     LEAD_DIMENSIONS,
     STAGE_DIMENSIONS,
     SURVEY_DIMENSIONS,
@@ -66,6 +67,7 @@ TOUCHED_LEADS: Final = _refs("touched_leads")
 TOUCHED_SURVEYS: Final = _refs("touched_surveys")
 TOUCHED_CAMPAIGNS: Final = _refs("touched_campaigns")
 TOUCHED_COSTS: Final = _refs("touched_costs")
+TOUCHED_EMAILS: Final = _refs("touched_emails")
 TOUCHED_CONTRACTS: Final = _refs("touched_contracts")
 TOUCHED_STAGES: Final = _refs("touched_stages")
 
@@ -192,6 +194,17 @@ COST_FACTS: Final = _facts(
     Column("origin", Text, nullable=False),
 )
 
+EMAIL_FACTS: Final = _facts(
+    "email_facts",
+    EMAIL_DIMENSIONS,
+    Column("day", Integer),
+    # Null where nobody knows.
+    *(
+        Column(name, BigInteger)
+        for name in ("delivered", "opens", "clicks", "unsubscribes", "bounces")
+    ),
+)
+
 CONTRACT_FACTS: Final = _facts(
     "contract_facts", CONTRACT_DIMENSIONS, Column("start_day", Integer), Column("stop_day", Integer)
 )
@@ -222,6 +235,7 @@ FACTS: Final = {
     "leads": LEAD_FACTS,
     "surveys": SURVEY_FACTS,
     "costs": COST_FACTS,
+    "emails": EMAIL_FACTS,
     "contracts": CONTRACT_FACTS,
     "stages": STAGE_FACTS,
 }
@@ -235,6 +249,7 @@ TOUCHED: Final = (
     TOUCHED_SURVEYS,
     TOUCHED_CAMPAIGNS,
     TOUCHED_COSTS,
+    TOUCHED_EMAILS,
     TOUCHED_CONTRACTS,
     TOUCHED_STAGES,
 )

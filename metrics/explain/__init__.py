@@ -33,6 +33,7 @@ from store.canonical import (
     CanonicalRecord,
     Cost,
     Deal,
+    EmailStatistics,
     Lead,
     Stage,
     SurveyResponse,
@@ -241,7 +242,7 @@ def label_of(record: CanonicalRecord | None) -> str | None:
     match record:
         case Deal(name=name) | Account(name=name) | Lead(name=name) | Campaign(name=name):
             return name
-        case Ticket(subject=name) | Stage(label=name):
+        case Ticket(subject=name) | Stage(label=name) | EmailStatistics(email=name):
             return name
         case Cost(source=source, category=category):
             return " / ".join(word for word in (source, category) if word) or None

@@ -19,7 +19,7 @@ from sqlalchemy import Connection
 from metrics import clock
 from metrics.catalog import Catalog
 from metrics.definition import MONEY_UNITS, Kpi
-from metrics.verify import customers, marketing, sales, service
+from metrics.verify import customers, emails, marketing, sales, service
 from metrics.verify.book import Book, Grouping, View
 from metrics.verify.periods import Calendar, periods_for
 from metrics.verify.reading import Reader
@@ -32,6 +32,7 @@ RECIPES: Final[Mapping[str, Recipe]] = {
     **sales.RECIPES,
     **customers.RECIPES,
     **marketing.RECIPES,
+    **emails.RECIPES,
     **service.RECIPES,
 }
 """KPI -> its recipe."""
@@ -40,6 +41,7 @@ READERS: Final[Mapping[str, Callable[[Reader, Book], None]]] = {
     **sales.READERS,
     **customers.READERS,
     **marketing.READERS,
+    **emails.READERS,
     **service.READERS,
 }
 """Subject -> what reads it from the records."""

@@ -161,7 +161,8 @@ READERS: Final[Mapping[str, Callable[[Reader, Book], None]]] = {
 }
 
 
-def _unpriced(view: View, subject: str) -> dict[str, int]:
+def unpriced(view: View, subject: str) -> dict[str, int]:
+    """Credited deals that are missing from a sum of money, by reason."""
     return {
         "no_amount": view.count(subject, "without_amount"),
         "no_rate": view.count(subject, "without_rate"),
@@ -172,7 +173,7 @@ def _revenue(subject: str) -> Make:
     def make(view: View, _: Ask) -> Result:
         money = Fraction(view.total(subject, "money"))
         n = view.count(subject, "priced")
-        return Result(n, money, money, left_out=_unpriced(view, subject))
+        return Result(n, money, money, left_out=unpriced(view, subject))
 
     return make
 
@@ -190,7 +191,7 @@ def _roi(subject: str) -> Make:
         money, cost = Fraction(view.total(subject, "money")), cost_of(view, ask, "money")
         n = view.count(subject, "priced") + int(cost_of(view, ask, "priced"))
         left_out = {
-            **_unpriced(view, subject),
+            **unpriced(view, subject),
             "cost_no_rate": int(cost_of(view, ask, "without_rate")),
         }
         return ratio(n, money - cost, cost, left_out)

@@ -16,6 +16,7 @@ from store.canonical import (
     Contract,
     Cost,
     DealContact,
+    EmailStatistics,
     Lead,
     Owner,
     Rate,
@@ -207,6 +208,23 @@ def members(draw: st.DrawFn) -> CanonicalRecord:
 
 
 @st.composite
+def emails(draw: st.DrawFn) -> CanonicalRecord:
+    counts = st.sampled_from([None, 0, 1, 40])
+    return EmailStatistics(
+        ref=ref("email_statistics", f"E{draw(st.integers(0, 3))}"),
+        email=draw(st.sampled_from(["news", "a,b"])),
+        campaign=key(draw(st.sampled_from([None, *CAMPAIGN_NAMES]))),
+        date=draw(st.sampled_from(DATES)),
+        delivered=draw(counts),
+        opens=draw(counts),
+        clicks=draw(counts),
+        unsubscribes=draw(counts),
+        bounces=draw(counts),
+        deleted=draw(rarely),
+    )
+
+
+@st.composite
 def costs(draw: st.DrawFn) -> CanonicalRecord:
     return Cost(
         ref=ref("costs", f"K{draw(st.integers(0, 3))}"),
@@ -287,7 +305,7 @@ def rates(draw: st.DrawFn) -> CanonicalRecord:
 records = st.one_of(
     *(deals(), deals(), deals(), deals()),
     *(changes(), changes(), accounts(), owners(), stages(), roles()),
-    *(contacts(), leads(), campaigns(), members(), members(), costs(), rates()),
+    *(contacts(), leads(), campaigns(), members(), members(), emails(), costs(), rates()),
     *(tickets(), tickets(), ticket_changes(), answers(), contracts()),
 )
 
