@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from datetime import datetime
 from functools import lru_cache
 from typing import Any, Final
 
@@ -52,11 +53,11 @@ from metrics.dimensions import Grouping
 from metrics.families import NEIGHBOURLY
 from metrics.periods import Calendar
 from metrics.touching import Page, find_touched, movable, reached
-from store import identity, kpis, temporary
+from store import identity, kpis, record_history, temporary
 from store import records as record_store
 from store.canonical import CanonicalRecord, RecordRef
 from store.compiled import AnySelect, text_of
-from store.engine import is_postgresql
+from store.engine import database_now, is_postgresql
 from store.errors import StoreError
 from store.identity import Resolution
 from store.records import NOTHING_UNREADABLE, Staged
@@ -79,6 +80,8 @@ def commit_page(
     *,
     defer: bool = False,
     unreadable: Mapping[str, AbstractSet[str]] = NOTHING_UNREADABLE,
+    run: str | None = None,
+    at: datetime | None = None,
 ) -> Staged:
     """Apply a page to the records and move the cells and dirty keys with it.
 
@@ -92,6 +95,8 @@ def commit_page(
         defer: of a first load: the families that the page would move become stale instead, and
             are built once, by `metrics.rebuild.rebuild`.
         unreadable: stream -> fields that the CRM does not show now; the stored values stay.
+        run: the run that brings the page, for the history of records.
+        at: the instant of the transaction (aware); None: by the database's clock.
 
     Returns:
         What the page held.
@@ -104,6 +109,14 @@ def commit_page(
     if not staged.changed:
         record_store.apply(conn, staged)  # only modification times
         return staged
+    record_history.note(
+        conn,
+        staged.streams,
+        {ref.connection for ref in (*(record.ref for record in records), *deleted)},
+        at=at or database_now(conn),
+        run=run,
+        is_first_load=defer,
+    )
     fresh = _fresh_families(conn, catalog)
     resolution = identity.resolve_page(
         conn, staged.streams, match_owners_by_email=catalog.settings.match_owners_by_email

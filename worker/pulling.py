@@ -551,6 +551,7 @@ class _Pull:
             # A first load moves most of the table: building once at its end is far cheaper.
             defer=self._checkpoint.complete_until is None,
             unreadable={self._stream.name: unreadable},
+            run=self._running.run,
         )
 
     def _clear_mapped(self, conn: Connection, cured: Sequence[RecordRef]) -> None:

@@ -27,6 +27,7 @@ def upgrade() -> None:
     _create_operational_tables()
     _create_metric_tables()
     _create_writeback_tables()
+    _create_history_tables()
 
 
 def _create_record_tables() -> None:
@@ -102,6 +103,7 @@ def _create_record_tables() -> None:
         sa.PrimaryKeyConstraint("ref"),
     )
     op.create_index("ix_deal_contacts_deal", "deal_contacts", ["deal"])
+    op.create_index("ix_deal_contacts_contact", "deal_contacts", ["contact"])
     op.create_table(
         "deal_lines",
         *_of_every_record(),
@@ -171,6 +173,7 @@ def _create_record_tables() -> None:
         sa.PrimaryKeyConstraint("ref"),
     )
     op.create_index("ix_tickets_account", "tickets", ["account"])
+    op.create_index("ix_tickets_contact", "tickets", ["contact"])
     op.create_table(
         "ticket_status_changes",
         *_of_every_record(),
@@ -243,6 +246,22 @@ def _create_operational_tables() -> None:
         sa.PrimaryKeyConstraint("stream", "ref"),
     )
     op.create_index("ix_identity_canonical", "identity", ["stream", "canonical"])
+    op.create_table(
+        "identity_keys",
+        *_texts("stream", nullable=False),
+        *_smalls("rule", nullable=False),
+        *_keys("value", "ref", nullable=False),
+        sa.PrimaryKeyConstraint("stream", "rule", "value", "ref"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "identity_decisions",
+        *_texts("stream", nullable=False),
+        *_keys("one", "other", nullable=False),
+        *_flags("is_same"),
+        *_instants("decided_at", nullable=False),
+        sa.PrimaryKeyConstraint("stream", "one", "other"),
+    )
     op.create_table(
         "working_days",
         *_smalls("day", nullable=False),
@@ -487,6 +506,37 @@ def _create_writeback_tables() -> None:
         *_instants("synced_at", nullable=False),
         sa.PrimaryKeyConstraint("sink"),
     )
+
+
+def _create_history_tables() -> None:
+    op.create_table(
+        "record_history",
+        _row_id(),
+        *_texts("stream", nullable=False),
+        *_keys("ref", nullable=False),
+        *_wholes("at", nullable=False),
+        *_texts("kind", nullable=False),
+        *_texts("run", "former"),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index("ix_record_history_at", "record_history", ["stream", "at"])
+    op.create_table(
+        "first_loads",
+        *_texts("connection", "stream", nullable=False),
+        *_wholes("began", "ended", nullable=False),
+        *_flags("is_over"),
+        sa.PrimaryKeyConstraint("connection", "stream"),
+    )
+    op.create_table(
+        "kpi_definitions",
+        _row_id(),
+        *_texts("name", nullable=False),
+        *_instants("since", nullable=False),
+        *_texts("run"),
+        *_texts("definition", nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index("ix_kpi_definitions_name", "kpi_definitions", ["name", "since"])
 
 
 def _of_every_record() -> Columns:

@@ -70,7 +70,9 @@ class Books:
     ) -> Staged:
         """Commit one page."""
         with writing(self.engine) as conn:
-            return commit_page(conn, self.catalog, records, deleted, defer=defer)
+            return commit_page(
+                conn, self.catalog, records, deleted, defer=defer, run="pulled", at=self.now
+            )
 
     def publish(
         self, limit: int | None = None, *, later: timedelta = timedelta(minutes=1)
