@@ -116,7 +116,13 @@ _FAMILIES: Final[Mapping[str, Family]] = MappingProxyType(
                 source="visits",
                 is_by_kind=True,
             ),
-            _family("stages_open", "stages", source="stages", dimensions=STAGE_DIMENSIONS),
+            _family(
+                "stages_open",
+                "stages",
+                source="stages",
+                dimensions=STAGE_DIMENSIONS,
+                version=2,
+            ),
             _family("first_purchases", "customers", "anonymous", source="purchases", version=2),
             _family(
                 "buyers", "buyers", "anonymous", source="purchases", is_by_kind=True, version=2

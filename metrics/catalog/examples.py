@@ -85,9 +85,14 @@ def _noon(day: date) -> datetime:
 
 
 def stage(
-    name: str, *, is_closed: bool = False, position: int | None = None, is_active: bool = True
+    name: str,
+    *,
+    is_closed: bool = False,
+    position: int | None = None,
+    is_active: bool = True,
+    probability: str | None = "0.5",
 ) -> Stage:
-    """A stage of the one pipeline."""
+    """A stage of the one pipeline; without a probability one of tickets."""
     return Stage(
         ref=RecordRef(CONNECTION, "stages", name),
         pipeline=f"{CONNECTION}:sales",
@@ -95,6 +100,7 @@ def stage(
         is_closed=is_closed,
         position=position,
         is_active=is_active,
+        probability=None if probability is None else Decimal(probability),
     )
 
 

@@ -146,7 +146,7 @@ TIME_IN_STAGE_DAYS_P90: Final = _stage_time(
 STAGE_COUNT: Final = Kpi(
     name="stage_count",
     label="Stages",
-    definition="Active open stages of the pipelines, as the CRM describes them now.",
+    definition="Active open stages of the deals' pipelines, as the CRM describes them now.",
     unit=Unit.COUNT,
     direction=Direction.NEUTRAL,
     family="stages_open",
@@ -156,13 +156,19 @@ STAGE_COUNT: Final = Kpi(
     groupings=(("pipeline",),),
     by_account=False,
     counting_day="now",
+    caveats=("A stage of deals is one with a probability: those of tickets have none.",),
+    version=2,
     example=WorkedExample(
-        text="A pipeline has two open stages, a closed one and one that is no more in use: 2.",
+        text=(
+            "A pipeline has two open stages, a closed one and one that is no more in use; tickets "
+            "have a status of their own: 2."
+        ),
         records=(
             stage("qualify"),
             stage("offer"),
             stage("won", is_closed=True),
             stage("old", is_active=False),
+            stage("waiting", probability=None),
         ),
         period="now",
         value=Decimal(2),

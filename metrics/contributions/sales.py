@@ -322,9 +322,16 @@ def _stage_entries(changes: FromClause) -> FromClause:
 
 
 def stage_facts(side: int, chosen: FromClause | None = None) -> AnySelect:
-    """Stages of pipelines that deals can stand in now."""
+    """Stages of pipelines that deals can stand in now.
+
+    Only stages of deals have a probability: tickets' statuses have none, nor have record types.
+    """
     return select(STAGES.c.ref, number(side).label("side"), STAGES.c.pipeline).where(
-        is_live(STAGES), STAGES.c.is_active, ~STAGES.c.is_closed, *within(STAGES.c.ref, chosen)
+        is_live(STAGES),
+        STAGES.c.is_active,
+        ~STAGES.c.is_closed,
+        STAGES.c.probability.is_not(None),
+        *within(STAGES.c.ref, chosen),
     )
 
 

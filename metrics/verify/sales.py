@@ -152,9 +152,9 @@ def read_seen(reader: Reader, book: Book) -> None:
 
 
 def read_stages(reader: Reader, book: Book) -> None:
-    """Active open stages."""
+    """Active open stages of deals: those of tickets have no probability."""
     for stage in reader.live(Stage):
-        if stage.is_active and not stage.is_closed:
+        if stage.is_active and not stage.is_closed and stage.probability is not None:
             dimensions = {"pipeline": stage.pipeline, "record": named(stage)}
             book.add("stages", reader.today, dimensions, stages=1)
 

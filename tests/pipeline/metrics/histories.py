@@ -141,6 +141,7 @@ def stages(draw: st.DrawFn) -> CanonicalRecord:
         pipeline=key(draw(st.sampled_from(["sales", "sales", "web", None]))),
         pipeline_label="Pipeline",
         position=draw(st.sampled_from([None, 1, 2, 3])),
+        probability=draw(st.sampled_from([None, Decimal("0.1"), Decimal("0.9")])),
         is_closed=draw(st.booleans()),
         is_active=draw(st.booleans()),
         deleted=draw(rarely),
