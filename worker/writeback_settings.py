@@ -10,9 +10,9 @@ from typing import Final, TypeVar
 from config.errors import Path, Problem, did_you_mean
 from config.models import Config, Writeback, WrittenKpi
 from connectors.base import Capabilities
-from metrics.catalog import BY_ACCOUNT, DEFAULT_GROUPINGS, Catalog, available
+from metrics.catalog import Catalog, available
 from metrics.definition import Kpi
-from metrics.dimensions import checked_grouping, name_of
+from metrics.dimensions import name_of
 from metrics.fitting import NUMBER, WORDS, Range
 from metrics.guards import declared_range
 from metrics.periods import CALENDAR_KINDS, Kind, kind_of
@@ -89,40 +89,6 @@ def period_of_field(kpi: Kpi, written: WrittenKpi) -> str:
     if kpi.is_instant:
         return str(Kind.NOW)
     return _YEARLY if kpi.name in _OF_A_YEAR else str(Kind.ALL)
-
-
-def implied_groupings(config: Config) -> dict[str, tuple[tuple[str, ...], ...]]:
-    """KPI -> groupings that write-backs need beside those that are kept anyway."""
-    found: dict[str, dict[tuple[str, ...], None]] = {}
-    for section in config.writebacks.values():
-        target = dimension_of_target(config, section)
-        for written in section.fields.values():
-            dimension = written.by or target
-            if written.kpi not in available() or dimension in {None, _TOTAL}:
-                continue
-            grouping = (str(dimension),)
-            if _exists(grouping) and not _is_kept_anyway(config, written, grouping):
-                found.setdefault(written.kpi, {})[grouping] = None
-    return {kpi: tuple(groupings) for kpi, groupings in found.items()}
-
-
-def _exists(grouping: tuple[str, ...]) -> bool:
-    """Whether values can be grouped so at all; if not, the write-back's reader says so."""
-    try:
-        checked_grouping("", grouping)
-    except ValueError:
-        return False
-    return True
-
-
-def _is_kept_anyway(config: Config, written: WrittenKpi, grouping: tuple[str, ...]) -> bool:
-    own = config.kpis.settings.get(written.kpi)
-    if own is not None and own.by is not None:
-        return grouping in own.by
-    kpi = available()[written.kpi]
-    if grouping == BY_ACCOUNT:
-        return kpi.by_account and period_of_field(kpi, written) in {Kind.ALL, Kind.NOW}
-    return grouping in (DEFAULT_GROUPINGS if kpi.groupings is None else kpi.groupings)
 
 
 class _Fault(Exception):
