@@ -10,7 +10,7 @@ from typing import Final
 
 from sqlalchemy import Connection, select
 
-from connectors.base import LiveRecord, PushOutcome
+from connectors.base import LiveRecord, PushOutcome, PushResult
 from metrics.plans import shown
 from metrics.writeback import Change, WritebackSpec, equal_values
 from store import deadletters, outbox
@@ -23,6 +23,12 @@ from worker.planning import portions
 EDITED: Final = "changed_since_plan"
 ALREADY: Final = "already_equal"
 GONE: Final = "gone"
+NO_ANSWER: Final = "no_answer"
+OF_THE_CRM: Final = frozenset({NO_ANSWER, "not_sent"})
+"""Codes of values that were not refused: the CRM was away, or failed before it looked at them."""
+
+_REST: Final = timedelta(days=1)
+_REST_AFTER_OUTAGE: Final = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +41,18 @@ class Answer:
     message: str | None = None
 
 
-def seen_now(live: Mapping[str, LiveRecord], row: OutboxRow) -> Answer:
-    """What the CRM's present state says of a row that got no answer."""
+def seen_now(
+    live: Mapping[str, LiveRecord], row: OutboxRow, result: PushResult | None = None
+) -> Answer:
+    """What the CRM's present state says of a row of which no answer tells that it was written."""
     if row.record_id not in live:
         return Answer(row, PushOutcome.GONE)
     if holds_value(live, row):
         return Answer(row, PushOutcome.WRITTEN)
-    return Answer(
-        row, PushOutcome.UNKNOWN, "no_answer", "the CRM gave no answer and does not hold the value"
-    )
+    code = (result and result.code) or NO_ANSWER
+    said = (result and result.message) or "The CRM gave no answer."
+    words = f"{said} Read back, the record does not hold the value."
+    return Answer(row, PushOutcome.UNKNOWN, code, words)
 
 
 def by_records(rows: Sequence[OutboxRow], size: int) -> Iterator[list[OutboxRow]]:
@@ -57,6 +66,19 @@ def is_of(letter: DeadLetter, spec: WritebackSpec) -> bool:
     """Whether a letter is about a record of this write-back's target."""
     place = (letter.direction, letter.connection, letter.stream)
     return place == (deadletters.PUSH, spec.connection, spec.letter_stream)
+
+
+def rest_of(letter: DeadLetter) -> timedelta:
+    """How long a record is left alone after its letter was written last.
+
+    What the CRM refused is asked again once a day: a rule or an old fault of the record may be
+    gone. After an outage the next pass goes on; a record at which the CRM fails for longer than a
+    day is tried once an hour.
+    """
+    if letter.code.lower() not in OF_THE_CRM:
+        return _REST
+    is_lasting = letter.last_seen - letter.first_seen >= _REST
+    return _REST_AFTER_OUTAGE if is_lasting else timedelta(0)
 
 
 def was_edited_since(conn: Connection, letter: DeadLetter) -> bool:

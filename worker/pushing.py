@@ -42,6 +42,7 @@ from worker.answers import (
     is_of,
     is_wanted,
     reason_to_drop,
+    rest_of,
     seen_now,
     was_edited_since,
     without,
@@ -424,15 +425,14 @@ class Push:
     def _without_parked(self, updates: Sequence[FieldUpdate]) -> list[FieldUpdate]:
         """Leave out values that the CRM has refused for good before."""
         with reading(self._engine) as conn:
-            # Once a day it is asked again: a rule or an old fault of the record may be gone.
-            since = database_now(conn) - DAY
+            now = database_now(conn)
             letters = [one for one in deadletters.every(conn) if is_of(one, self._spec)]
             self._parked = {self._native_id(letter): letter for letter in letters}
             refused = outbox.refused_values(conn, self._spec.name) if letters else {}
             resting = {
                 self._native_id(letter)
                 for letter in letters
-                if letter.last_seen > since and not was_edited_since(conn, letter)
+                if letter.last_seen > now - rest_of(letter) and not was_edited_since(conn, letter)
             }
         # A record in which anything is new is tried again as a whole.
         fresh = {
@@ -631,16 +631,16 @@ class Push:
         """One answer for each row; silence is read back before it counts as anything."""
         by_place = {(result.update.record_id, result.update.field): result for result in results}
         answers: list[Answer] = []
-        silent: list[OutboxRow] = []
+        silent: list[tuple[OutboxRow, PushResult | None]] = []
         for row in rows:
             result = by_place.get((row.record_id, row.field))
             if result is None or result.outcome is PushOutcome.UNKNOWN:
-                silent.append(row)
+                silent.append((row, result))
             else:
                 answers.append(Answer(row, result.outcome, result.code, result.message))
         if silent:
-            live = self._live(silent)
-            answers += [seen_now(live, row) for row in silent]
+            live = self._live(row for row, _ in silent)
+            answers += [seen_now(live, row, result) for row, result in silent]
         return answers
 
     def _settle(self, conn: Connection, answers: Sequence[Answer]) -> list[OutboxRow]:
@@ -727,7 +727,7 @@ class Push:
         if not failed:
             return State.OK
         self._running.error = (
-            f"the CRM refused {failed:,} values; see them with `kpisync deadletters list`"
+            f"the CRM did not take {failed:,} values; see them with `kpisync deadletters list`"
         )
         return State.PARTLY_FAILED if self._running.counts["sent"] else State.FAILED
 
