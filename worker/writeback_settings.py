@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 from config.errors import Path, Problem, did_you_mean
 from config.models import Config, Writeback, WrittenKpi
 from connectors.base import Capabilities
-from metrics.catalog import Catalog, available
+from metrics.catalog import Catalog, available, remedy_of_unkept
 from metrics.definition import Kpi
 from metrics.dimensions import name_of
 from metrics.fitting import NUMBER, WORDS, Range
@@ -219,12 +219,13 @@ class WritebackReader:
         if kpi is None:
             hint = did_you_mean(written.kpi, tuple(available()))
             raise _Fault(place, f'There is no KPI "{written.kpi}".', hint)
-        if kpi not in self._catalog.kpis:
+        if kpi.name not in {kept.name for kept in self._catalog.kpis}:
             raise _Fault(
                 place,
                 f'The KPI "{kpi.name}" is not kept.',
-                "Add its pack to kpis.use, or take it out of kpis.skip.",
+                remedy_of_unkept(kpi, self._catalog.settings),
             )
+        kpi = self._catalog.kpi(kpi.name)
         period_place = (*place, "period")
         period = period_of_field(kpi, written)
         if kpi.is_instant != (period == Kind.NOW):

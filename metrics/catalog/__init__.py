@@ -434,6 +434,19 @@ def _known(place: str, name: str, known: Mapping[str, Kpi], *, also: Iterable[st
     raise ValueError(f'{place}: there is no KPI "{name}";{hint}')
 
 
+def remedy_of_unkept(kpi: Kpi, settings: KpiSettings) -> str:
+    """How a KPI that the settings leave out can be had, in words."""
+    pack = next((name for name, kpis in PACKS.items() if kpi.name in {one.name for one in kpis}), "")
+    if kpi.name in settings.skip:
+        return f"Take {kpi.name} out of kpis.skip."
+    if not {pack, kpi.name} & set(settings.use):
+        return f"Add {pack} or {kpi.name} to kpis.use."
+    if kpi.model is None:
+        return "Look at kpis.use and kpis.skip."
+    models = ", ".join((*(_own_settings(kpi, settings).models or DEFAULT_MODELS), kpi.model))
+    return f"Add its model: kpis.settings.{kpi.base}.models: [{models}]."
+
+
 def setting_names() -> Mapping[str, frozenset[str]]:
     """Every name that ``kpis.settings`` may hold -> the settings it takes beside ``by``."""
     found: dict[str, set[str]] = {}

@@ -14,7 +14,7 @@ from config.errors import did_you_mean
 from metrics import catalog as kpi_catalog
 from metrics import explain as explaining
 from metrics import values as published
-from metrics.catalog import Catalog
+from metrics.catalog import Catalog, remedy_of_unkept
 from metrics.definition import Kpi
 from metrics.dimensions import DIMENSIONS, TOTAL_KEY, TOTAL_NAME
 from metrics.explain import Explanation, Listing, Unexplained
@@ -116,8 +116,9 @@ def _kept(catalog: Catalog, name: str) -> Kpi:
     try:
         return catalog.kpi(name)
     except KeyError:
+        remedy = remedy_of_unkept(kpi_catalog.available()[name], catalog.settings)
         raise CommandError(
-            ExitCode.USAGE, f'"{name}" is not kept: add it to kpis.use and run kpisync compute'
+            ExitCode.USAGE, f'"{name}" is not kept. {remedy} Then run kpisync compute.'
         ) from None
 
 

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from config.loader import load
+from connectors.base import Capabilities
 from worker.kpi_settings import built_catalog, kpi_settings
+from worker.writeback_settings import WritebackReader
 
 BASE = """\
 version: 1
@@ -126,3 +128,27 @@ def test_what_cannot_be_is_told_at_its_place(
 
     assert catalog is None
     assert any(path in found.path and words in found.message for found in problems), problems
+
+
+def test_a_kpi_with_settings_of_its_own_can_be_written_and_one_without_its_model_says_so(
+    tmp_path: Path,
+) -> None:
+    fields = "{KPI_A__c: {kpi: cltv, by: account}, KPI_B__c: {kpi: campaign_revenue_linear}}"
+    text = f"{KPIS}writebacks: {{health: {{to: sf.Account, fields: {fields}}}}}\n"
+    text = text.replace("lifespan: churn, ", "").replace("[first, linear]", "[first]")
+    config = _config(tmp_path, COMPANY + text)
+    catalog, problems = built_catalog(config)
+    assert catalog is not None, problems
+    accounts = Capabilities(
+        push_batch=1,
+        sees_deletions=True,
+        stream_objects={"accounts": "Account"},
+        object_streams={"Account": "accounts"},
+    )
+
+    reader = WritebackReader(config, "health", catalog=catalog, capabilities=accounts)
+    reader.spec()
+
+    (problem,) = reader.problems
+    assert problem.path.endswith("KPI_B__c")
+    assert problem.hint == "Add its model: kpis.settings.campaign_revenue.models: [first, linear]."
