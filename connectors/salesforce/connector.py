@@ -84,6 +84,7 @@ class SalesforceConnector:
         self._client = SalesforceClient(settings, self.calls)
         self._jobs = BulkWriter(self._client, settings)
         self._parents: dict[str, str] = {}
+        self._totals: dict[str, int] = {}
         self._targets = OrgSchema(self._client)
         """Objects written to, as they were described last."""
         self._shared = Shared(Merges(settings.notes), KnownShapes())
@@ -164,7 +165,7 @@ class SalesforceConnector:
     def _read(
         self, object_name: str, record_ids: Sequence[str], field_names: Sequence[str]
     ) -> Sequence[LiveRecord]:
-        reader = LiveReader(self._client, self._targets, object_name)
+        reader = LiveReader(self._client, self._targets, object_name, self._totals)
         records = reader.read(record_ids, field_names)
         if len(self._parents) > _MOST_PARENTS:
             self._parents.clear()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
+from math import ceil
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -23,8 +24,8 @@ _PARENTS: Final[Mapping[str, str]] = MappingProxyType(
     {"Contact": "AccountId", "Opportunity": "AccountId", "Case": "AccountId"}
 )
 """Objects whose saving locks the record that this field names."""
-_MANY: Final = 2_000
-"""Of fewer ids the object is not counted first."""
+_WORTH_A_SCAN: Final = 2
+"""So many calls by id may be made before reading the whole object is looked at instead."""
 _MOST_MERGES: Final = 20
 """A chain of merges longer than this is a circle."""
 
@@ -82,8 +83,16 @@ def _parent_field(shape: ObjectShape) -> str | None:
 class LiveReader:
     """Reads what fields of records hold now, following merges to the winner."""
 
-    def __init__(self, client: SalesforceClient, schema: OrgSchema, object_name: str) -> None:
+    def __init__(
+        self,
+        client: SalesforceClient,
+        schema: OrgSchema,
+        object_name: str,
+        totals: dict[str, int] | None = None,
+    ) -> None:
         self._client = client
+        self._totals = {} if totals is None else totals
+        """Object -> how many records it had when it was last looked at as a whole."""
         self._shape = schema.shape(object_name)
         self._targets = target_fields(self._shape)
         self._parent = _parent_field(self._shape)
@@ -158,15 +167,18 @@ class LiveReader:
 
     def _scanned(self, ids: Sequence[str], columns: Sequence[str], step: int) -> list[Json] | None:
         """The wanted rows out of all rows, where that costs fewer calls than asking by id."""
-        if len(ids) < _MANY:
+        by_id = ceil(len(ids) / step)
+        known = self._totals.get(self._shape.name, 0)
+        if by_id <= _WORTH_A_SCAN or ceil(known / LARGEST_PAGE) >= by_id:
             return None
         try:
-            total = self._client.count(self._shape.name)
-            if 1 + total / LARGEST_PAGE > len(ids) / step:
-                return None
             wanted, rows = set(ids), []
             soql = f"SELECT {','.join(columns)} FROM {self._shape.name}"  # noqa: S608  # described
             result = self._client.query(soql)
+            self._totals[self._shape.name] = result.total
+            # The first page tells how many there are: a look that does not pay costs one call.
+            if ceil(result.total / LARGEST_PAGE) > by_id:
+                return None
             while True:
                 rows += [row for row in result.records if long_id(str(row["Id"])) in wanted]
                 if result.next_url is None:

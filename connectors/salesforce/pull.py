@@ -8,7 +8,7 @@ when its transaction commits, up to some ten minutes later.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -19,7 +19,7 @@ from connectors.salesforce.bulkread import BulkRead
 from connectors.salesforce.client import SalesforceClient
 from connectors.salesforce.cursor import Place
 from connectors.salesforce.deletions import read_log
-from connectors.salesforce.faults import QueryTooHeavy
+from connectors.salesforce.faults import QueryTooHeavy, UnknownName
 from connectors.salesforce.ids import long_id
 from connectors.salesforce.lists import Lists
 from connectors.salesforce.merges import KEPT, Merges
@@ -61,6 +61,8 @@ class Shared:
 
     merges: Merges
     shapes: KnownShapes
+    walks: dict[str, Walk] = field(default_factory=dict)
+    """Stream -> what its present run has looked at: one description of an object serves a run."""
 
 
 class StreamPull:
@@ -82,6 +84,7 @@ class StreamPull:
         calls: CallCounter,
         shared: Shared,
     ) -> None:
+        self._shared = shared
         self._merges = shared.merges
         self._shapes = shared.shapes
         self._client = client
@@ -124,10 +127,24 @@ class StreamPull:
         Raises:
             ObjectAbsent: the user does not see the object.
         """
-        self._walk = self.opened()
-        rows = self._walk.by_id([*dict.fromkeys(ids)])
+        wanted = [*dict.fromkeys(ids)]
+        self._walk = self.known()
+        try:
+            rows = self._walk.by_id(wanted)
+        except UnknownName:
+            # A column may have gone since the run began.
+            self._walk = self.opened()
+            rows = self._walk.by_id(wanted)
         place = Place(mode="full", org="", low=None, high=self._walk.server_time)
         return replace(self._page(rows, place, total=None), resume_at=None)
+
+    def known(self) -> Walk:
+        """What the run has already looked at, else a look.
+
+        Raises:
+            ObjectAbsent: the user sees no object of this stream.
+        """
+        return self._shared.walks.get(self._stream) or self.opened()
 
     def opened(self) -> Walk:
         """Look at the stream's object, or at the one that may stand in for it.
@@ -135,6 +152,12 @@ class StreamPull:
         Raises:
             ObjectAbsent: the user sees neither.
         """
+        self._shared.walks.pop(self._stream, None)
+        walk = self._seen_walk()
+        self._shared.walks[self._stream] = walk
+        return walk
+
+    def _seen_walk(self) -> Walk:
         try:
             return self._walk_of(None)
         except ObjectAbsent as absent:

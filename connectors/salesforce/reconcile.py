@@ -64,9 +64,9 @@ class Reconciliation:
     def _is_listed(self) -> bool:
         return self._stream.name not in _READ_IN_FULL and not SPECS[self._stream.name].is_list
 
-    def _opened(self) -> Walk | None:
+    def _known(self) -> Walk | None:
         try:
-            return self._pull().opened()
+            return self._pull().known()
         except ObjectAbsent:
             return None
 
@@ -79,7 +79,7 @@ class Reconciliation:
         By change time, not by CreatedDate: an import may date that back while we read. Those that
         changed shortly before `until` are left out, for a transaction may still commit more.
         """
-        walk = self._opened() if self._is_listed else None
+        walk = self._known() if self._is_listed else None
         try:
             return (
                 None if walk is None else self._count(walk.selection.live_count(until - LOOKBACK))
@@ -99,7 +99,7 @@ class Reconciliation:
     # ------------------------------------------------------------ ids
 
     def _pages(self) -> Iterator[IdPage]:
-        walk = self._pull().opened()
+        walk = self._pull().known()
         before = self._count(_counting(walk.selection.live_ids()))
         listed = 0
         for page in self._live(walk, before):

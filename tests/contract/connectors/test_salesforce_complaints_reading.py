@@ -13,7 +13,6 @@ import pytest
 from connectors.base import FieldSource, ListsIds, StreamSettings
 from connectors.errors import CrmUnavailable, MalformedAnswer, QuotaExhausted
 from connectors.registry import connect
-from connectors.salesforce.tally import LARGEST_PAGE
 from store.canonical import Account, Deal
 from tests.contract.connectors.salesforce_org import SalesforceOrg
 from tests.contract.connectors.suite import QUICK, Copy, stream_of
@@ -471,28 +470,6 @@ def test_a_second_edit_of_a_record_is_seen_as_the_first_was(org: SalesforceOrg) 
         seen.append(copy.names())
 
     assert seen == [{"second"}, {"third"}]
-
-
-def test_an_increment_of_10_000_deals_costs_a_call_a_page(org: SalesforceOrg) -> None:
-    connector = connect(org.settings(tuning=LARGE))
-    copy = Copy()
-    copy.pull(connector, "deals")
-    org.crm.clock(advance=86_400)
-    fields = {**DEAL, "Name": "Deal #"}
-    org.crm.admin("generate", object="Opportunity", count=10_000, fields=fields, days=0.5)
-    org.crm.forget()
-    made, minimum = connector.calls.made, connector.calls.minimum
-
-    copy.pull(connector, "deals")
-
-    calls = reading_calls(org)
-    pages = [path for path in calls if "/query" in path]
-    assert len(copy.records) == 10_000
-    assert len(pages) == 10_000 / LARGEST_PAGE
-    # Beside them: one describe, and one look at what was deleted for good.
-    assert len(calls) - len(pages) == 2
-    assert connector.calls.made - made == len(calls)
-    assert len(calls) <= 1.1 * (connector.calls.minimum - minimum)
 
 
 def test_reconciliation_names_what_the_crm_itself_deleted(org: SalesforceOrg) -> None:
