@@ -193,15 +193,15 @@ def _own_currency_has_no_rate(values: Values) -> Iterator[Finding]:
 def _lists_repeat_nothing(values: Values) -> Iterator[Finding]:
     for key in ("use", "skip", "periods"):
         listed = _table(values, "kpis").get(key)
-        seen: set[Value] = set()
+        times: dict[str, int] = {}
         for position, item in enumerate(listed if isinstance(listed, tuple) else ()):
             if not isinstance(item, str):
                 continue
-            if item in seen:
+            times[item] = times.get(item, 0) + 1
+            if times[item] == 2:  # noqa: PLR2004  # said once, however often it stands there
                 yield Finding(
                     ("kpis", key, position), "{value} is listed twice.", "Remove one of the two."
                 )
-            seen.add(item)
 
 
 def _skipped_kpis_are_not_used(values: Values) -> Iterator[Finding]:

@@ -329,6 +329,7 @@ def read_duration(value: object) -> timedelta:
 
 _CRON_HINT: Final = 'Five fields, minute hour day month weekday: "0 6 * * mon-fri".'
 _CRON_FIELDS: Final = 5
+_LONGEST_CRON: Final = 200
 
 
 def read_schedule(value: object) -> Interval | Cron:
@@ -347,6 +348,8 @@ def read_schedule(value: object) -> Interval | Cron:
 
 
 def _cron(text: str) -> str:
+    if len(text) > _LONGEST_CRON:
+        raise fault(f"This cron expression is longer than {_LONGEST_CRON} characters.", _CRON_HINT)
     fields = text.upper().split()
     expression = " ".join(fields)
     if len(fields) != _CRON_FIELDS:

@@ -16,6 +16,7 @@ from typing import Final
 import structlog
 from sqlalchemy import Connection
 
+from config.errors import Problem
 from config.models import AlertRule, Config
 from store import alerts, runs
 from store.engine import database_now, operating, reading
@@ -227,6 +228,21 @@ def _deliver(config: Config, channels: Sequence[str], title: str, body: str) -> 
             log.error("the channel did not take a notice; trying again", channel=name)
             is_taken = False
     return is_taken
+
+
+def channel_problems(config: Config) -> Iterator[Problem]:
+    """Channels whose URL no notice can be sent to."""
+    if not config.alerts.channels:
+        return
+    from apprise import Apprise  # noqa: PLC0415  # slow to import
+
+    for name, secret in config.alerts.channels.items():
+        if not Apprise().add(secret.get_secret_value()):
+            yield config.problem(
+                ("alerts", "channels", name),
+                "No notice can be sent to this URL.",
+                "docs/alerts.md lists the kinds: mailto://, slack://, msteams://, json:// ...",
+            )
 
 
 def _span(span: timedelta) -> str:

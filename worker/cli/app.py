@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from config.errors import ConfigurationError
+from config.errors import ConfigurationError, Problem
 from config.loader import load_with_warnings
 from config.models import Config
 from connectors.errors import ConnectorError
@@ -70,26 +70,37 @@ class Session:
         Raises:
             ConfigurationError: with every problem at once.
         """
+        config, warnings = self.read()
+        for problem in warnings:
+            self.printer.warn(f"warning: {problem}")
+        return config
+
+    def read(self) -> tuple[Config, tuple[Problem, ...]]:
+        """The configuration, and what works but deserves a second look.
+
+        Raises:
+            ConfigurationError: with every problem at once.
+        """
         if not self.config_path.exists():
             raise CommandError(
                 ExitCode.CONFIGURATION_INVALID,
                 f"{self.config_path} does not exist. Name a file with --config PATH or "
                 "KPISYNC_CONFIG, or see docs/quickstart.md for a first one.",
             )
-        config, warnings = load_with_warnings(self.config_path, self.environment)
-        for problem in warnings:
-            self.printer.warn(f"warning: {problem}")
-        return config
+        return load_with_warnings(self.config_path, self.environment)
 
     @contextmanager
-    def runtime(self, *, is_service: bool = False) -> Iterator[Runtime]:
+    def runtime(
+        self, config: Config | None = None, *, is_service: bool = False
+    ) -> Iterator[Runtime]:
         """Everything a command works with, and progress on stderr.
 
         Args:
+            config: The configuration where it has been read before.
             is_service: A process that is watched through its log; other commands say what
                 happened in their own words.
         """
-        config = self.load()
+        config = config or self.load()
         configure_logging(
             log_format=self.log_format,
             is_verbose=self.is_verbose,
