@@ -26,7 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.elements import ColumnElement
 
-from metrics import clock, labels, period_sql, rates
+from metrics import clock, labels, meaning, period_sql, rates
 from metrics.bottleneck import bottlenecks
 from metrics.catalog import Bundle, Catalog
 from metrics.definition import Bucket, Family, Kpi, Term, Unit
@@ -81,6 +81,7 @@ def publish(
         limit: how many dirty keys to take; None: all.
     """
     ended = _end_unconfigured(conn, catalog, as_of)
+    meaning.note(conn, catalog, as_of=as_of, run=run)
     stale = set(stale_families(conn, catalog))
     families = {name: family for name, family in catalog.families.items() if name not in stale}
     book = rates.load_book(conn, catalog.settings)
@@ -378,6 +379,7 @@ def current(
     kpi: str | None = None,
     period: str | None = None,
     dimension: str | None = None,
+    key: str | None = None,
     at: datetime | None = None,
 ) -> list[KpiValue]:
     """The values that are believed, sorted by (KPI, period, dimension, key).
@@ -388,10 +390,13 @@ def current(
         kpi: only this one.
         period: a label (``2017-Q1``, ``all``) or a kind (``quarter``: every quarter).
         dimension: ``all`` for totals, ``owner``, ``owner,region`` ...
+        key: of one group.
         at: an instant: what was believed then; None: what is believed now.
     """
     names = [kept.name for kept in catalog.kpis if kpi in (None, kept.name)]
     if period in set(catalog.kinds):
-        values = stored.current_values(conn, kpis=names, dimension=dimension, at=at)
+        values = stored.current_values(conn, kpis=names, dimension=dimension, key=key, at=at)
         return [value for value in values if kind_of(value.period) == period]
-    return stored.current_values(conn, kpis=names, period=period, dimension=dimension, at=at)
+    return stored.current_values(
+        conn, kpis=names, period=period, dimension=dimension, key=key, at=at
+    )

@@ -64,7 +64,12 @@ RATES: Final = "rates"
 HOURS: Final = "working_hours"
 """The bookkeeping entry that says for which hours of work the days are worked out."""
 
-BOOKKEEPING: Final = frozenset({"publication", "local_days", CLOCK, RATES, HOURS, "file_costs"})
+MEANING: Final = "meaning"
+"""The bookkeeping entry that says which definitions the journal of definitions ends with."""
+
+BOOKKEEPING: Final = frozenset(
+    {"publication", "local_days", CLOCK, RATES, HOURS, MEANING, "file_costs"}
+)
 """Names in the table of families that stand for no cells."""
 
 
@@ -454,6 +459,7 @@ def current_values(
     kpis: Sequence[str] | None = None,
     period: str | None = None,
     dimension: str | None = None,
+    key: str | None = None,
     at: datetime | None = None,
 ) -> list[KpiValue]:
     """Values sorted by (KPI, period, dimension, key).
@@ -463,6 +469,7 @@ def current_values(
         kpis: names; None: of every KPI.
         period: only this label.
         dimension: only this one.
+        key: only of this group.
         at: an instant: what was believed then; None: what is believed now.
     """
     query: Select[Any] = select(KPI_VALUES).where(_CURRENT if at is None else _believed(at))
@@ -472,6 +479,8 @@ def current_values(
         query = query.where(KPI_VALUES.c.period == period)
     if dimension is not None:
         query = query.where(KPI_VALUES.c.dimension == dimension)
+    if key is not None:
+        query = query.where(KPI_VALUES.c.key == key)
     values = [_value_of(row) for row in conn.execute(query)]
     # Not by the database, whose order depends on its language.
     return sorted(values, key=lambda value: (value.kpi, value.period, value.dimension, value.key))

@@ -245,6 +245,18 @@ class Catalog:
         )
 
     @cached_property
+    def meaning_digest(self) -> str:
+        """Everything the published values depend on but the records."""
+        settings = self.settings
+        return _digest(
+            self.publication_fingerprint,
+            sorted(self.fingerprints.items()),
+            sorted((name, str(rate)) for name, rate in settings.rates.items()),
+            [repr(rate) for rate in settings.dated_rates],
+            settings.rates_from,
+        )
+
+    @cached_property
     def costs_digest(self) -> str:
         """Of the costs that files tell."""
         return _digest([repr(cost) for cost in self.settings.costs])
