@@ -92,6 +92,14 @@ class Entry:
     code: str
     message: str
     context: Mapping[str, tuple[str, ...]]
+    place: str = ""
+    """Which part of the request it is about (``in``), such as ``inputs[3].properties``."""
+
+    @property
+    def input(self) -> int | None:
+        """The place in a batch of the input that it names."""
+        found = re.match(r"(?:\$\.)?inputs\[(\d+)\]", self.place)
+        return int(found[1]) if found else None
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -285,6 +293,7 @@ def _entries(item: Mapping[str, Any]) -> Iterator[Entry]:
             str(name): tuple(_texts(values))
             for name, values in (content.items() if isinstance(content, dict) else ())
         },
+        place=_text(item.get("in")),
     )
     inner = list(_embedded(message))
     for one in inner:

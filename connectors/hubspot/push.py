@@ -8,7 +8,7 @@ https://developers.hubspot.com/docs/api-reference/crm-objects-v3/guide
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, TypeAlias
 
 from connectors.base import LiveRecord, PushOutcome, PushResult
@@ -32,9 +32,16 @@ from store.canonical import FieldUpdate
 Values: TypeAlias = dict[str, str]
 """Property -> its text."""
 
-_VALIDATION: Final = frozenset({"VALIDATION_ERROR", "CONFLICT", "OBJECT_ALREADY_EXISTS"})
+_REFUSED: Final = "VALIDATION_ERROR"
+_VALIDATION: Final = frozenset({_REFUSED, "CONFLICT", "OBJECT_ALREADY_EXISTS"})
 _FOR_ALL: Final = frozenset({"PROPERTY_DOESNT_EXIST", "READ_ONLY_VALUE"})
 """Faults of a property, whichever record is written."""
+
+_MOST_CALLS: Final = 30
+"""Spent on one batch that is refused again and again, until the rest is parked."""
+_TRIED_ALONE: Final = 3
+_FEW: Final = 8
+"""Records for which halving costs hardly more than trying some alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +75,7 @@ def push(
     writing = _Writing(client, described)
     for object_name, records in _by_object(updates, described).items():
         for part in chunks(list(records), min(batch or WRITE_LIMIT, WRITE_LIMIT)):
-            writing.send(object_name, {record_id: records[record_id] for record_id in part})
+            writing.begin(object_name, {record_id: records[record_id] for record_id in part})
     return [
         PushResult(
             update=update,
@@ -102,9 +109,19 @@ class _Writing:
     verdicts: dict[tuple[str, str, str], _Verdict] = field(default_factory=dict)
     halted: _Verdict | None = None
     """Why nothing more is sent, after something was."""
+    calls: int = 0
+    """Made for the present batch."""
+    has_tried_some_alone: bool = False
+
+    def begin(self, object_name: str, records: Mapping[str, Values]) -> None:
+        """Write one batch, with what a refusal costs on top."""
+        self.calls = 0
+        self.has_tried_some_alone = False
+        self.send(object_name, records)
 
     def send(self, object_name: str, records: Mapping[str, Values]) -> None:
-        """Write one batch, and again what a refusal of its neighbours kept out."""
+        """Write records, and again what a refusal of their neighbours kept out."""
+        self.calls += 1
         if self.halted is not None:
             self._settle_all(object_name, records, self.halted)
             return
@@ -128,16 +145,13 @@ class _Writing:
             self._answered(object_name, records, answer)
 
     def _answered(self, object_name: str, records: Mapping[str, Values], answer: Answer) -> None:
-        names = {name: one for one in records for name in (one, _trace(one))}
+        names = _names(records)
         open_ids = dict.fromkeys(records)
-        again: dict[str, Values] = {}
         # Errors first: a record that stands among the results, too, is not certainly written.
-        about, unplaced = _by_record(entries_of(answer.content), names)
-        for record_id, entries in about.items():
+        about, unplaced = _by_record(entries_of(answer.content), names, list(records))
+        again = self._refuse_each(object_name, records, about)
+        for record_id in about:
             del open_ids[record_id]
-            left = self._refuse(object_name, record_id, records[record_id], entries)
-            if left:
-                again[record_id] = left
         for result in answer.results:
             asked_id = names.get(str(result.get("id"))) or names.get(
                 str(result.get("objectWriteTraceId"))
@@ -146,8 +160,7 @@ class _Writing:
                 del open_ids[asked_id]
                 self._accept(object_name, asked_id, records[asked_id], result)
         self._left_out(object_name, {one: records[one] for one in open_ids}, unplaced)
-        if again:
-            self.send(object_name, again)
+        self._again(object_name, again, unplaced or [e for some in about.values() for e in some])
 
     def _left_out(
         self, object_name: str, records: Mapping[str, Values], unplaced: Sequence[Entry]
@@ -161,34 +174,96 @@ class _Writing:
             words = "HubSpot's answer leaves the record out."
             unknown = _Verdict(PushOutcome.UNKNOWN, "left_out", words)
             self._settle_all(object_name, records, unknown)
-        elif len(records) == 1:
-            ((record_id, values),) = records.items()
-            left = self._refuse(object_name, record_id, values, unplaced)
-            if left:
-                self.send(object_name, {record_id: left})
         else:
-            self._send_halves(object_name, records)
+            self._find_out(object_name, records, unplaced)
 
     def _refused(self, object_name: str, records: Mapping[str, Values], refusal: Refused) -> None:
         """The whole batch was refused: nothing was written. Find out whose fault it was."""
-        entries = refusal.entries or (_whole(refusal),)
+        # What a 4xx says without a category does not go away by itself either.
+        entries = [
+            one if one.category else replace(one, category=_REFUSED)
+            for one in refusal.entries or (_whole(refusal),)
+        ]
         for_all = [one for one in entries if one.code in _FOR_ALL and one.fields]
-        if for_all or len(records) == 1:
-            again = {
-                record_id: left
-                for record_id, values in records.items()
-                if (left := self._refuse(object_name, record_id, values, for_all or entries))
-            }
-            if again:
-                self.send(object_name, again)
-            return
-        self._send_halves(object_name, records)
+        about, _ = _by_record(entries, _names(records), list(records))
+        if for_all:
+            again = self._refuse_each(object_name, records, dict.fromkeys(records, for_all))
+            self._again(object_name, again, entries)
+        elif about:
+            again = self._refuse_each(object_name, records, about)
+            beside = {one: values for one, values in records.items() if one not in about}
+            self._again(object_name, {**beside, **again}, entries)
+        else:
+            self._find_out(object_name, records, entries)
 
-    def _send_halves(self, object_name: str, records: Mapping[str, Values]) -> None:
+    def _refuse_each(
+        self,
+        object_name: str,
+        records: Mapping[str, Values],
+        about: Mapping[str, Sequence[Entry]],
+    ) -> dict[str, Values]:
+        """Settle what is named of each record; returns what was kept out beside it."""
+        left = {
+            record_id: self._refuse(object_name, record_id, records[record_id], entries)
+            for record_id, entries in about.items()
+        }
+        return {record_id: values for record_id, values in left.items() if values}
+
+    def _again(
+        self, object_name: str, records: Mapping[str, Values], entries: Sequence[Entry]
+    ) -> None:
+        """Send what a refusal of something else kept out, unless too much was spent on it."""
+        if not records:
+            return
+        if self.calls >= _MOST_CALLS and self.halted is None:
+            self._give_up(object_name, records, entries, f"after {self.calls} calls")
+            return
+        self.send(object_name, records)
+
+    def _find_out(
+        self, object_name: str, records: Mapping[str, Values], entries: Sequence[Entry]
+    ) -> None:
+        """Errors that do not say whose they are: in smaller batches they show whose.
+
+        What is refused for whatever is sent would cost two calls a record: some are tried alone
+        first, and when all of these are refused, so is the rest.
+        """
         ids = list(records)
-        for half in (ids[: len(ids) // 2], ids[len(ids) // 2 :]):
-            if half:
-                self.send(object_name, {record_id: records[record_id] for record_id in half})
+        if len(ids) == 1:
+            again = self._refuse_each(object_name, records, {ids[0]: entries})
+            self._again(object_name, again, entries)
+            return
+        if len(ids) > _FEW and not self.has_tried_some_alone:
+            self.has_tried_some_alone = True
+            alone = (ids[0], ids[len(ids) // 2], ids[-1])
+            ids = [one for one in ids if one not in alone]
+            for one in alone:
+                self.send(object_name, {one: records[one]})
+            if self.halted is None and all(
+                self._is_refused(object_name, one, records[one]) for one in alone
+            ):
+                rest = {one: records[one] for one in ids}
+                how = f"and so are {_TRIED_ALONE} of its records alone"
+                self._give_up(object_name, rest, entries, how)
+                return
+        middle = (len(ids) + 1) // 2
+        for half in (ids[:middle], ids[middle:]):
+            self._again(object_name, {one: records[one] for one in half}, entries)
+
+    def _is_refused(self, object_name: str, record_id: str, values: Values) -> bool:
+        found = [self.verdicts[object_name, record_id, name].outcome for name in values]
+        return all(one in {PushOutcome.FAILED, PushOutcome.RETRY} for one in found)
+
+    def _give_up(
+        self,
+        object_name: str,
+        records: Mapping[str, Values],
+        entries: Sequence[Entry],
+        how: str,
+    ) -> None:
+        verdict = _verdict(entries)
+        words = f"{verdict.message} The batch is refused, {how}; this record was not tried alone."
+        self._settle_all(object_name, records, replace(verdict, message=words))
 
     def _refuse(
         self, object_name: str, record_id: str, values: Values, entries: Sequence[Entry]
@@ -251,10 +326,21 @@ def _trace(record_id: str) -> str:
     return f"kpisync-{record_id}"
 
 
+def _names(records: Iterable[str]) -> dict[str, str]:
+    """What an answer may call each record -> its id."""
+    return {name: one for one in records for name in (one, _trace(one))}
+
+
 def _by_record(
-    entries: Iterable[Entry], names: Mapping[str, str]
+    entries: Iterable[Entry], names: Mapping[str, str], ids: Sequence[str]
 ) -> tuple[dict[str, list[Entry]], list[Entry]]:
-    """Errors by the record that they are about, and those that name none of the batch."""
+    """Errors by the record that they are about, and those that name none of the batch.
+
+    Args:
+        entries: What the answer says.
+        names: As `_names` gives them.
+        ids: The batch's records in the order of its inputs.
+    """
     found: dict[str, list[Entry]] = {}
     unplaced: list[Entry] = []
     for entry in entries:
@@ -264,6 +350,8 @@ def _by_record(
             for name in entry.context.get(key, ())
         )
         about = dict.fromkeys(names[name] for name in told if name in names)
+        if not about and entry.input is not None and entry.input < len(ids):
+            about = dict.fromkeys([ids[entry.input]])
         for record_id in about:
             found.setdefault(record_id, []).append(entry)
         if not about:
@@ -287,7 +375,7 @@ def _verdict(entries: Sequence[Entry]) -> _Verdict:
 
 def _whole(refusal: Refused) -> Entry:
     return Entry(
-        category="VALIDATION_ERROR",
+        category=_REFUSED,
         sub_category="",
         code=f"http_{refusal.status}",
         message=refusal.message,
