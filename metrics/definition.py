@@ -382,6 +382,8 @@ class Kpi:
     factor: int = 1
     """What a ratio is multiplied by (points of a hundred)."""
     version: int = 1
+    is_share: bool = False
+    """The numerator counts some of what the denominator counts: chance has known bounds."""
     is_instant: bool = False
     """True of now, not of a period."""
     has_all: bool = True

@@ -448,7 +448,9 @@ def _known(place: str, name: str, known: Mapping[str, Kpi], *, also: Iterable[st
 
 def remedy_of_unkept(kpi: Kpi, settings: KpiSettings) -> str:
     """How a KPI that the settings leave out can be had, in words."""
-    pack = next((name for name, kpis in PACKS.items() if kpi.name in {one.name for one in kpis}), "")
+    pack = next(
+        (name for name, kpis in PACKS.items() if kpi.name in {one.name for one in kpis}), ""
+    )
     if kpi.name in settings.skip:
         return f"Take {kpi.name} out of kpis.skip."
     if not {pack, kpi.name} & set(settings.use):

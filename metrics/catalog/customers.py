@@ -180,6 +180,7 @@ UPSELL_RATE: Final = Kpi(
         "(`of: customers`: by all accounts that ever bought by the period's end)."
     ),
     unit=Unit.RATIO,
+    is_share=True,
     direction=Direction.UP,
     family="upsellers",
     numerator=(Term("buyers"),),

@@ -59,6 +59,7 @@ def _rate(name: str, events: str, happened: str, value: str) -> Kpi:
         label=f"E-mail {name} rate",
         definition=f"{events.capitalize()} divided by delivered e-mails.",
         unit=Unit.RATIO,
+        is_share=True,
         direction=Direction.UP if is_good else Direction.DOWN,
         family=f"email_{events}",
         numerator=(Term("events"),),

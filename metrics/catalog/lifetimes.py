@@ -164,6 +164,7 @@ def _share(
         label=label,
         definition=words,
         unit=Unit.RATIO,
+        is_share=True,
         direction=Direction.UP if "retention" in name else Direction.DOWN,
         family="contract_activity" if is_contract else "activity",
         numerator=above,

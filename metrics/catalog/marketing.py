@@ -60,6 +60,7 @@ LEAD_CONVERSION_RATE: Final = Kpi(
         "that happened."
     ),
     unit=Unit.RATIO,
+    is_share=True,
     direction=Direction.UP,
     family="leads_created",
     numerator=(Term("converted"),),
@@ -80,6 +81,7 @@ LEAD_TO_CUSTOMER_RATE: Final = Kpi(
         "converted deal, whose account has a purchase on or after the lead's day."
     ),
     unit=Unit.RATIO,
+    is_share=True,
     direction=Direction.UP,
     family="leads_created",
     numerator=(Term("customers"),),

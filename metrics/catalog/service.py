@@ -200,6 +200,7 @@ REOPEN_RATE: Final = Kpi(
     label="Re-open rate",
     definition="Of the tickets closed in the period, the share that was opened again later.",
     unit=Unit.RATIO,
+    is_share=True,
     direction=Direction.DOWN,
     family="closings",
     numerator=(Term("reopened"),),
@@ -231,6 +232,7 @@ TICKET_RECURRENCE_RATE: Final = Kpi(
         "category at most 30 x 24 hours before."
     ),
     unit=Unit.RATIO,
+    is_share=True,
     direction=Direction.DOWN,
     family="tickets_created",
     numerator=(Term("recurrent"),),

@@ -236,6 +236,7 @@ STAGE_CONVERSION: Final = Kpi(
         "later open stage of the pipeline, or is won."
     ),
     unit=Unit.RATIO,
+    is_share=True,
     direction=Direction.UP,
     family="stage_entries",
     numerator=(Term("advanced"),),
