@@ -397,6 +397,8 @@ class Problem:
     message: str
     remedy: str
     is_error: bool = True
+    absent_stream: str | None = None
+    """The stream that brings no records as things are (its object lacks a licence or right)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

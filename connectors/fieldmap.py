@@ -413,7 +413,8 @@ def _reading(
 
 
 def _missing(request: MapRequest, name: str, source: FieldSource) -> str:
-    consequence = "so the stream cannot be read" if source.required else f"so {name} stays empty"
+    kept = f"so {name} keeps what is stored of it and stays empty in new records"
+    consequence = "so the stream cannot be read" if source.required else kept
     return (
         f"{request.object}.{source.source}, which {request.stream}.{name} is mapped from,"
         f" does not exist or is not visible to the connected user, {consequence}."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from config.errors import did_you_mean
@@ -16,6 +17,7 @@ from store.errors import OrgPinned, StoreError
 from store.schema import current_revision, head_revision
 from worker.planning import field_names
 from worker.runtime import Runtime
+from worker.sources import kpis_resting_on
 
 
 def check_connection(runtime: Runtime, connection: str) -> Sequence[Problem]:
@@ -33,9 +35,20 @@ def check_connection(runtime: Runtime, connection: str) -> Sequence[Problem]:
         return [_elsewhere(connection, pinned, str(report.org_id))]
     specs = [spec for spec in runtime.writebacks.values() if spec.connection == connection]
     return [
-        *report.problems,
+        *(_with_kpis(runtime, problem) for problem in report.problems),
         *(problem for spec in specs for problem in target_problems(runtime, spec)),
     ]
+
+
+def _with_kpis(runtime: Runtime, problem: Problem) -> Problem:
+    """A stream that is not there is known to people by the KPIs they will miss."""
+    if problem.absent_stream is None:
+        return problem
+    names = kpis_resting_on(runtime.catalog, problem.absent_stream)
+    if not names:
+        return problem
+    told = f"KPIs without values, or without its part of them: {', '.join(names)}."
+    return replace(problem, message=f"{problem.message} {told}")
 
 
 def _pinned_org(runtime: Runtime, connection: str) -> str | None:

@@ -32,7 +32,7 @@ from store import calls, history, holds, outbox, rewrites, targets
 from store.engine import database_now, reading
 from store.money import minor_units
 from worker.runtime import Runtime
-from worker.volatile import volatile_notes
+from worker.sources import volatile_notes
 
 READ_AT_ONCE: Final = 10_000
 """Ids asked for in one piece: of many at once a connector may know a cheaper way of reading."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Final
 
@@ -155,7 +156,8 @@ def _stream_problems(
         spec = SPECS[stream.name]
         is_legal = spec.may_be_absent and stream.object == spec.object
         remedy = _FEATURES.get(stream.object, "Give the user read access by a permission set.")
-        yield _problem(place, error, remedy, is_error=not is_legal)
+        problem = _problem(place, error, remedy, is_error=not is_legal)
+        yield replace(problem, absent_stream=stream.name)
     except UnknownName as error:
         yield _problem(f"{place}.where", error, "Correct the filter; it is SOQL, without WHERE.")
     except ConnectorError as error:
@@ -171,8 +173,7 @@ def _field_problems(
             place=f"{place}.fields.{missing.name}",
             message=missing.message.removesuffix(MISSING_REMEDY).strip(),
             remedy=MISSING_REMEDY,
-            # Whoever names a field expects its values: a column of nulls is no small matter.
-            is_error=missing.is_required or missing.name in request.own,
+            is_error=missing.is_required,
         )
     for name, source in {**request.defaults, **request.own}.items():
         native = request.look_up(source.source)

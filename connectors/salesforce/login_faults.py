@@ -29,9 +29,15 @@ class _Cause:
 
 _APP: Final = "the app (Setup > External Client App Manager)"
 
+# An ended certificate alone rarely refuses a login: Salesforce goes on trusting its key.
 _SIGNATURE: Final = (
-    "The signature is not accepted: auth.private_key does not belong to the app's certificate, or"
-    " the certificate has expired. Upload a valid certificate to the app, and use its key."
+    "The signature is not accepted: auth.private_key does not belong to the app's certificate."
+    " Compare the two (openssl pkey -pubout and openssl x509 -pubkey show the same text), or make"
+    " a new pair and upload its certificate to the app."
+)
+_ENDED: Final = (
+    "The app's certificate has ended. Make a new key and certificate, upload the certificate to"
+    f" {_APP}, and set auth.private_key to the new key."
 )
 _LATE: Final = "The assertion came too late; check this machine's clock (time synchronisation)."
 
@@ -96,7 +102,11 @@ _CAUSES: Final = (
         " with Setup > External Client App Manager.",
     ),
     _Cause(
-        ("invalid assertion", "invalid signature", "expired certificate", "certificate"),
+        ("expired certificate", "certificate expired", "certificate has expired"),
+        _ENDED,
+    ),
+    _Cause(
+        ("invalid assertion", "invalid signature", "certificate"),
         _SIGNATURE,
     ),
     _Cause(

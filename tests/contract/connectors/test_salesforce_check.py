@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from connectors.base import ConnectionSettings, FieldSource, Problem, StreamSettings
 from connectors.registry import connect
 from tests.contract.connectors.salesforce_org import SalesforceOrg
+from tests.contract.connectors.test_salesforce_complaints_reading import StoredOrg
 from tests.fixtures.sandboxes import Sandbox, launch
+from worker.checking import check_connection
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +30,7 @@ def org(running: Sandbox) -> SalesforceOrg:
     org.crm.clear_faults()
     org.crm.settings(
         show_fields=["Opportunity.Amount", "Account.Industry"],
-        show_objects=["Campaign"],
+        show_objects=["Campaign", "CampaignMember"],
         may_customize=False,
     )
     return org
@@ -61,10 +64,20 @@ def test_a_column_that_would_be_silently_null_is_an_error_naming_object_field_an
     assert not problems["streams.accounts.fields.industry"].is_error
 
 
-def test_a_hidden_field_that_the_configuration_names_is_an_error(org: SalesforceOrg) -> None:
+@pytest.mark.parametrize("required", [True, False])
+def test_a_hidden_field_that_the_configuration_maps_is_an_error_where_it_is_required(
+    org: SalesforceOrg, *, required: bool
+) -> None:
     org.crm.settings(hide_fields=["Opportunity.Type"])
 
-    assert found(org, of_deals(kind=FieldSource("Type")))["streams.deals.fields.kind"].is_error
+    problem = found(org, of_deals(kind=FieldSource("Type", required=required)))[
+        "streams.deals.fields.kind"
+    ]
+
+    assert problem.is_error is required
+    assert "Opportunity.Type" in problem.message
+    assert ("keeps what is stored" in problem.message) is not required
+    assert "field-level security" in problem.remedy
 
 
 def test_a_source_of_the_wrong_type_is_told(org: SalesforceOrg) -> None:
@@ -133,6 +146,40 @@ def test_an_object_without_licence_is_told_as_such(org: SalesforceOrg) -> None:
     ]
 
     assert "Marketing User" in problem.remedy
+
+
+class MarketingOrg(StoredOrg):
+    """An installation that keeps the KPIs of marketing."""
+
+    def text(self) -> str:
+        settings = "settings: {campaign_revenue: {models: [linear]}}"
+        return (
+            super()
+            .text()
+            .replace("use: [sales, customer]", f"{settings}, use: [sales, customer, marketing]")
+        )
+
+
+def test_a_missing_licence_names_the_kpis_that_will_be_absent(
+    org: SalesforceOrg, running: Sandbox, tmp_path: Path
+) -> None:
+    org.crm.settings(hide_objects=["CampaignMember", "Campaign"])
+    site = MarketingOrg(
+        tmp_path,
+        running,
+        f"sqlite:///{tmp_path}/none.db",
+        crms=("salesforce",),
+        streams="{deals: {}, campaigns: {}, campaign_members: {}}",
+    )
+
+    with site.runtime() as runtime:
+        problems = {one.place: one for one in check_connection(runtime, "salesforce")}
+
+    members = problems["connections.salesforce.streams.campaign_members"]
+    assert not members.is_error
+    assert "campaign_revenue_linear" in members.message
+    assert "win_rate" not in members.message
+    assert "cac" in problems["connections.salesforce.streams.campaigns"].message
 
 
 def test_a_faulty_filter_is_told_with_its_place(org: SalesforceOrg) -> None:

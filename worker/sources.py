@@ -1,4 +1,4 @@
-"""Sources that change without a trace, behind the values of a write-back.
+"""Which streams and fields of the CRMs the values rest on, and what is wrong with them.
 
 A formula, a roll-up or a parent's field may change without any record being reported as changed.
 Such fields are read again on a schedule of their own; until then the values that rest on them
@@ -18,6 +18,7 @@ from sqlalchemy import Connection
 
 from connectors.base import Tuning
 from connectors.fieldmap import canonical_fields
+from metrics.catalog import Catalog
 from metrics.definition import Kpi
 from metrics.dimensions import DIMENSIONS
 from metrics.families import sources_of
@@ -68,6 +69,15 @@ class _Source:
     native: str
 
 
+def kpis_resting_on(catalog: Catalog, stream: str) -> tuple[str, ...]:
+    """The kept KPIs some of whose records come from a stream, by name."""
+    return tuple(
+        kpi.name
+        for kpi in catalog.kpis
+        if any(stream in _STREAMS.get(facts, {}) for facts in _facts(catalog, kpi))
+    )
+
+
 def volatile_notes(conn: Connection, runtime: Runtime, spec: WritebackSpec) -> tuple[str, ...]:
     """A sentence for each source that changes without a trace, with the fields that rest on it.
 
@@ -106,7 +116,7 @@ def _rests_on(runtime: Runtime, kpi: Kpi, dimension: str, source: _Source) -> bo
     if own is not None:
         return re.search(rf"\b{re.escape(source.field)}\b", repr(own)) is not None
     grouped_by = set(dimension.split(","))
-    for facts, has_money in _facts(runtime, kpi).items():
+    for facts, has_money in _facts(runtime.catalog, kpi).items():
         fields = _STREAMS.get(facts, {}).get(source.stream)
         if fields is None or (fields and source.field not in fields):
             continue
@@ -118,9 +128,8 @@ def _rests_on(runtime: Runtime, kpi: Kpi, dimension: str, source: _Source) -> bo
     return False
 
 
-def _facts(runtime: Runtime, kpi: Kpi) -> dict[str, bool]:
+def _facts(catalog: Catalog, kpi: Kpi) -> dict[str, bool]:
     """The facts that a KPI's terms are summed from, and whether money of theirs is."""
-    catalog = runtime.catalog
     kind = catalog.kinds_of(kpi)[0]
     found: dict[str, bool] = {}
     for term in kpi.terms:
