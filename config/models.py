@@ -836,7 +836,7 @@ class Advanced(Section):
     """Longest wait between attempts in one process."""
     pause_min: Duration | None = None
     """Shortest pause of a stream that ran out of quota."""
-    lease: Duration = timedelta(minutes=2)
+    lease: Duration = timedelta(minutes=1)
     """How long a worker holds a stream or write-back without a sign of life."""
     step_rows: Annotated[int, whole_number(1, 1_000_000)] = 2000
     """Values computed in one transaction."""

@@ -25,6 +25,8 @@ from store.leases import Lease
 from worker import crashpoints
 
 _POLL_SECONDS: Final = 0.1
+_RENEWALS: Final = 3
+"""How often a lease is renewed before it would run out."""
 
 
 class Busy(Exception):
@@ -66,9 +68,30 @@ class HeldLeases:
                 lease = self._take(name, deadline)
                 taken.append(lease)
             crashpoints.reach(crashpoints.LEASE_ACQUIRED)
-            yield tuple(taken)
+            with self._kept_alive():
+                yield tuple(taken)
         finally:
             self._give_back(taken)
+
+    @contextmanager
+    def _kept_alive(self) -> Iterator[None]:
+        """Renew from beside while a step waits for an answer longer than a lease lasts.
+
+        A process that is frozen or dead renews nothing: that is what a lease is for.
+        """
+        end = threading.Event()
+
+        def renew_now_and_then() -> None:
+            while not end.wait(self._ttl.total_seconds() / _RENEWALS):
+                # Whether it is lost is for the step to find out, when it commits.
+                with suppress(StoreError):
+                    self.renew()
+
+        threading.Thread(target=renew_now_and_then, name="leases", daemon=True).start()
+        try:
+            yield
+        finally:
+            end.set()
 
     def renew(self, extra: timedelta = timedelta(0)) -> None:
         """Keep every held lease for another term.

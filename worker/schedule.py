@@ -18,6 +18,7 @@ from store import checkpoints, leases
 from store.checkpoints import Checkpoint
 from store.engine import database_now, reading
 from store.tables import DIRTY_KEYS, RUNS
+from worker.holding import is_gone
 from worker.pulling import stream_names
 from worker.results import Kind, State
 from worker.runtime import Runtime
@@ -107,7 +108,12 @@ class _Look:
         self._runtime = runtime
         self._now = database_now(conn)
         self._zone = runtime.company.timezone
-        self._held = {lease.name for lease in leases.every(conn) if lease.is_held}
+        # What a dead process of this machine left behind is free: whoever takes it sees that, too.
+        self._held = {
+            lease.name
+            for lease in leases.every(conn)
+            if lease.is_held and not (lease.holder and is_gone(lease.holder))
+        }
         self._checkpoints = {(one.connection, one.stream): one for one in checkpoints.every(conn)}
         names = runtime.config.connections
         self._paused = {name for name in names if checkpoints.paused(conn, name)}

@@ -24,6 +24,7 @@ from worker.app import (
     config,
     config_path,
     queue_of,
+    when_stopping,
 )
 from worker.observe import log_result
 from worker.pace import Every
@@ -43,7 +44,9 @@ _EXPIRES_SECONDS: Final = 30
 @functools.cache
 def _live() -> LiveRuntime:
     """This child's own connections, opened after the fork."""
-    return LiveRuntime(config_path(), open_runtime(config))
+    live = LiveRuntime(config_path(), open_runtime(config))
+    when_stopping(live.stop)
+    return live
 
 
 def _runtime() -> Runtime:

@@ -7,12 +7,15 @@ one sentence that begins with the invariant's number.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
-from pathlib import Path
 
-from tests.chaos.people import ACCOUNTS, DEALS, FIELDS
+import sqlalchemy
+
+from tests.chaos.people import ACCOUNTS, DEALS, FIELDS, SPOILT
 from tests.fixtures.cli import Cli
 from tests.fixtures.sandboxes import Crm, Sandbox
 
@@ -29,6 +32,16 @@ class Look:
     """CRM -> field -> (KPI, factor): what write-backs may write."""
     lost_answers: int = 0
     secrets: tuple[str, ...] = ()
+    database: str = ""
+    """The store's address; empty: the file that `kpisync.yaml` names by default."""
+    forgotten_counts: int = 0
+    """How often the shared count of calls was lost: Redis emptied or away."""
+
+    @property
+    def store(self) -> str:
+        """What SQLAlchemy opens."""
+        address = self.database or f"sqlite:///{self.cli.folder}/kpisync.db"
+        return address.replace("postgresql://", "postgresql+psycopg://")
 
     def crms(self) -> Iterator[tuple[str, Crm]]:
         yield "salesforce", self.sandbox.salesforce
@@ -43,6 +56,9 @@ def findings(look: Look) -> list[str]:
         *fields_equal_the_values(look),
         *no_redundant_write(look),
         *nothing_else_was_written(look),
+        *unreadable_records_are_listed(look),
+        *no_older_value_over_a_newer(look),
+        *calls_keep_to_the_limits(look),
         *runs_add_up(look),
         *no_secret_anywhere(look),
         # Last, for it works: two more cycles without edits do nothing.
@@ -75,7 +91,10 @@ def _compared(
         for row in rows
         if str(row["ref"]).startswith(f"{name}:") and not row["deleted"] and not row["merged_into"]
     }
-    held = {f"{name}:{one['id']}": one for one in there if _is_alive(one)}
+    held = {f"{name}:{one['id']}": one for one in there if _is_alive(one) and _is_readable(one)}
+    for ref in [f"{name}:{one['id']}" for one in there if not _is_readable(one)]:
+        # What it held before it became unreadable may stay.
+        stored.pop(ref, None)
     for ref in sorted(held.keys() - stored.keys()):
         yield f"I1: {kind} {ref} is in the CRM and not in the store"
     for ref in sorted(stored.keys() - held.keys()):
@@ -91,6 +110,12 @@ def _compared(
 
 def _is_alive(one: Row) -> bool:
     return not one["deleted"] and not one["merged_into"]
+
+
+def _is_readable(one: Row) -> bool:
+    fields = one["fields"]
+    assert isinstance(fields, Mapping)
+    return fields.get("amount") != SPOILT
 
 
 _ACCOUNT = {"salesforce": {"name": "Name"}, "hubspot": {"name": "name"}}
@@ -195,6 +220,104 @@ def nothing_else_was_written(look: Look) -> Iterator[str]:
                 yield f"I8: {name} {entry['id']}.{entry['field']} was blanked"
 
 
+# ---------------------------------------------------------------- I9
+
+
+def unreadable_records_are_listed(look: Look) -> Iterator[str]:
+    """I9: each rejected record once in the dead letters, and no other record."""
+    listed = [
+        row["ref"] for row in look.cli("dump", "deadletters").lines if row["direction"] == "read"
+    ]
+    spoilt = {
+        f"{name}:{one['id']}"
+        for name, crm in look.crms()
+        for one in crm.snapshot()[DEALS[name]]
+        if _is_alive(one) and not _is_readable(one)
+    }
+    if len(set(listed)) < len(listed):
+        yield f"I9: {len(listed) - len(set(listed))} records have two dead letters"
+    for ref in sorted(spoilt - set(listed)):
+        yield f"I9: {ref} cannot be read and has no dead letter"
+    for ref in sorted(set(listed) - spoilt):
+        yield f"I9: {ref} can be read and has a dead letter"
+
+
+# ---------------------------------------------------------------- I10
+
+
+def no_older_value_over_a_newer(look: Look) -> Iterator[str]:
+    """I10: what was written to a field, one after the other, never goes back in its history."""
+    engine = sqlalchemy.create_engine(look.store)
+    query = sqlalchemy.text(
+        "SELECT kpi, key, value FROM kpi_values WHERE dimension = 'account' AND period = 'all'"
+        " AND value IS NOT NULL ORDER BY id"
+    )
+    history = defaultdict(list)
+    with engine.connect() as conn:
+        for kpi, key, value in conn.execute(query):
+            history[kpi, key].append(Decimal(str(value)))
+    engine.dispose()
+    for name, crm in look.crms():
+        written: dict[tuple[str, str], list[Decimal]] = defaultdict(list)
+        for entry in crm.journal():
+            field = str(entry["field"])
+            if field in look.written[name] and entry["new"] not in {None, ""}:
+                written[str(entry["id"]), field].append(Decimal(str(entry["new"])))
+        for (record, field), values in written.items():
+            kpi, factor = look.written[name][field]
+            exact = [value * factor for value in history[kpi, f"{name}:{record}"]]
+            yield from _went_back(f"{name}:{record}.{field}", values, exact)
+
+
+def _went_back(place: str, written: Sequence[Decimal], history: Sequence[Decimal]) -> Iterator[str]:
+    at = 0
+    for value in written:
+        ahead = next((i for i in range(at, len(history)) if _rounds_to(history[i], value)), None)
+        if ahead is None:
+            yield f"I10: {place} was given {value}, which is none of its values since the last one"
+            return
+        at = ahead
+
+
+def _rounds_to(exact: Decimal, held: Decimal) -> bool:
+    return any(
+        exact.quantize(Decimal(1).scaleb(-places), ROUND_HALF_UP) == held for places in (2, 3, 4)
+    )
+
+
+# ---------------------------------------------------------------- I11
+
+LIMITS = {"burst": (100, timedelta(seconds=10)), "search": (5, timedelta(seconds=1))}
+
+
+def calls_keep_to_the_limits(look: Look) -> Iterator[str]:
+    """I11: HubSpot's two limits of calls are kept by all processes together.
+
+    When the shared count is lost, whoever counted before and whoever counts after may each take
+    the whole.
+    """
+    calls = look.sandbox.hubspot.requests()
+    for kind, (most, span) in LIMITS.items():
+        times = sorted(
+            datetime.fromisoformat(str(one["at"]))
+            for one in calls
+            if str(one["path"]).endswith("/search") == (kind == "search")
+        )
+        allowed = most * (2 if look.forgotten_counts else 1)
+        if (busiest := _busiest(times, span)) > allowed:
+            yield f"I11: {busiest} {kind} calls to HubSpot within {span}, {allowed} are allowed"
+
+
+def _busiest(times: Sequence[datetime], span: timedelta) -> int:
+    """The most instants within any such span."""
+    most = first = 0
+    for last, at in enumerate(times):
+        while at - times[first] >= span:
+            first += 1
+        most = max(most, last - first + 1)
+    return most
+
+
 # ---------------------------------------------------------------- I7, I12, I13
 
 
@@ -229,11 +352,25 @@ def no_secret_anywhere(look: Look) -> Iterator[str]:
     """I12: no secret stands in any file that was left behind."""
     for path in sorted(look.cli.folder.rglob("*")):
         if path.is_file() and path.name != "kpisync.yaml":
-            yield from _secrets_in(path, look.secrets)
+            yield from _secrets_in(path.name, path.read_bytes(), look.secrets)
+    if look.database:
+        yield from _secrets_in("the database", _everything_in(look.store), look.secrets)
 
 
-def _secrets_in(path: Path, secrets: tuple[str, ...]) -> Iterator[str]:
-    content = path.read_bytes()
+def _everything_in(address: str) -> bytes:
+    engine = sqlalchemy.create_engine(address)
+    tables = sqlalchemy.inspect(engine).get_table_names()
+    with engine.connect() as conn:
+        found = [
+            str(row)
+            for table in tables
+            for row in conn.execute(sqlalchemy.select("*").select_from(sqlalchemy.table(table)))  # type: ignore[call-overload]  # a star is no column
+        ]
+    engine.dispose()
+    return "\n".join(found).encode()
+
+
+def _secrets_in(place: str, content: bytes, secrets: Iterable[str]) -> Iterator[str]:
     for secret in secrets:
         if secret.encode() in content:
-            yield f"I12: a secret stands in {path.name}"
+            yield f"I12: a secret stands in {place}"

@@ -23,6 +23,9 @@ FIELDS = {
     },
 }
 
+SPOILT = "abc"
+"""An amount that is none."""
+
 
 class People:
     """Somebody who edits, deletes, restores and merges at random, the same for the same seed."""
@@ -31,6 +34,8 @@ class People:
         self._random = random.Random(seed)  # noqa: S311 - chance that can be replayed
         self._crms = {"salesforce": sandbox.salesforce, "hubspot": sandbox.hubspot}
         self._made = 0
+        self.restored: set[str] = set()
+        """Refs of records that came back from the bin, which some CRMs do not date."""
 
     def work(self, acts: int) -> None:
         """Do so many things."""
@@ -53,6 +58,11 @@ class People:
             amount = self._random.choice([None, self._random.randrange(1, 90_000)])
             text = amount if name == "salesforce" or amount is None else str(amount)
             crm.edit(DEALS[name], deal, {FIELDS[name]["amount"]: text})
+
+    def spoil(self, name: str, crm: Crm) -> None:
+        """Some import writes what is no amount (only HubSpot takes it)."""
+        if name == "hubspot" and (deal := self._one(crm, DEALS[name])):
+            crm.edit(DEALS[name], deal, {FIELDS[name]["amount"]: SPOILT})
 
     def sell(self, name: str, crm: Crm) -> None:
         """A new deal for an account."""
@@ -87,7 +97,9 @@ class People:
         gone = [one for one in crm.snapshot()[DEALS[name]] if one["deleted"]]
         restorable = [str(one["id"]) for one in gone if not one["merged_into"]]
         if restorable:
-            crm.undelete(DEALS[name], self._random.choice(restorable))
+            chosen = self._random.choice(restorable)
+            crm.undelete(DEALS[name], chosen)
+            self.restored.add(f"{name}:{chosen}")
 
     def merge(self, name: str, crm: Crm) -> None:
         """Two accounts become one."""
@@ -116,5 +128,6 @@ _ACTS: tuple[Callable[[People, str, Crm], None], ...] = (
     People.drop,
     People.restore,
     People.merge,
+    People.spoil,
 )
-_WEIGHTS = (30, 20, 20, 6, 10, 8, 6)
+_WEIGHTS = (30, 20, 20, 6, 10, 8, 6, 4)

@@ -64,7 +64,7 @@ advanced: {{page_size: 20, push_batch: 10, retry_wait: 1s, retry_attempts: 3, re
            connect_timeout: 2s, canary: 5}}
 """
 
-_FAULTS = (
+FAULTS = (
     {"kind": "status", "status": 503},
     {"kind": "status", "status": 500},
     {
@@ -80,6 +80,8 @@ _FAULTS = (
     {"kind": "lost_answer"},
     {"kind": "hang", "seconds": 5},
 )
+LOSING = {"lost_answer", "hang", "cut_json", "empty", "html"}
+"""Faults after which nobody knows whether a write took effect."""
 
 
 @dataclass
@@ -133,9 +135,9 @@ class Storm:
 
     def _break_something(self, chance: random.Random, sandbox: Sandbox) -> None:
         crm: Crm = chance.choice((sandbox.salesforce, sandbox.hubspot))
-        what: dict[str, object] = dict(chance.choice(_FAULTS))
+        what: dict[str, object] = dict(chance.choice(FAULTS))
         self.faults += 1
-        self.lost_answers += what["kind"] in {"lost_answer", "hang", "cut_json", "empty", "html"}
+        self.lost_answers += what["kind"] in LOSING
         crm.fault(**what, after=chance.randrange(0, 8))  # type: ignore[arg-type]  # a kind and its words
 
     def _run(self, chance: random.Random, cli: Cli) -> None:
@@ -186,11 +188,16 @@ def prepared(folder: Path, sandbox: Sandbox) -> Cli:
             hubspot=sandbox.hubspot.url,
         )
     )
+    with_fields(sandbox)
+    return cli
+
+
+def with_fields(sandbox: Sandbox) -> None:
+    """The KPI fields, as an admin has created them."""
     sandbox.salesforce.add_field("Account", "KPI_Revenue__c", "number")
     sandbox.salesforce.add_field("Account", "KPI_Win_Rate__c", "percent")
     sandbox.hubspot.add_field("companies", "kpi_revenue", "number")
     sandbox.hubspot.add_field("companies", "kpi_win_rate", "number")
-    return cli
 
 
 def main() -> int:
