@@ -1,117 +1,54 @@
-"""How fast the incremental engine is: first load, rebuild, publication, and batches of changes.
+"""How fast the incremental engine is, with its peers in the same run.
 
-    python bench/engine.py --deals 100000 --store sqlite
-    python bench/engine.py --deals 1000000 --store postgresql --url postgresql://user@host/db
+    python -m bench.engine --deals 100000 --store sqlite
+    python -m bench.engine --deals 1000000 --store postgresql --results FILE
 
-Every deal has three stage changes, every fifth of a deal an account. A batch is 1,000 deals, half
-of which get another amount, a quarter another owner, a quarter a new outcome, with their stage
-changes: read, staged, differenced and committed durably. Times are medians.
+The company is that of `bench.engine_company`: n deals, 3 n stage changes, n tickets ... A batch of
+100 rows is 100 changed records in all: deals, stage changes, tickets, campaign members. By default
+the engine keeps 11 families in 33 groupings (`engine_company.BREADTH`), as the design's figures
+were taken; ``--breadth catalogue`` keeps every KPI by its default groups.
+
+In each round one and the same batch goes through the product (commit with all cells, durably; then
+publication), through a bare upsert of the same code into a store without KPIs, and through the
+peers. Times are medians of the rounds; what counts are the ratios, for the machine is shared.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import random
+import json
+import os
 import resource
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
 from pathlib import Path
-from zoneinfo import ZoneInfo
+from typing import Final
 
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, Table, func, select
 
+from bench import engine_company as company
+from bench.engine_peers import DuckDb, Views
 from metrics import catalog as kpi_catalog
 from metrics import values
 from metrics.catalog import Catalog
 from metrics.cells import commit_page
-from metrics.definition import KpiSettings
+from metrics.periods import Kind
 from metrics.rebuild import rebuild
-from metrics.verify import verify
-from store.canonical import CanonicalRecord, Company, Deal, RecordRef, StageChange
-from store.engine import open_store, reading, writing
+from store import records
+from store.canonical import CanonicalRecord
+from store.engine import is_postgresql, open_store, reading, tidy, writing
 from store.schema import ensure_current
-from store.tables import CELLS, KPI_VALUES
+from store.tables import CELLS, KPI_VALUES, RECORD_TABLES
 
-PAGE = 2_000
-COMPANY = Company(ZoneInfo("Europe/Berlin"), "EUR")
-FIRST = datetime(2023, 1, 2, 9, tzinfo=UTC)
-DAYS = 730
-OWNERS, PRODUCTS, SOURCES = 200, 20, 8
-
-
-def _deal(number: int, deals: int) -> Deal:
-    chance = random.Random(number)  # noqa: S311 - test data
-    created = FIRST + timedelta(days=chance.randrange(DAYS), seconds=chance.randrange(86_400))
-    outcome = chance.choice(("won", "won", "lost", "open"))
-    closed = created.date() + timedelta(days=chance.randrange(1, 120))
-    return Deal(
-        ref=RecordRef("crm", "deals", f"{number:015d}"),
-        name=f"Deal {number}",
-        account=f"crm:account-{chance.randrange(max(1, deals // 5)):012d}",
-        owner=f"crm:owner-{chance.randrange(OWNERS):04d}",
-        pipeline="crm:sales",
-        stage=f"crm:{outcome}",
-        is_closed=outcome != "open",
-        is_won=outcome == "won",
-        amount=Decimal(chance.randrange(100, 5_000_000)) / 100,
-        probability=Decimal(chance.choice((10, 25, 50, 75))) / 100,
-        product=f"Product {chance.randrange(PRODUCTS)}",
-        source=f"Source {chance.randrange(SOURCES)}",
-        created_at=created,
-        modified_at=created,
-        close_date=closed,
-    )
-
-
-def _changes(deal: Deal) -> list[StageChange]:
-    entered = deal.created_at or FIRST
-    return [
-        StageChange(
-            ref=RecordRef("crm", "deal_stage_changes", f"{deal.ref.native_id}-{place}"),
-            deal=deal.ref.key,
-            stage=stage,
-            at=entered + timedelta(days=3 * place),
-        )
-        for place, stage in enumerate(("crm:new", "crm:offer", deal.stage or "crm:open"))
-    ]
-
-
-def _pages(deals: int) -> Iterator[list[CanonicalRecord]]:
-    page: list[CanonicalRecord] = []
-    for number in range(deals):
-        deal = _deal(number, deals)
-        page += [deal, *_changes(deal)]
-        if len(page) >= PAGE:
-            yield page
-            page = []
-    if page:
-        yield page
-
-
-def _batch(deals: int, size: int, seed: int) -> list[CanonicalRecord]:
-    chance = random.Random(seed)  # noqa: S311 - test data
-    changed: list[CanonicalRecord] = []
-    for number in chance.sample(range(deals), size):
-        deal = _deal(number, deals)
-        what = chance.random()
-        if what < 0.5:
-            deal = replace(deal, amount=Decimal(chance.randrange(100, 5_000_000)) / 100)
-        elif what < 0.75:
-            deal = replace(deal, owner=f"crm:owner-{chance.randrange(OWNERS):04d}")
-        else:
-            day = date(2024, 12, 1) + timedelta(days=chance.randrange(30))
-            won = "crm:won"
-            deal = replace(deal, is_closed=True, is_won=True, stage=won, close_date=day)
-        changed += [replace(deal, modified_at=None), *_changes(deal)]
-    return changed
+REFRESHED_SIZE: Final = 1_000
+"""The size of batch after which the whole recomputations of minutes are made, too."""
+TAIL_SIZE: Final = 100
+BREADTHS: Final = {"design": company.BREADTH, "catalogue": company.CATALOGUE}
 
 
 def _timed(what: Callable[[], object]) -> float:
@@ -120,76 +57,48 @@ def _timed(what: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def _memory() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def load_records(url: str, deals: int) -> Engine:
+    """A store that holds the company's records: indexes are built after the rows."""
+    engine = open_store(url)
+    ensure_current(engine)
+    indexes = [index for table in RECORD_TABLES.values() for index in table.indexes]
+    database = "sqlite" if url.startswith("sqlite") else "postgresql"
+    with engine.connect() as conn, conn.begin():
+        for index in indexes:
+            index.drop(conn, checkfirst=True)
+        driver = conn.connection.driver_connection
+        assert driver is not None
+        for statement in company.inserts(deals, database):
+            # Past SQLAlchemy, to which a percent sign is no percent sign.
+            driver.execute(statement)
+        for index in indexes:
+            index.create(conn)
+        if is_postgresql(conn):
+            conn.exec_driver_sql("ANALYZE")
+    return engine
 
 
-class Bench:
-    """One store under measurement."""
+class Product:
+    """A store with records, cells and values."""
 
-    def __init__(self, engine: Engine, deals: int) -> None:
+    def __init__(self, engine: Engine, catalog: Catalog) -> None:
         self.engine = engine
-        self.deals = deals
-        self.catalog: Catalog = kpi_catalog.build(KpiSettings(company=COMPANY))
-        self.rows: list[tuple[str, str]] = []
-        self._instant = datetime(2025, 1, 1, tzinfo=UTC)
+        self.catalog = catalog
+        self._instant = company.NOW
 
-    def note(self, what: str, figure: str) -> None:
-        """One line of the table."""
-        self.rows.append((what, figure))
-        print(f"  {what:<44} {figure}", flush=True)
-
-    def load(self) -> None:
-        """The first load: pages without differencing, then cells and values at once."""
-        pages = list(_pages(self.deals)) if self.deals <= 100_000 else _pages(self.deals)
-        stored = 0.0
-        for page in pages:
-            stored += _timed(partial(self._commit, page, defer=True))
-        records = 4 * self.deals
-        self.note("store records", f"{stored:8.2f} s   {records / stored:10,.0f} records/s")
-        built = _timed(self._rebuild)
-        self.note("build cells", f"{built:8.2f} s   {self._count(CELLS):10,} cells")
-        published = _timed(self._publish)
-        count = self._count(KPI_VALUES)
-        self.note("publish values", f"{published:8.2f} s   {count:10,} values")
-        self.note("first load", f"{stored + built + published:8.2f} s")
-
-    def batches(self, size: int, times: int) -> None:
-        """Batches of changed deals, and the values above them."""
-        commits, publishes = [], []
-        for number in range(times):
-            batch = _batch(self.deals, size, seed=1_000 * size + number)
-            commits.append(_timed(partial(self._commit, batch)))
-            publishes.append(_timed(self._publish))
-        self.note(
-            f"commit {size:,} deals ({4 * size:,} records)",
-            f"{1000 * statistics.median(commits):8.1f} ms  (slowest {1000 * max(commits):.0f})",
-        )
-        self.note(f"publish after {size:,} deals", f"{1000 * statistics.median(publishes):8.1f} ms")
-        again = _batch(self.deals, size, seed=1_000 * size + times - 1)
-        repeated = statistics.median(_timed(lambda: self._commit(again)) for _ in range(3))
-        self.note(f"the same {size:,} deals again", f"{1000 * repeated:8.1f} ms")
-
-    def verify(self) -> None:
-        """The independent recomputation."""
-
-        def run() -> None:
-            with reading(self.engine) as conn:
-                outcome = verify(conn, self.catalog, as_of=self._instant)
-            assert outcome.ok, outcome.differences[:3]
-
-        self.note("verify", f"{_timed(run):8.2f} s")
-
-    def _commit(self, page: list[CanonicalRecord], *, defer: bool = False) -> None:
+    def commit(self, page: Sequence[CanonicalRecord]) -> None:
+        """A page with all its cells."""
         with writing(self.engine) as conn:
-            commit_page(conn, self.catalog, page, [], defer=defer)
+            commit_page(conn, self.catalog, page, [])
 
-    def _rebuild(self) -> None:
+    def rebuild(self) -> None:
+        """All cells from all records."""
         with writing(self.engine) as conn:
             rebuild(conn, self.catalog)
 
-    def _publish(self) -> None:
-        self._instant += timedelta(minutes=1)
+    def publish(self) -> None:
+        """Every dirty value."""
+        self._instant += timedelta(seconds=1)
         remaining = 1
         while remaining:
             with writing(self.engine) as conn:
@@ -197,23 +106,173 @@ class Bench:
                     conn, self.catalog, run="bench", as_of=self._instant, limit=20_000
                 ).remaining
 
-    def _count(self, table: object) -> int:
+    def read_series(self) -> None:
+        """Three years of months of one owner."""
         with reading(self.engine) as conn:
-            return conn.execute(select(func.count()).select_from(table)).scalar_one()  # type: ignore[arg-type]  # a table
+            found = values.current(
+                conn,
+                self.catalog,
+                kpi="won_value",
+                period=str(Kind.MONTH),
+                dimension="owner",
+                key=f"crm:owner{1_000_000_000}",
+            )
+        assert len(found) >= 36, len(found)
+
+    def count(self, table: Table) -> int:
+        """How many rows."""
+        with reading(self.engine) as conn:
+            return conn.execute(select(func.count()).select_from(table)).scalar_one()
+
+    def cells(self) -> set[tuple[object, ...]]:
+        """All cells, as `DuckDb.cells` gives them."""
+        columns = [column for column in CELLS.columns if column.name != "m6"]
+        with reading(self.engine) as conn:
+            return {tuple(row) for row in conn.execute(select(*columns))}
+
+
+class Bench:
+    """One store under measurement, with its peers."""
+
+    def __init__(self, arguments: argparse.Namespace, folder: Path, urls: Sequence[str]) -> None:
+        self._deals: int = arguments.deals
+        self._rounds: int = arguments.rounds
+        self._results: dict[str, float] = {}
+        self._edits = company.Edits(self._deals)
+        self._catalog = kpi_catalog.build(BREADTHS[arguments.breadth])
+        self._has_peers = arguments.breadth == "design" and not arguments.alone
+        self._is_postgresql = arguments.store == "postgresql"
+        self._duckdb: DuckDb | None = None
+        self._views: Views | None = None
+        self._folder, self._urls = folder, urls
+
+    def run(self, sizes: Sequence[int], tail: int) -> dict[str, float]:
+        """Everything; the figures by name, in seconds, or what the name says."""
+        self._load()
+        for size in sizes:
+            self._batches(size)
+        if tail:
+            self._tail(tail)
+        self._read()
+        self._note("peak memory, MB", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        return self._results
+
+    def close(self) -> None:
+        """Give everything back."""
+        for engine in (self._product.engine, self._bare):
+            engine.dispose()
+        if self._duckdb is not None:
+            self._duckdb.close()
+
+    def _note(self, what: str, figure: float) -> None:
+        self._results[what] = figure
+        print(f"  {what:<44} {figure:14,.4f}   load {os.getloadavg()[0]:.1f}", flush=True)
+
+    # ---- first load
+
+    def _load(self) -> None:
+        start = time.perf_counter()
+        engine = load_records(self._urls[0], self._deals)
+        self._product = Product(engine, self._catalog)
+        self._note("write records", time.perf_counter() - start)
+        self._bare = load_records(self._urls[1], self._deals)
+        self._note("own rebuild of all cells", _timed(self._product.rebuild))
+        self._note("cells", self._product.count(CELLS))
+        self._note("publish all values", _timed(self._product.publish))
+        self._note("values", self._product.count(KPI_VALUES))
+        if self._has_peers and not self._is_postgresql:
+            self._duckdb = DuckDb(self._folder / "peer.duckdb", self._deals)
+            self._duckdb.compute()
+            self._note("cells of DuckDB", self._duckdb.count())
+        if self._has_peers and self._is_postgresql:
+            self._views = Views(engine, self._catalog)
+            self._note("first REFRESH", _timed(self._views.refresh))
+
+    # ---- batches
+
+    def _batches(self, size: int) -> None:
+        times: dict[str, list[float]] = {}
+        for number in range(-1, self._rounds):  # the first one warms up
+            batch = self._batch(size, number)
+            for name, what in self._contenders(batch, size).items():
+                taken = _timed(what)
+                if number >= 0:
+                    times.setdefault(name, []).append(taken)
+            tidy(self._product.engine)
+            tidy(self._bare)
+        for name, taken_all in times.items():
+            self._note(f"{size} rows: {name}", statistics.median(taken_all))
+
+    def _batch(self, size: int, number: int) -> list[CanonicalRecord]:
+        with reading(self._product.engine) as conn:
+            return self._edits.batch(conn, size, seed=1_000 * size + number)
+
+    def _contenders(
+        self, batch: Sequence[CanonicalRecord], size: int
+    ) -> dict[str, Callable[[], object]]:
+        found: dict[str, Callable[[], object]] = {
+            "bare upsert": lambda: self._upsert(batch),
+            "commit": lambda: self._product.commit(batch),
+            "publish": self._product.publish,
+            "the same again": lambda: self._product.commit(batch),
+        }
+        duckdb, views = self._duckdb, self._views
+        if duckdb is not None:
+            found["DuckDB upsert + full"] = lambda: duckdb.apply(batch)
+        if size == REFRESHED_SIZE:
+            if views is not None:
+                found["REFRESH"] = views.refresh
+            if self._has_peers:
+                found["own rebuild"] = self._product.rebuild
+        return found
+
+    def _upsert(self, batch: Sequence[CanonicalRecord]) -> None:
+        with writing(self._bare) as conn:
+            staged = records.stage(conn, batch, [], company.COMPANY)
+            records.apply(conn, staged)
+
+    def _tail(self, count: int) -> None:
+        taken = []
+        for number in range(count):
+            batch = self._batch(TAIL_SIZE, 10_000 + number)
+            taken.append(_timed(lambda page=batch: self._product.commit(page)))  # type: ignore[misc]  # a default of a lambda
+            tidy(self._product.engine)
+        taken.sort()
+        self._note(f"{count} batches: median", statistics.median(taken))
+        self._note(f"{count} batches: p99", taken[int(0.99 * count) - 1])
+        self._note(f"{count} batches: p99/median", taken[int(0.99 * count) - 1] / taken[count // 2])
+
+    def _read(self) -> None:
+        self._product.publish()
+        self._product.read_series()
+        taken = [_timed(self._product.read_series) for _ in range(50)]
+        self._note("monthly series of one owner", statistics.median(taken))
+
+    def check(self) -> None:
+        """The same cells by an increment and by the peer.
+
+        Raises:
+            AssertionError: they differ.
+        """
+        if self._duckdb is not None:
+            ours, theirs = self._product.cells(), self._duckdb.cells()
+            some = sorted(map(str, ours ^ theirs))[:4]
+            assert ours == theirs, (len(ours - theirs), len(theirs - ours), some)
 
 
 @contextlib.contextmanager
-def _store(arguments: argparse.Namespace) -> Iterator[str]:
-    if arguments.url:
-        yield arguments.url
-    elif arguments.store == "sqlite":
-        with tempfile.TemporaryDirectory() as folder:
-            yield f"sqlite:///{Path(folder) / 'bench.db'}"
-    else:
-        from tests.fixtures.servers import new_database, start_postgres  # noqa: PLC0415 - only here
+def _stores(store: str, folder: Path) -> Iterator[Sequence[str]]:
+    if store == "sqlite":
+        yield [f"sqlite:///{folder / name}.db" for name in ("product", "bare")]
+        return
+    from tests.fixtures.servers import new_database, start_postgres  # noqa: PLC0415 - only here
 
-        with start_postgres() as server, new_database(server.url) as url:
-            yield url
+    with (
+        start_postgres() as server,
+        new_database(server.url) as product,
+        new_database(server.url) as bare,
+    ):
+        yield [product, bare]
 
 
 def main() -> None:
@@ -221,25 +280,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--deals", type=int, default=100_000)
     parser.add_argument("--store", choices=("sqlite", "postgresql"), default="sqlite")
-    parser.add_argument("--url", help="an empty database to use instead of a throwaway one")
-    parser.add_argument("--batches", type=int, default=7)
-    parser.add_argument("--sizes", type=int, nargs="+", default=[100, 1_000])
-    parser.add_argument("--verify", action="store_true")
+    parser.add_argument("--breadth", choices=tuple(BREADTHS), default="design")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[100, 1_000, 10_000])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--tail", type=int, default=200, help="batches for the slowest hundredth")
+    parser.add_argument("--alone", action="store_true", help="without the peers")
+    parser.add_argument("--check", action="store_true", help="compare cells with the peer's")
+    parser.add_argument("--results", type=Path, help="a file of JSON lines to append to")
     arguments = parser.parse_args()
-    with _store(arguments) as url:
-        engine = open_store(url)
-        ensure_current(engine)
-        print(f"{arguments.deals:,} deals on {arguments.store}, Python {sys.version.split()[0]}")
-        bench = Bench(engine, arguments.deals)
-        bench.load()
-        for size in arguments.sizes:
-            bench.batches(size, arguments.batches)
-        if arguments.verify:
-            bench.verify()
-        bench.note("peak memory of the process", f"{_memory():8.0f} MB")
-        engine.dispose()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        _stores(arguments.store, Path(folder)) as urls,
+    ):
+        print(f"{arguments.deals:,} deals on {arguments.store}, {arguments.breadth}", flush=True)
+        bench = Bench(arguments, Path(folder), urls)
+        figures = bench.run(arguments.sizes, arguments.tail)
+        if arguments.check:
+            bench.check()
+        bench.close()
+    if arguments.results is not None:
+        of = {name: getattr(arguments, name) for name in ("deals", "store", "breadth", "rounds")}
+        line = {**of, "load": os.getloadavg()[1], "python": sys.version.split()[0], **figures}
+        with arguments.results.open("a") as file:
+            file.write(json.dumps(line) + "\n")
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parent.parent))
     main()
