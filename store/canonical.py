@@ -268,6 +268,7 @@ class Ticket(CanonicalRecord):
     """One of low, medium, high, urgent."""
     pipeline: Key | None = None
     status: str | None = None
+    """The key of its stage where tickets stand in pipelines, else the status as it is called."""
     is_closed: bool = False
     closed_at: datetime | None = None
     first_response_at: datetime | None = None

@@ -43,7 +43,8 @@ class TicketMapper:
         except Unreadable as fault:
             mapped.rejected.append(_bad_history(ref, self.status_source, row, fault))
             return
-        mapped.records.append(replace(record, closed_at=_closed_at(record, changes)))
+        record = replace(record, closed_at=_closed_at(record, changes))
+        mapped.records.append(replace(record, status=self._key(record.status)))
         mapped.records += changes
         mapped.records += losers(record, row)
 
@@ -75,10 +76,16 @@ class TicketMapper:
                 created_at=entry.at,
                 modified_at=ticket.modified_at,
                 ticket=ticket.ref.key,
-                status=entry.stage,
+                status=self._key(entry.stage) or entry.stage,
                 is_closed=stage is not None and stage.is_closed,
                 at=entry.at,
             )
+
+    def _key(self, status: str | None) -> str | None:
+        """The key of a stage, as stages carry it; a status of one's own mapping is plain text."""
+        if status is None or self.status_source != TICKET_STAGE:
+            return status
+        return f"{self.base.connection}:{status}"
 
 
 def _closed_at(ticket: Ticket, changes: Sequence[TicketStatusChange]) -> datetime | None:

@@ -345,13 +345,16 @@ def test_a_ticket_arrives_with_its_people_status_history_and_first_reply(crm: Cr
     ticket = of_type(pulled, Ticket)[ticket_id]
     assert (ticket.account, ticket.contact) == (f"web:{company_id}", f"web:{contact_id}")
     assert (ticket.priority, ticket.category) == ("urgent", "BILLING_ISSUE")
-    assert (ticket.status, ticket.is_closed) == ("4", True)
+    assert (ticket.status, ticket.is_closed) == ("web:4", True)
     assert ticket.closed_at == at("2026-01-12T09:00:00")
     assert ticket.first_response_at == at("2026-01-10T10:00:00")
     changes = of_type(pulled, TicketStatusChange).values()
     assert {(one.status, one.is_closed, one.at) for one in changes} == {
-        ("1", False, at("2026-01-10T09:00:00")),
-        ("4", True, at("2026-01-12T09:00:00")),
+        ("web:1", False, at("2026-01-10T09:00:00")),
+        ("web:4", True, at("2026-01-12T09:00:00")),
+    }
+    assert {ticket.status, *(one.status for one in changes)} <= {
+        stage.ref.key for stage in stages.values()
     }
     assert (stages["4"].is_closed, stages["4"].is_won) == (True, False)
 
