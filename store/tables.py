@@ -194,7 +194,7 @@ DEAL_CONTACTS: Final = _record_table(
     *_keys("deal", "contact"),
     *_texts("role"),
     *_flags("is_primary"),
-    indexes=("deal",),
+    indexes=("deal", "contact"),
 )
 
 DEAL_LINES: Final = _record_table(
@@ -257,7 +257,7 @@ TICKETS: Final = _record_table(
     *_big("first_response_at", "csat"),
     # The local day of `first_response_at`.
     *_days("first_response_day"),
-    indexes=("account",),
+    indexes=("account", "contact"),
 )
 
 TICKET_STATUS_CHANGES: Final = _record_table(
@@ -325,6 +325,30 @@ IDENTITY: Final = Table(
 )
 """Records that do not stand for themselves: merged ones name their winner, matched ones the
 entity they belong to, deleted ones nobody (null). A record without a row is its own entity."""
+
+IDENTITY_KEYS: Final = Table(
+    "identity_keys",
+    METADATA,
+    Column("stream", Text, primary_key=True),
+    # The rule's place among those of the stream.
+    Column("rule", Integer, primary_key=True),
+    Column("value", KEY, primary_key=True),
+    Column("ref", KEY, primary_key=True),
+    sqlite_with_rowid=False,
+)
+"""What may show that records of several CRMs are one: ids, domains, addresses, own keys."""
+
+IDENTITY_DECISIONS: Final = Table(
+    "identity_decisions",
+    METADATA,
+    Column("stream", Text, primary_key=True),
+    # Two records, the smaller key first.
+    Column("one", KEY, primary_key=True),
+    Column("other", KEY, primary_key=True),
+    Column("is_same", Boolean(create_constraint=False), nullable=False),
+    Column("decided_at", UtcDateTime, nullable=False),
+)
+"""What people have said of two records: the same, or not; it wins over every rule."""
 
 WORKING_DAYS: Final = Table(
     "working_days",
