@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
-from metrics import labels, local_days
+from metrics import identities, labels, local_days
 from metrics.catalog import Catalog
 from metrics.contributions import customers, emails, marketing, moved, sales, service
 from metrics.contributions.summing import cells_of
@@ -118,9 +118,7 @@ def commit_page(
         is_first_load=defer,
     )
     fresh = _fresh_families(conn, catalog)
-    resolution = identity.resolve_page(
-        conn, staged.streams, match_owners_by_email=catalog.settings.match_owners_by_email
-    )
+    resolution = identities.resolve_page(conn, catalog, staged.streams)
     if kpis.has_values(conn):
         labels.note_renamed(conn, catalog, staged.streams)
     if defer:
@@ -131,8 +129,7 @@ def commit_page(
     if is_moving:
         increment.remember(BEFORE)
     record_store.apply(conn, staged)
-    if resolution:
-        identity.save(conn, resolution)
+    identity.save(conn, resolution)
     if is_moving:
         increment.remember(AFTER)
         increment.move_cells()
@@ -185,14 +182,7 @@ class _Increment:
         page = Page(
             sources=wanted,
             streams=frozenset(staged.streams),
-            moved=frozenset(
-                stream
-                for stream, keys in (
-                    ("accounts", resolution.accounts),
-                    ("owners", resolution.owners),
-                )
-                if keys
-            ),
+            moved=resolution.streams,
             dimensions=self._catalog.dimensions,
             neighbours=frozenset(
                 family.source

@@ -19,6 +19,7 @@ from typing import Final, Protocol, TypeAlias
 from metrics.dimensions import Grouping
 from metrics.periods import Calendar
 from store.canonical import CanonicalRecord, Company, Cost
+from store.identity_rules import NO_RULES, IdentityRules
 
 SECONDS_PER_HOUR: Final = 3_600
 SECONDS_PER_DAY: Final = 86_400
@@ -505,10 +506,17 @@ class KpiSettings:
     """Acquisition costs of files."""
     working_hours: WorkingHours | None = None
     match_owners_by_email: bool = False
+    matching: IdentityRules = NO_RULES
+    """By what records of several connections are recognised as one."""
     week_starts: int = 0
     """Weekday as in `date.weekday`: Monday is 0."""
     fiscal_year_starts: int = 1
     """Month 1..12."""
+
+    @property
+    def identity(self) -> IdentityRules:
+        """By what records and owners of several connections are recognised as one."""
+        return replace(self.matching, owners_by_email=self.match_owners_by_email)
 
     @property
     def calendar(self) -> Calendar:

@@ -8,7 +8,7 @@ from typing import Final
 
 from sqlalchemy import Connection, delete, insert
 
-from metrics import file_costs, local_days, working_hours
+from metrics import file_costs, identities, local_days, working_hours
 from metrics.catalog import Catalog
 from metrics.contributions import all_facts, everything
 from metrics.contributions.summing import cells_of
@@ -17,7 +17,7 @@ from metrics.definition import Family
 from metrics.dimensions import Grouping
 from metrics.families import sources_of
 from metrics.periods import Calendar
-from store import identity, kpis, temporary
+from store import kpis, temporary
 from store.compiled import text_of
 from store.engine import is_postgresql
 from store.tables import ACCOUNTS, CELLS, DEAL_STAGE_CHANGES, DEALS, IDENTITY, STAGES
@@ -46,7 +46,7 @@ def rebuild(conn: Connection, catalog: Catalog, families: Collection[str] | None
     local_days.renew(conn, company)
     working_hours.renew(conn, catalog.settings)
     file_costs.renew(conn, catalog)
-    identity.rebuild(conn, match_owners_by_email=catalog.settings.match_owners_by_email)
+    identities.renew(conn, catalog, is_whole=families is None)
     kpis.drop_families(conn, kpis.families_with_traces(conn) - catalog.families.keys())
     calendar, for_postgresql = catalog.settings.calendar, is_postgresql(conn)
     names = sorted(catalog.families if families is None else families)

@@ -141,7 +141,7 @@ def find_touched(conn: Connection, page: Page, resolution: Resolution) -> frozen
 def _add_moved_keys(conn: Connection, resolution: Resolution) -> None:
     moved = [
         {"stream": stream, "ref": ref, "canonical": canonical}
-        for stream, keys in (("accounts", resolution.accounts), ("owners", resolution.owners))
+        for stream, keys in sorted(resolution.moved.items())
         for ref, canonical in sorted(keys.items())
     ]
     if moved:

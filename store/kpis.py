@@ -67,8 +67,11 @@ HOURS: Final = "working_hours"
 MEANING: Final = "meaning"
 """The bookkeeping entry that says which definitions the journal of definitions ends with."""
 
+IDENTITY: Final = "identity"
+"""The bookkeeping entry that says by which rules it was worked out who stands for whom."""
+
 BOOKKEEPING: Final = frozenset(
-    {"publication", "local_days", CLOCK, RATES, HOURS, MEANING, "file_costs"}
+    {"publication", "local_days", CLOCK, RATES, HOURS, MEANING, "file_costs", IDENTITY}
 )
 """Names in the table of families that stand for no cells."""
 

@@ -26,6 +26,7 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from store import staging, temporary
 from store.canonical import CanonicalRecord, Company, Key, RecordRef
+from store.chains import end_of_chain
 from store.conversion import (
     Cell,
     RecordMaker,
@@ -247,18 +248,7 @@ def last_winners(conn: Connection, stream: str) -> Mapping[Key, Key]:
     stored = RECORD_TABLES[stream]
     query = select(stored.c.ref, stored.c.merged_into).where(stored.c.merged_into.is_not(None))
     into: dict[Key, Key] = {row.ref: row.merged_into for row in conn.execute(query)}
-    return {ref: _end_of_chain(ref, into) for ref in into}
-
-
-def _end_of_chain(ref: Key, into: Mapping[Key, Key]) -> Key:
-    passed: dict[Key, None] = {}
-    while ref in into:
-        if ref in passed:
-            circle = list(passed)
-            return min(circle[circle.index(ref) :])
-        passed[ref] = None
-        ref = into[ref]
-    return ref
+    return {ref: end_of_chain(ref, into) for ref in into}
 
 
 def count(

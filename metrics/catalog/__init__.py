@@ -204,7 +204,7 @@ class Catalog:
                     self.groupings[name],
                     settings.company.timezone.key,
                     settings.company.currency,
-                    settings.match_owners_by_email,
+                    settings.identity.fingerprint,
                     family.window,
                     family.is_business_hours and str(settings.working_hours),
                     family.is_latest,

@@ -12,6 +12,7 @@ from sqlalchemy import delete, select
 from metrics.definition import KpiSettings
 from store import identity, records
 from store.canonical import Account, Owner
+from store.identity_rules import IdentityRules
 from store.tables import IDENTITY
 from tests.pipeline.metrics.books import BERLIN, Books, account, owner, won
 
@@ -164,17 +165,16 @@ def test_who_stands_for_whom_does_not_depend_on_the_order_of_pages(
     books: Books, history: list[list[Account | Owner]], is_matching: bool
 ) -> None:
     query = select(IDENTITY.c.stream, IDENTITY.c.ref, IDENTITY.c.canonical)
+    rules = IdentityRules(owners_by_email=is_matching)
     with books.engine.connect() as conn, conn.begin() as transaction:
         for page in history:
             staged = records.stage(conn, page, [], BERLIN)
-            resolution = identity.resolve_page(
-                conn, staged.streams, match_owners_by_email=is_matching
-            )
+            resolution = identity.resolve_page(conn, staged.streams, rules)
             records.apply(conn, staged)
             identity.save(conn, resolution)
         by_pages = {tuple(row) for row in conn.execute(query)}
         conn.execute(delete(IDENTITY))
-        identity.rebuild(conn, match_owners_by_email=is_matching)
+        identity.rebuild(conn, rules)
         at_once = {tuple(row) for row in conn.execute(query)}
         transaction.rollback()
 

@@ -1,0 +1,34 @@
+"""Who stands for whom, kept as the configured rules and people's decisions say."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from sqlalchemy import Connection
+
+from metrics.catalog import Catalog
+from store import identity
+from store import kpis as stored
+from store.identity import Resolution
+
+
+def renew(conn: Connection, catalog: Catalog, *, is_whole: bool) -> None:
+    """Work out anew who stands for whom if the rules are other ones than before, or if wanted."""
+    wanted = catalog.settings.identity.fingerprint
+    if is_whole or stored.fingerprints(conn).get(stored.IDENTITY) != wanted:
+        identity.rebuild(conn, catalog.settings.identity)
+        stored.save_fingerprint(conn, stored.IDENTITY, wanted)
+
+
+def resolve_page(conn: Connection, catalog: Catalog, streams: Collection[str]) -> Resolution:
+    """What a staged page, once applied, changes about who stands for whom.
+
+    Nothing while the rules are others than those that the store was worked out by: then every
+    family that could notice is stale, and is built anew with all identities.
+    """
+    rules = catalog.settings.identity
+    if stored.fingerprints(conn).get(stored.IDENTITY) != rules.fingerprint:
+        # Should the other rules return, what is stored must not pass for up to date.
+        stored.forget_fingerprints(conn, [stored.IDENTITY])
+        return Resolution()
+    return identity.resolve_page(conn, streams, rules)
