@@ -10,6 +10,7 @@ import structlog
 from celery import signals
 from kombu.exceptions import OperationalError
 
+from config.errors import ConfigurationError
 from store.errors import StoreError
 from worker.alerting import LOOK_EVERY, look
 from worker.app import (
@@ -158,9 +159,14 @@ def _is_same(step: Step, wanted: Step) -> bool:
 
 
 def _calmly(work: Callable[[], object]) -> None:
-    """A database that is away ends the task, not the worker; the next ring finds the work."""
+    """A database that is away, or a configuration that no longer holds, ends the task alone.
+
+    The next ring finds the work.
+    """
     try:
         work()
+    except ConfigurationError as error:
+        structlog.get_logger("kpisync.task").error("the configuration is invalid", why=str(error))
     except StoreError as error:
         structlog.get_logger("kpisync.task").warning("the step was put off", reason=str(error))
 

@@ -177,6 +177,9 @@ def clock_skew(headers: Mapping[str, str]) -> float:
         told = parsedate_to_datetime(headers["Date"])
     except (KeyError, ValueError):
         return 0.0
+    if told.tzinfo is None:
+        # RFC 5322 writes -0000 where a zone is not told; an HTTP date is always UTC.
+        told = told.replace(tzinfo=UTC)
     return (datetime.now(UTC) - told).total_seconds()
 
 

@@ -31,6 +31,7 @@ from connectors.salesforce.faults import (
     translate,
 )
 from connectors.salesforce.ids import long_id
+from connectors.salesforce.login_faults import clock_skew
 from connectors.salesforce.soql import Selection, column_groups, instant
 
 
@@ -194,3 +195,12 @@ def test_a_tie_asks_for_ids_behind_the_last_one() -> None:
         "SELECT Id FROM Account WHERE SystemModstamp = 2026-01-01T00:00:00Z AND Id > '001\\''"
         " AND (A = 'x' OR B = 'y') ORDER BY Id LIMIT 200"
     )
+
+
+@pytest.mark.parametrize(
+    "date", ["Sun, 22 Nov 2015 11:00:00 GMT", "Sun, 22 Nov 2015 11:00:00 -0000"]
+)
+def test_the_servers_clock_is_utc_however_it_writes_its_zone(date: str) -> None:
+    ten_years = 10 * 365 * 86_400
+
+    assert clock_skew({"Date": date}) > ten_years
