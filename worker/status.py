@@ -139,19 +139,12 @@ class Status:
 def gather(runtime: Runtime) -> Status:
     """Look at everything once, in one snapshot."""
     with reading(runtime.engine) as conn:
-        now = database_now(conn)
-        rejects = _rejects(conn)
-        streams = [
-            _stream_status(runtime, conn, checkpoint, now=now, rejects=rejects)
-            for checkpoint in checkpoints.every(conn)
-            if checkpoint.connection in runtime.config.connections
-        ]
         counts = outbox.counts(conn)
         last_pushes = _last_pushes(conn)
         written = writeback_states(conn, runtime)
         sinks = sink_states(conn, runtime)
         return Status(
-            streams=streams,
+            streams=stream_states(runtime, conn),
             dirty_keys=conn.execute(select(func.count()).select_from(DIRTY_KEYS)).scalar_one(),
             outbox={state: counts.get(state, 0) for state in ("pending", "sending", "failed")},
             leases=leases.every(conn),
@@ -172,6 +165,17 @@ def gather(runtime: Runtime) -> Status:
                 *_letter_sentences(conn),
             ],
         )
+
+
+def stream_states(runtime: Runtime, conn: Connection) -> list[StreamStatus]:
+    """Every stream that was ever read from a configured connection."""
+    now = database_now(conn)
+    rejects = _rejects(conn)
+    return [
+        _stream_status(runtime, conn, checkpoint, now=now, rejects=rejects)
+        for checkpoint in checkpoints.every(conn)
+        if checkpoint.connection in runtime.config.connections
+    ]
 
 
 def _quota(runtime: Runtime, conn: Connection, name: str) -> Quota:

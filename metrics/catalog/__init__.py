@@ -454,7 +454,7 @@ def remedy_of_unkept(kpi: Kpi, settings: KpiSettings) -> str:
     if kpi.name in settings.skip:
         return f"Take {kpi.name} out of kpis.skip."
     if not {pack, kpi.name} & set(settings.use):
-        return f"Add {pack} or {kpi.name} to kpis.use."
+        return f"Add {pack} to kpis.use."
     if kpi.model is None:
         return "Look at kpis.use and kpis.skip."
     models = ", ".join((*(_own_settings(kpi, settings).models or DEFAULT_MODELS), kpi.model))

@@ -21,6 +21,8 @@ from worker.cli.findings import (
     of_file,
 )
 from worker.cli.output import Printer
+from worker.feeds import unfed_problems
+from worker.runtime import Runtime
 
 
 @app.command()
@@ -67,10 +69,18 @@ def _problems_of_file(session: Session, *, is_strict: bool) -> list[FoundProblem
     try:
         config, warnings = session.read()
         found = of_file(warnings, are_errors=is_strict) + of_file(channel_problems(config))
-        with session.runtime(config):
-            return found
+        with session.runtime(config) as runtime:
+            return found + _unfed(config, runtime)
     except ConfigurationError as invalid:
         return of_file(invalid.problems)
+
+
+def _unfed(config: Config, runtime: Runtime) -> list[FoundProblem]:
+    objects = {
+        name: runtime.connector(name).capabilities.stream_objects for name in config.connections
+    }
+    # Never an error: a pack is used for what can be had of it.
+    return of_file(unfed_problems(config, runtime.catalog, objects), are_errors=False)
 
 
 def _problems_online(session: Session) -> list[FoundProblem]:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Annotated
+from decimal import ROUND_HALF_UP, Context, Decimal
+from typing import Annotated, Final
 
 import typer
 
 from config.errors import did_you_mean
 from metrics import catalog as kpi_catalog
 from metrics import values as published
-from metrics.definition import Kpi
+from metrics.confidence import Interval, interval_of, is_small
+from metrics.definition import Direction, Kpi
 from metrics.dimensions import DIMENSIONS, TOTAL_NAME
+from metrics.families import dimensions_of
 from metrics.values import KpiValue
 from metrics.verify import Verification
 from metrics.verify import verify as verify_store
@@ -23,6 +26,7 @@ from worker.cli.app import CommandError, app, session_of
 from worker.cli.exits import ExitCode
 from worker.cli.output import Printer, as_json
 from worker.drift import DriftReport
+from worker.feeds import Freshness, freshness
 
 kpi_app = typer.Typer(help="The catalogue and the values.", no_args_is_help=True)
 app.add_typer(kpi_app, name="kpi")
@@ -47,7 +51,20 @@ def _as_object(kpi: Kpi) -> dict[str, object]:
         "direction": str(kpi.direction),
         "caveats": list(kpi.caveats),
         "version": kpi.version,
+        "formula": kpi.formula,
+        "counts_on": kpi.counting_day,
+        "dimensions": list(dimensions_of(kpi)),
+        "settings": list(kpi.settings),
+        "left_out": sorted(kpi.left_out),
+        "example": kpi.example.text,
     }
+
+
+_BETTER: Final = {
+    Direction.UP: "higher",
+    Direction.DOWN: "lower",
+    Direction.NEUTRAL: "neither",
+}
 
 
 @kpi_app.command("list")
@@ -59,7 +76,11 @@ def list_kpis(context: typer.Context) -> None:
         printer.document([_as_object(kpi) for kpi in kpis])
         return
     printer.table(
-        ("kpi", "unit", "definition"), ((kpi.name, kpi.unit, kpi.definition) for kpi in kpis)
+        ("kpi", "label", "unit", "better", "formula", "definition"),
+        (
+            (kpi.name, kpi.label, kpi.unit, _BETTER[kpi.direction], kpi.formula, kpi.definition)
+            for kpi in kpis
+        ),
     )
 
 
@@ -78,6 +99,10 @@ def show_kpi(context: typer.Context, name: str) -> None:
         return
     printer.text(f"{kpi.name} - {kpi.label}  [{kpi.unit}, formula {kpi.name}@{kpi.version}]")
     printer.text(f"  {kpi.definition}")
+    printer.text(f"  Better: {_BETTER[kpi.direction]}. Counts on: {kpi.counting_day}.")
+    printer.text(f"  Groups: {', '.join(dimensions_of(kpi))}")
+    if kpi.settings:
+        printer.text(f"  Settings: {', '.join(kpi.settings)}")
     for caveat in kpi.caveats:
         printer.text(f"  Beware: {caveat}")
     printer.text(f"  Example: {kpi.example.text}")
@@ -104,14 +129,21 @@ def show_values(
         for name in by.split(","):
             refuse_unknown("dimension", name, (TOTAL_NAME, *DIMENSIONS), "docs/kpis.md")
     with session.runtime() as runtime, reading(runtime.engine) as conn:
+        catalog = runtime.catalog
         rows = published.current(
-            conn, runtime.catalog, kpi=kpi, period=period, dimension=by, at=instant_of(as_of)
+            conn, catalog, kpi=kpi, period=period, dimension=by, at=instant_of(as_of)
         )
+        names = sorted({row.kpi for row in rows})
+        # How fresh the records were in the past nobody knows any more.
+        fresh = {} if as_of else freshness(runtime, conn, catalog, names)
     printer = session.printer
+    kpis = {one.name: one for one in catalog.kpis}
     if printer.is_json:
-        printer.document([row.to_json() for row in rows])
+        printer.document([with_honesty(row, kpis.get(row.kpi), fresh) for row in rows])
         return
-    print_values(printer, rows)
+    print_values(printer, rows, kpis)
+    for sentence in sentences_of(fresh):
+        printer.warn(sentence)
 
 
 def refuse_unknown(what: str, name: str, known: Sequence[str], where: str) -> None:
@@ -126,10 +158,40 @@ def refuse_unknown(what: str, name: str, known: Sequence[str], where: str) -> No
         )
 
 
-def print_values(printer: Printer, rows: Sequence[KpiValue]) -> None:
-    """The values as a table for people."""
+def with_honesty(
+    row: KpiValue, kpi: Kpi | None, fresh: Mapping[str, Freshness]
+) -> dict[str, object]:
+    """A value as an object, with what tells how far it can be trusted."""
+    interval = interval_of(kpi, row)
+    return {
+        **row.to_json(),
+        "small_sample": is_small(row),
+        "interval": None if interval is None else interval.to_json(),
+        **(fresh[row.kpi].to_json() if row.kpi in fresh else {}),
+    }
+
+
+def sentences_of(fresh: Mapping[str, Freshness]) -> list[str]:
+    """One sentence for each stream whose lateness makes values old."""
+    behind: dict[str, list[str]] = {}
+    for kpi, one in fresh.items():
+        for stream in one.late:
+            behind.setdefault(stream, []).append(kpi)
+    return [
+        f"{stream} is late (kpisync status says why): "
+        + (f"{len(kpis)} KPIs rest" if len(kpis) > 1 else f"{kpis[0]} rests")
+        + " on records that may be old"
+        for stream, kpis in sorted(behind.items())
+    ]
+
+
+def print_values(
+    printer: Printer, rows: Sequence[KpiValue], kpis: Mapping[str, Kpi] | None = None
+) -> None:
+    """The values as a table for people; of shares with the interval they lie in."""
+    known = kpis or {}
     printer.table(
-        ("kpi", "period", "by", "of", "value", "unit", "n", "left out"),
+        ("kpi", "period", "by", "of", "value", "unit", "95 % within", "n", "", "left out"),
         (
             (
                 row.kpi,
@@ -138,7 +200,9 @@ def print_values(printer: Printer, rows: Sequence[KpiValue]) -> None:
                 row.label or row.key,
                 display(row),
                 row.currency or row.unit,
+                _within(interval_of(known.get(row.kpi), row)),
                 row.n,
+                "small sample" if row.denominator is not None and is_small(row) else "",
                 ", ".join(f"{reason} {count}" for reason, count in row.left_out.items()),
             )
             for row in rows
@@ -147,19 +211,25 @@ def print_values(printer: Printer, rows: Sequence[KpiValue]) -> None:
     )
 
 
+def _within(interval: Interval | None) -> str:
+    return "" if interval is None else f"{interval.low:.2f}-{interval.high:.2f}"
+
+
 def display(row: KpiValue) -> str:
     """A value as people read it: rounded half-up, a dash where there is none."""
     if row.words is not None:
         return row.words
     if row.value is None:
         return "-"
-    match row.unit:
-        case "count":
-            return f"{row.value:,.0f}"
-        case "ratio":
-            return f"{row.value:.4f}"
-        case _:
-            return f"{row.value:,.2f}"
+    digits = 4 if row.unit == "ratio" else 2
+    if row.unit == "count" and row.value == row.value.to_integral_value():
+        digits = 0
+    # Not by the format, which rounds a half to the even digit.
+    shown = row.value.quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP, _WIDE)
+    return f"{shown:.4f}" if row.unit == "ratio" else f"{shown:,f}"
+
+
+_WIDE: Final = Context(prec=60)
 
 
 @app.command()

@@ -19,7 +19,7 @@ from store.kpis import KpiValue
         (10, 20, "0.299298", "0.700702"),
         (3, 3, "0.438503", "1.000000"),
         (0, 5, "0.000000", "0.434482"),
-        (4238, 6711, "0.619888", "0.642965"),
+        (4238, 6711, "0.619887", "0.642964"),
     ],
 )
 def test_the_interval_of_a_share_is_wilsons(part: int, whole: int, low: str, high: str) -> None:
