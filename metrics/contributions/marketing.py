@@ -10,7 +10,13 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from metrics.contributions.customers import both_ways, buyer_of
 from metrics.contributions.rows import Facts, Rows
-from metrics.contributions.sales import resolved_account, shortened, stands_for
+from metrics.contributions.sales import (
+    resolved,
+    resolved_account,
+    shortened,
+    stands_for,
+    stands_for_itself,
+)
 from metrics.contributions.terms import (
     NO_CURRENCY,
     day_or_unknown,
@@ -54,7 +60,7 @@ def lead_facts(side: int, chosen: FromClause | None = None) -> AnySelect:
     people = OWNERS.alias("lead_people")
     owner = func.coalesce(owners.c.canonical, LEADS.c.owner)
     account = resolved_account(LEADS.c.converted_account, accounts)
-    won_deal = DEALS.alias("converted_deals")
+    won_deal, copies = DEALS.alias("converted_deals"), IDENTITY.alias("lead_deals")
     is_deal_won = and_(is_live(won_deal), won_deal.c.is_closed, won_deal.c.is_won)
     is_customer = case(
         (LEADS.c.converted_deal.is_not(None), flag(is_deal_won)),
@@ -78,7 +84,8 @@ def lead_facts(side: int, chosen: FromClause | None = None) -> AnySelect:
             LEADS.outerjoin(owners, stands_for(owners, "owners", LEADS.c.owner))
             .outerjoin(people, people.c.ref == owner)
             .outerjoin(accounts, stands_for(accounts, "accounts", LEADS.c.converted_account))
-            .outerjoin(won_deal, won_deal.c.ref == LEADS.c.converted_deal)
+            .outerjoin(copies, stands_for(copies, "deals", LEADS.c.converted_deal))
+            .outerjoin(won_deal, won_deal.c.ref == resolved(LEADS.c.converted_deal, copies))
         )
         .where(is_live(LEADS), *within(LEADS.c.ref, chosen))
     )
@@ -91,15 +98,12 @@ def _has_purchase(account: ColumnElement[str]) -> ColumnElement[bool]:
 
     def is_purchase(deals: FromClause) -> ColumnElement[bool]:
         won = and_(is_live(deals), deals.c.is_closed, deals.c.is_won)
+        won = and_(won, stands_for_itself("deals", deals.c.ref))
         return and_(won, deals.c.closed_day >= LEADS.c.created_day)
 
-    stands_for_itself = ~exists().where(stands_for(itself, "accounts", account)).correlate_except(
-        itself
-    )
+    is_itself = ~exists().where(stands_for(itself, "accounts", account)).correlate_except(itself)
     under_own = (
-        exists()
-        .where(own.c.account == account, is_purchase(own), stands_for_itself)
-        .correlate_except(own)
+        exists().where(own.c.account == account, is_purchase(own), is_itself).correlate_except(own)
     )
     under_other = (
         exists()
@@ -226,8 +230,16 @@ def credits_of(deals: FromClause, chosen_accounts: FromClause | None = None) -> 
     roles, other_roles = DEAL_CONTACTS.alias("roles"), DEAL_CONTACTS.alias("any_roles")
     closing = DEALS.alias("closing")
     has_roles = exists().where(is_live(other_roles), other_roles.c.deal == won.c.ref)
-    is_in_role = exists().where(
-        is_live(roles), roles.c.deal == won.c.ref, roles.c.contact == touches.c.person
+    persons = IDENTITY.alias("role_persons")
+    is_in_role = exists(
+        select(one)
+        .select_from(roles.outerjoin(persons, stands_for(persons, "contacts", roles.c.contact)))
+        .where(
+            is_live(roles),
+            roles.c.deal == won.c.ref,
+            resolved(roles.c.contact, persons) == touches.c.person,
+        )
+        .correlate(won, touches)
     )
     # A close that is a day lasts all that day long, one that is an instant ends there.
     is_in_time = or_(
@@ -292,60 +304,88 @@ def _ranked_purchases(deals: FromClause) -> FromClause:
 
 
 def _touches(chosen_accounts: FromClause | None) -> FromClause:
-    """When contacts of an account, or leads converted into it, were touched by a campaign."""
-    contact_members = CAMPAIGN_MEMBERS.alias("contact_members")
-    lead_members = CAMPAIGN_MEMBERS.alias("lead_members")
+    """When contacts of an account, or leads converted into it, were touched by a campaign.
 
-    def touched(  # noqa: PLR0917 - the two kinds of people differ in all of it
-        members: FromClause,
+    A contact that several CRMs know is one person, of the account of the record that stands for
+    the others; where that has none, of the account of the record that was touched.
+    """
+    members = {name: CAMPAIGN_MEMBERS.alias(f"{name}_members") for name in _TOUCHED}
+    copies, persons = IDENTITY.alias("contact_copies"), CONTACTS.alias("copied_contacts")
+    own = IDENTITY.alias("copied_persons")
+    of_lead = IDENTITY.alias("lead_persons")
+
+    def touched(
+        name: str,
+        source: FromClause,
         people: FromClause,
-        on: ColumnElement[bool],
         account: ColumnElement[str],
         person: ColumnElement[str],
-        name: str,
+        *conditions: ColumnElement[bool],
     ) -> AnySelect:
         identity = IDENTITY.alias(f"{name}_accounts")
         return (
             select(
                 resolved_account(account, identity).label("account"),
                 person.label("person"),
-                members.c.campaign,
-                members.c.at,
-                members.c.at_day,
-                members.c.ref.label("member"),
+                members[name].c.campaign,
+                members[name].c.at,
+                members[name].c.at_day,
+                members[name].c.ref.label("member"),
             )
-            .select_from(
-                people.join(members, on).outerjoin(
-                    identity, stands_for(identity, "accounts", account)
-                )
-            )
+            .select_from(source.outerjoin(identity, stands_for(identity, "accounts", account)))
             .where(
-                is_live(members),
+                is_live(members[name]),
                 # A person who is a customer is folded into the account, and touched all the same.
                 or_(is_live(people), people.c.merged_into == account),
                 account.is_not(None),
+                *conditions,
                 *within(account, chosen_accounts),
             )
         )
 
+    is_copy = and_(copies.c.stream == text_of("contacts"), copies.c.canonical == CONTACTS.c.ref)
+    is_lead = and_(members["lead"].c.lead == LEADS.c.ref, members["lead"].c.contact.is_(None))
     return union_all(
         touched(
-            contact_members,
+            "contact",
+            CONTACTS.join(members["contact"], members["contact"].c.contact == CONTACTS.c.ref),
             CONTACTS,
-            contact_members.c.contact == CONTACTS.c.ref,
             CONTACTS.c.account,
             CONTACTS.c.ref,
-            "contact",
+            stands_for_itself("contacts", CONTACTS.c.ref),
         ),
         touched(
-            lead_members,
-            LEADS,
-            and_(lead_members.c.lead == LEADS.c.ref, lead_members.c.contact.is_(None)),
-            LEADS.c.converted_account,
-            LEADS.c.converted_contact,
+            "copy",
+            CONTACTS.join(copies, is_copy).join(
+                members["copy"], members["copy"].c.contact == copies.c.ref
+            ),
+            CONTACTS,
+            CONTACTS.c.account,
+            CONTACTS.c.ref,
+        ),
+        touched(
+            "strayed",
+            CONTACTS.join(own, stands_for(own, "contacts", CONTACTS.c.ref))
+            .join(persons, persons.c.ref == own.c.canonical)
+            .join(members["strayed"], members["strayed"].c.contact == CONTACTS.c.ref),
+            CONTACTS,
+            CONTACTS.c.account,
+            own.c.canonical,
+            persons.c.account.is_(None),
+        ),
+        touched(
             "lead",
+            LEADS.join(members["lead"], is_lead).outerjoin(
+                of_lead, stands_for(of_lead, "contacts", LEADS.c.converted_contact)
+            ),
+            LEADS,
+            LEADS.c.converted_account,
+            resolved(LEADS.c.converted_contact, of_lead),
         ),
     ).subquery("touches")
+
+
+_TOUCHED: Final = ("contact", "copy", "strayed", "lead")
 
 
 def _credited(

@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, FromClause, Integer, Text, and_, case, cast, func, or_, select
+from sqlalchemy import (
+    BigInteger,
+    FromClause,
+    Integer,
+    Text,
+    and_,
+    case,
+    cast,
+    exists,
+    func,
+    or_,
+    select,
+)
 from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.sql.selectable import ScalarSelect
 
@@ -51,6 +63,17 @@ def resolved_account(column: ColumnElement[str], identity: FromClause) -> Column
     return case((identity.c.ref.is_not(None), identity.c.canonical), else_=column)
 
 
+def resolved(column: ColumnElement[str], identity: FromClause) -> ColumnElement[str]:
+    """The record that a key stands for, of kinds of records that never stand for nobody."""
+    return func.coalesce(identity.c.canonical, column)
+
+
+def stands_for_itself(stream: str, key: ColumnElement[str]) -> ColumnElement[bool]:
+    """Whether a record is no copy of another one that counts in its place."""
+    other = IDENTITY.alias(f"other_{stream}")
+    return ~exists().where(stands_for(other, stream, key)).correlate_except(other)
+
+
 def stands_for(
     identity: FromClause, stream: str, column: ColumnElement[str]
 ) -> ColumnElement[bool]:
@@ -91,7 +114,7 @@ def deal_facts(side: int, currency: str, chosen: FromClause | None = None) -> An
         "deal": DEALS.c.ref,
     }
     closed_day = case(
-        (and_(DEALS.c.is_closed, DEALS.c.closed_day.is_(None)), _day_of_last_closing()),
+        (and_(DEALS.c.is_closed, DEALS.c.closed_day.is_(None)), day_of_last_closing()),
         else_=DEALS.c.closed_day,
     )
     return (
@@ -123,7 +146,9 @@ def deal_facts(side: int, currency: str, chosen: FromClause | None = None) -> An
             .outerjoin(people, people.c.ref == owner)
             .outerjoin(campaigns, campaigns.c.ref == DEALS.c.campaign)
         )
-        .where(is_live(DEALS), *within(DEALS.c.ref, chosen))
+        .where(
+            is_live(DEALS), stands_for_itself("deals", DEALS.c.ref), *within(DEALS.c.ref, chosen)
+        )
     )
 
 
@@ -148,9 +173,11 @@ def _size_band(currency: ColumnElement[str]) -> ColumnElement[str]:
 
 def _decision_makers() -> ColumnElement[str]:
     """How many people have a part in the deal."""
-    parts = DEAL_CONTACTS.alias("parts")
+    parts, persons = DEAL_CONTACTS.alias("parts"), IDENTITY.alias("part_persons")
+    person = resolved(parts.c.contact, persons)
     people = (
-        select(func.count(parts.c.contact.distinct()))
+        select(func.count(person.distinct()))
+        .select_from(parts.outerjoin(persons, stands_for(persons, "contacts", parts.c.contact)))
         .where(parts.c.deal == DEALS.c.ref, is_live(parts))
         .correlate(DEALS)
         .scalar_subquery()
@@ -173,7 +200,7 @@ def _history_of_deal(name: str) -> FromClause:
     )
 
 
-def _day_of_last_closing() -> ScalarSelect[Any]:
+def day_of_last_closing() -> ScalarSelect[Any]:
     """The local day on which a deal entered a closed stage last, from its stage changes.
 
     A closed deal without a close date counts on it. Asked for only where nothing better is known.

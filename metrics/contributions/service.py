@@ -8,6 +8,7 @@ from sqlalchemy import BigInteger, FromClause, Integer, and_, case, func, or_, s
 from sqlalchemy.sql.elements import ColumnElement
 
 from metrics.contributions.rows import Distinct, Facts, Rows
+from metrics.contributions.sales import resolved as resolved_key
 from metrics.contributions.sales import resolved_account, shortened, stands_for
 from metrics.contributions.terms import (
     MICROSECONDS,
@@ -52,6 +53,7 @@ def ticket_facts(side: int, chosen: FromClause | None = None) -> AnySelect:
         chosen: keys of tickets: all those of an account, or none; None: all of them.
     """
     accounts, owners = IDENTITY.alias("ticket_accounts"), IDENTITY.alias("ticket_owners")
+    contacts = IDENTITY.alias("ticket_contacts")
     people = OWNERS.alias("ticket_people")
     owner = func.coalesce(owners.c.canonical, TICKETS.c.owner)
     days = {name: WORKING_DAYS.alias(f"{name}_hours") for name in _WORKED}
@@ -64,6 +66,7 @@ def ticket_facts(side: int, chosen: FromClause | None = None) -> AnySelect:
         "owner": owner,
         "team": shortened(people.c.team),
         "account": account,
+        "contact": resolved_key(TICKETS.c.contact, contacts),
         "category": category,
         "type": shortened(TICKETS.c.type),
         "priority": shortened(TICKETS.c.priority),
@@ -72,6 +75,7 @@ def ticket_facts(side: int, chosen: FromClause | None = None) -> AnySelect:
     sources = (
         TICKETS.outerjoin(accounts, stands_for(accounts, "accounts", TICKETS.c.account))
         .outerjoin(owners, stands_for(owners, "owners", TICKETS.c.owner))
+        .outerjoin(contacts, stands_for(contacts, "contacts", TICKETS.c.contact))
         .outerjoin(people, people.c.ref == owner)
     )
     for name, table in days.items():
@@ -178,6 +182,8 @@ def survey_facts(side: int, chosen: FromClause | None = None) -> AnySelect:
         chosen: keys of answers: all those of a person, or none; None: all of them.
     """
     surveys, accounts = SURVEY_RESPONSES, IDENTITY.alias("survey_accounts")
+    contacts = IDENTITY.alias("survey_contacts")
+    person = resolved_key(surveys.c.contact, contacts)
     is_valid = and_(
         surveys.c.score % number(_MILLION) == zero,
         surveys.c.score >= zero,
@@ -185,7 +191,7 @@ def survey_facts(side: int, chosen: FromClause | None = None) -> AnySelect:
     )
     place = func.row_number().over(
         partition_by=(
-            func.coalesce(surveys.c.contact, surveys.c.ref),
+            func.coalesce(person, surveys.c.ref),
             flag(surveys.c.contact.is_not(None)),
             flag(is_valid),
         ),
@@ -197,14 +203,16 @@ def survey_facts(side: int, chosen: FromClause | None = None) -> AnySelect:
             number(side).label("side"),
             resolved_account(surveys.c.account, accounts).label("account"),
             shortened(surveys.c.category).label("category"),
-            surveys.c.contact,
+            person.label("contact"),
             surveys.c.submitted_day.label("day"),
             surveys.c.score,
             flag(is_valid).label("is_valid"),
             flag(place == one).label("is_latest"),
         )
         .select_from(
-            surveys.outerjoin(accounts, stands_for(accounts, "accounts", surveys.c.account))
+            surveys.outerjoin(
+                accounts, stands_for(accounts, "accounts", surveys.c.account)
+            ).outerjoin(contacts, stands_for(contacts, "contacts", surveys.c.contact))
         )
         .where(
             is_live(surveys),
