@@ -47,7 +47,7 @@ READ_CUSTOM = ("crm.schemas.custom.read", "crm.objects.custom.read")
 WRITE_CUSTOM = ("crm.schemas.custom.write",)
 READ_CAMPAIGNS = ("marketing.campaigns.read",)
 READ_REVENUE = ("marketing.campaigns.revenue.read",)
-READ_EMAILS = ("content",)
+READ_EMAILS = ("content", "marketing-email")
 READ_CURRENCIES = ("settings.currencies.read",)
 
 

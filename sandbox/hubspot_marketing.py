@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from zoneinfo import ZoneInfo
 
 from starlette.responses import Response
 
@@ -38,6 +39,7 @@ MODELS = (
     "INVERSE_J_SHAPED",
 )
 SORTS = ("hs_name", "createdAt", "updatedAt")
+EMAIL_SORTS = ("name", "createdAt", "updatedAt", "createdBy", "updatedBy")
 COUNTERS = (
     "sent",
     "open",
@@ -223,13 +225,23 @@ def assets(call: Call) -> Response:
 
 
 def list_emails(call: Call) -> Response:
-    """``GET emails``: the marketing e-mails with their names and campaigns."""
-    limit = call.whole("limit", default=DEFAULT_PAGE, most=LARGEST_PAGE)
-    found = list(call.portal.all("marketing_emails"))
+    """``GET emails``: the marketing e-mails with their names and campaigns.
+
+    Archived ones are a list of their own, statistics come where they are asked for, and of a
+    choice of properties the others are left out ("Get all marketing emails").
+    """
+    limit = call.whole("limit", default=LARGEST_PAGE, most=LARGEST_PAGE)
+    sort = call.request.query_params.get("sort", "createdAt")
+    if sort.lstrip("-") not in EMAIL_SORTS:
+        raise bad_request(f"sort must be one of {', '.join(EMAIL_SORTS)}, got {sort}")
+    is_archived = call.flag("archived")
+    every = call.portal.all("marketing_emails", include_deleted=True)
+    found = [it for it in every if it.is_deleted is is_archived]
+    found.sort(key=_email_sort_key(sort.lstrip("-")), reverse=sort.startswith("-"))
     start = _offset(call.request.query_params.get("after", ""))
     answered: JsonObject = {
         "total": len(found),
-        "results": [_email_json(it) for it in found[start : start + limit]],
+        "results": [_listed_email(call, it) for it in found[start : start + limit]],
     }
     if start + limit < len(found):
         answered["paging"] = {"next": {"after": f"c{start + limit}"}}
@@ -261,7 +273,10 @@ def email_histogram(call: Call) -> Response:
         groups.setdefault(INTERVALS[interval](_day_of(row["day"])), []).append(row)
     results = [
         {
-            "interval": {"start": _midnight(day), "end": _midnight(_next(day, interval))},
+            "interval": {
+                "start": _midnight(call, day),
+                "end": _midnight(call, _next(day, interval)),
+            },
             "aggregations": _aggregate(groups[day]),
         }
         for day in sorted(groups)
@@ -435,6 +450,23 @@ def _share(campaign_id: str, touches: Sequence[Record], model: str) -> Decimal:
     return Decimal(own) / len(ordered)
 
 
+def _listed_email(call: Call, record: Record) -> JsonObject:
+    shown = _email_json(record)
+    if call.flag("includeStats"):
+        rows = [it for it in call.portal.all("email_days") if str(it["email"]) == record.id]
+        shown["stats"] = _aggregate(rows)
+    wanted = call.list_of("includedProperties")
+    return {name: value for name, value in shown.items() if not wanted or name in {"id", *wanted}}
+
+
+def _email_sort_key(name: str) -> Callable[[Record], tuple[str, int]]:
+    if name == "name":
+        return lambda record: (str(record["name"] or "").lower(), int(record.id))
+    if name == "updatedAt":
+        return lambda record: (instant_text(record.state.modified_at), int(record.id))
+    return lambda record: (instant_text(record.created_at), int(record.id))
+
+
 def _email_json(record: Record) -> JsonObject:
     return {
         "id": record.id,
@@ -446,7 +478,7 @@ def _email_json(record: Record) -> JsonObject:
         "publishDate": record["publishDate"] or instant_text(record.created_at),
         "createdAt": instant_text(record.created_at),
         "updatedAt": instant_text(record.state.modified_at),
-        "archived": False,
+        "archived": record.is_deleted,
     }
 
 
@@ -455,7 +487,7 @@ def _email_days(call: Call) -> Iterator[Record]:
     start, end = (_instant(call, name) for name in ("startTimestamp", "endTimestamp"))
     ids = set(call.list_of("emailIds"))
     for row in call.portal.all("email_days"):
-        moment = datetime.combine(_day_of(row["day"]), time(), UTC)
+        moment = datetime.combine(_day_of(row["day"]), time(), _zone(call))
         if start <= moment < end and (not ids or str(row["email"]) in ids):
             yield row
     if "property" in query:
@@ -479,8 +511,13 @@ def _aggregate(rows: Sequence[Record]) -> JsonObject:
     return {"counters": counters, "ratios": ratios, "deviceBreakdown": {}, "qualifierStats": {}}
 
 
-def _midnight(day: date) -> str:
-    return instant_text(datetime.combine(day, time(), UTC))
+def _midnight(call: Call, day: date) -> str:
+    # Recorded answers begin at the midnight of the account's zone.
+    return instant_text(datetime.combine(day, time(), _zone(call)).astimezone(UTC))
+
+
+def _zone(call: Call) -> ZoneInfo:
+    return ZoneInfo(call.portal.settings.time_zone)
 
 
 def _next(day: date, interval: str) -> date:

@@ -23,7 +23,7 @@ from connectors.hubspot.cursor import to_ms
 from connectors.hubspot.defaults import MAY_LACK, defaults_of
 from connectors.hubspot.mapping import Mapped, RecordMapper
 from connectors.hubspot.minimum import Minimum
-from connectors.hubspot.paths import CAMPAIGNS, EMAIL_STATISTICS
+from connectors.hubspot.paths import CAMPAIGNS
 from connectors.hubspot.walk import Circle
 from store.canonical import RecordRef
 
@@ -43,10 +43,6 @@ REPORTS: Final[Mapping[str, str]] = {
     "budget": "budget/totals",
 }
 """What stands before the dot of a field that is read from a report -> the report's address."""
-
-EMAILS: Final = "emails"
-"""What stands before the dot of a counter of the campaign's e-mails, such as emails.delivered."""
-_FIRST_EMAILS: Final = "2006-01-01T00:00:00Z"
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,11 +147,7 @@ class CampaignPull:
             if name in lost:
                 continue
             try:
-                found[name] = (
-                    self._email_counters(campaign)
-                    if name == EMAILS
-                    else self._report(campaign, REPORTS[name])
-                )
+                found[name] = self._report(campaign, REPORTS[name])
             except (PermissionMissing, RequestRefused) as error:
                 lost[name] = error.message
         return found
@@ -163,26 +155,6 @@ class CampaignPull:
     def _report(self, campaign: str, report: str) -> Json:
         self.minimum.add_whole()
         return self.client.resource(_path(campaign, report), is_complete=bool).content
-
-    def _email_counters(self, campaign: str) -> Json:
-        """Counters of all e-mails of a campaign together; empty where it has none."""
-        assets = self.client.resource(_path(campaign, "assets/MARKETING_EMAIL"))
-        self.minimum.add_whole()
-        ids = sorted(str(one["id"]) for one in assets.results)
-        if not ids:
-            return {}
-        span = [
-            ("startTimestamp", _FIRST_EMAILS),
-            ("endTimestamp", assets.at.isoformat().replace("+00:00", "Z")),
-        ]
-        answer = self.client.resource(
-            EMAIL_STATISTICS,
-            [*span, *(("emailIds", one) for one in ids)],
-            is_complete=lambda content: "aggregate" in content,
-        )
-        self.minimum.add_whole()
-        counters: Json = answer.content["aggregate"].get("counters") or {}
-        return counters
 
     def _gone(
         self, since: Cursor | datetime | None, known: Mapping[str, None]
@@ -207,8 +179,8 @@ def _last(
     lost: Mapping[str, str],
 ) -> Page:
     words = [
-        f"Campaign reports ({REPORTS.get(name, 'e-mail statistics')}) cannot be read, so what is"
-        f" stored of them stays as it is: {why}"
+        f"Campaign reports ({REPORTS[name]}) cannot be read, so what is stored of them stays as it"
+        f" is: {why}"
         for name, why in lost.items()
     ]
     return Page(
@@ -236,7 +208,7 @@ def _fields_of(fieldmap: FieldMap, lost: Mapping[str, str]) -> frozenset[str]:
 
 def _native_field(name: str) -> NativeField | None:
     if "." in name:
-        is_known = name.split(".", maxsplit=1)[0] in {*REPORTS, EMAILS}
+        is_known = name.split(".", maxsplit=1)[0] in REPORTS
         return NativeField(name, "number") if is_known else None
     return NativeField(name, _TYPES.get(name, "datetime" if name in _STAMPS else "text"))
 

@@ -26,6 +26,7 @@ from connectors.hubspot.defaults import CHOOSES_PIPELINES, CONTACTS, LINK, defau
 from connectors.hubspot.fields import Property, properties_of
 from connectors.hubspot.links import is_settled
 from connectors.hubspot.paths import CAMPAIGNS as CAMPAIGNS_PATH
+from connectors.hubspot.paths import EMAILS as EMAILS_PATH
 from connectors.hubspot.paths import EXCHANGE_RATES
 from connectors.hubspot.pull import read_pipelines
 from connectors.hubspot.scopes import scope_problems
@@ -38,7 +39,7 @@ from connectors.hubspot.streams import (
     pipeline_objects,
     streams_of,
 )
-from store.canonical import Campaign, Deal, Owner, Rate, Stage
+from store.canonical import Campaign, Deal, EmailStatistics, Owner, Rate, Stage
 
 _ANY_ID: Final = "1"
 """Asking for the links of a record that need not exist shows whether one may ask."""
@@ -242,6 +243,8 @@ def _try_to_read(client: HubSpotClient, settings: ConnectionSettings, stream: St
                 read_pipelines(client, object_name)
         case Campaign.STREAM:
             client.resource(CAMPAIGNS_PATH, [("limit", "1")])
+        case EmailStatistics.STREAM:
+            client.resource(EMAILS_PATH, [("limit", "1")])
         case Rate.STREAM:
             client.resource(EXCHANGE_RATES, [("limit", "1")])
         case _:

@@ -333,6 +333,14 @@ class HubSpotClient:
 
     # ------------------------------------------------------------ the library
 
+    def zone(self) -> tzinfo:
+        """The zone that HubSpot's days are of: the portal's, else the company's."""
+        try:
+            _ = self.account
+        except (PermissionMissing, faults.Refused):
+            return self._settings.company.timezone
+        return self._zone()
+
     def _zone(self) -> tzinfo:
         account = self.__dict__.get("account")
         try:

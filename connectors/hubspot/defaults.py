@@ -21,6 +21,7 @@ ORDERS: Final = "orders"
 FEEDBACK: Final = "feedback_submissions"
 SUBSCRIPTIONS: Final = "subscriptions"
 CAMPAIGNS: Final = "campaigns"
+MARKETING_EMAILS: Final = "marketing_emails"
 
 _TYPE_IDS: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -68,6 +69,7 @@ STREAM_OBJECTS: Final[Mapping[str, str]] = MappingProxyType(
         "contacts": CONTACTS,
         "leads": CONTACTS,
         "campaigns": CAMPAIGNS,
+        "email_statistics": MARKETING_EMAILS,
         "deals": DEALS,
         "deal_lines": LINE_ITEMS,
         "tickets": TICKETS,
@@ -225,6 +227,17 @@ _FIELDS: Final[Mapping[tuple[str, str], Mapping[str, FieldSource]]] = MappingPro
             "cost": FieldSource("hs_spend_items_sum_amount"),
             "budget": FieldSource("hs_budget_items_sum_amount"),
             "currency": FieldSource("hs_currency_code"),
+        },
+        ("email_statistics", MARKETING_EMAILS): {
+            "email": FieldSource("email", required=True),
+            "campaign": FieldSource("campaign"),
+            "date": FieldSource("date", required=True),
+            "sent": FieldSource("counters.sent"),
+            "delivered": FieldSource("counters.delivered"),
+            "opens": FieldSource("counters.open"),
+            "clicks": FieldSource("counters.click"),
+            "unsubscribes": FieldSource("counters.unsubscribed"),
+            "bounces": FieldSource("counters.bounce"),
         },
     }
 )

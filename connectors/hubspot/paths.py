@@ -19,7 +19,8 @@ DAILY_USAGE: Final = "/account-info/v3/api-usage/daily/private-apps"
 SCHEMAS: Final = "/crm/v3/schemas"
 CAMPAIGNS: Final = "/marketing/v3/campaigns"
 EXCHANGE_RATES: Final = "/settings/v3/currencies/exchange-rates"
-EMAIL_STATISTICS: Final = "/marketing/v3/emails/statistics/list"
+EMAILS: Final = "/marketing/v3/emails"
+EMAIL_HISTOGRAM: Final = "/marketing/v3/emails/statistics/histogram"
 STATIC_TOKEN_INFO: Final = "/oauth/v2/private-apps/get/access-token-info"  # noqa: S105 - an address
 """Undated in every version. https://developers.hubspot.com/docs/apps/legacy-apps/private-apps"""
 

@@ -12,6 +12,7 @@ from connectors.hubspot.campaigns import CampaignPull
 from connectors.hubspot.client import LIST_LIMIT, HubSpotClient
 from connectors.hubspot.cursor import EPOCH, LIST, Position
 from connectors.hubspot.deletions import Archive
+from connectors.hubspot.emails import EmailPull
 from connectors.hubspot.fields import MERGED, RECORD_ID
 from connectors.hubspot.minimum import Minimum
 from connectors.hubspot.pull import LOOKBACK, ObjectPlan, ObjectPull, pull_owners, pull_stages
@@ -25,7 +26,15 @@ from connectors.hubspot.streams import (
     streams_of,
 )
 from connectors.hubspot.walk import Walk, within
-from store.canonical import Campaign, DealLine, Owner, Rate, RecordRef, Stage
+from store.canonical import (
+    Campaign,
+    DealLine,
+    EmailStatistics,
+    Owner,
+    Rate,
+    RecordRef,
+    Stage,
+)
 
 
 @dataclass(slots=True)
@@ -69,6 +78,9 @@ class PortalReader:
             currency, words = self._planner.home_currency()
             campaigns = CampaignPull(self.client, self.settings, stream, minimum, currency, words)
             yield from campaigns.pages(since)
+        elif stream.name == EmailStatistics.STREAM:
+            emails = EmailPull(self.client, self.settings, stream, minimum)
+            yield from emails.pages(since)
         elif stream.name == Rate.STREAM:
             yield from pull_rates(self.client, self.settings.company, minimum)
         else:

@@ -39,13 +39,14 @@ _OTHER: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
     {
         "owners": frozenset({"crm.objects.owners.read"}),
         "campaigns": frozenset({"marketing.campaigns.read", "marketing.campaigns.revenue.read"}),
+        "marketing_emails": frozenset({"content", "marketing-email"}),
         "currencies": frozenset({"settings.currencies.read", "multi-currency-read"}),
     }
 )
 """What is read and no CRM object -> scopes that it may take."""
 
-_HARMLESS: Final = frozenset({"oauth", "content"})
-"""What every app has, and the e-mail statistics."""
+_HARMLESS: Final = frozenset({"oauth"})
+"""What every app has."""
 _SHOWN: Final = 8
 
 

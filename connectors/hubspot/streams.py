@@ -60,6 +60,7 @@ from store.canonical import (
     Deal,
     DealContact,
     DealLine,
+    EmailStatistics,
     Lead,
     Owner,
     Rate,
@@ -86,7 +87,9 @@ _DEPENDENTS: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
 _CHILDREN: Final = {
     Deal.STREAM: Children(stream=DealContact.STREAM, link="deal", object=CONTACTS),
 }
-NOT_OF_PROPERTIES: Final = frozenset({Owner.STREAM, Stage.STREAM, Campaign.STREAM, Rate.STREAM})
+NOT_OF_PROPERTIES: Final = frozenset(
+    {Owner.STREAM, Stage.STREAM, Campaign.STREAM, EmailStatistics.STREAM, Rate.STREAM}
+)
 """Streams that are not read from the records of an object."""
 
 _NEVER_OFF: Final = frozenset({Owner.STREAM, Stage.STREAM, Account.STREAM, Deal.STREAM})

@@ -20,6 +20,7 @@ from store.canonical import (
     Deal,
     DealContact,
     DealLine,
+    EmailStatistics,
     Lead,
     Rate,
     Stage,
@@ -36,7 +37,7 @@ from tests.contract.connectors.hubspot_portal import (
     pull,
     stream_of,
 )
-from tests.fixtures.sandboxes import Crm, Sandbox, start_sandbox
+from tests.fixtures.sandboxes import Crm, Fields, Sandbox, start_sandbox
 
 R = TypeVar("R", bound=CanonicalRecord)
 
@@ -423,22 +424,72 @@ def test_campaigns_carry_spend_budget_and_what_reports_credit_them_with(crm: Crm
     assert after.deleted_ids == [campaign]
 
 
-def test_a_campaign_counts_its_emails_where_it_is_asked_to(crm: Crm) -> None:
-    campaign, silent = crm.create_many("campaigns", [{"hs_name": "Spring"}, {"hs_name": "Fair"}])
-    for number, delivered in (("101", "90"), ("102", "40"), ("103", "7")):
-        counted = {"email": number, "day": "2026-03-05", "sent": "100", "delivered": delivered}
-        crm.create("email_days", counted)
-        if number != "103":
-            asset = {"campaign": campaign, "kind": "MARKETING_EMAIL", "asset": number}
-            crm.create("campaign_assets", asset)
-    mapped = StreamSettings(fields={"delivered": FieldSource("emails.delivered", "integer")})
+def email_with_days(crm: Crm, campaign: str, days: Mapping[str, int]) -> str:
+    """A marketing e-mail that was sent to so many people on these days."""
+    fields = {"name": "News", "campaign": campaign}
+    email = crm.create("marketing_emails", fields, at="2024-06-01T00:00:00Z")
+    for day, sent in days.items():
+        fates: Fields = {"delivered": sent - 1, "bounce": 1, "open": 5, "click": 2}
+        sending: Fields = {"email": email, "day": day, "sent": sent, "unsubscribed": 1}
+        crm.create("email_days", {**sending, **fates})
+    return email
+
+
+def test_email_statistics_come_by_email_and_day_of_the_portal_with_their_campaign(
+    crm: Crm,
+) -> None:
+    crm.settings(time_zone="Asia/Tokyo", scopes=[*SCOPES, "content"])
+    crm.clock(move_to="2026-03-10T00:00:00Z")
+    campaign = crm.create("campaigns", {"hs_name": "Spring"})
+    email = email_with_days(crm, campaign, {"2024-07-01": 30, "2026-03-05": 100, "2026-03-06": 9})
+    old = email_with_days(crm, campaign, {"2025-01-01": 7})
+    crm.delete("marketing_emails", old)
+
+    with portal(crm, streams=reading("email_statistics")) as connector:
+        found = of_type(pull(connector, "email_statistics"), EmailStatistics)
+
+    assert {(one.email, one.date.isoformat(), one.sent) for one in found.values()} == {
+        (email, "2024-07-01", 30),
+        (email, "2026-03-05", 100),
+        (email, "2026-03-06", 9),
+        (old, "2025-01-01", 7),
+    }
+    day = found[f"{email}-2026-03-05"]
+    assert (day.campaign, day.delivered, day.opens) == (f"web:{campaign}", 99, 5)
+    assert (day.clicks, day.unsubscribes, day.bounces) == (2, 1, 1)
+
+
+def test_emails_whose_counters_moved_are_read_again_and_no_others(crm: Crm) -> None:
     crm.settings(scopes=[*SCOPES, "content"])
+    crm.clock(move_to="2026-03-10T00:00:00Z")
+    campaign = crm.create("campaigns", {"hs_name": "Spring"})
+    moved = email_with_days(crm, campaign, {"2026-03-05": 100})
+    email_with_days(crm, campaign, {"2026-03-05": 50})
+    asked = "statistics/histogram"
 
-    with portal(crm, streams={"campaigns": mapped}) as connector:
-        found = of_type(pull(connector, "campaigns"), Campaign)
+    with portal(crm, streams=reading("email_statistics")) as connector:
+        first = pull(connector, "email_statistics")
+        crm.forget()
+        idle = pull(connector, "email_statistics", first.cursor)
+        calls_of_idle = len(paths(crm, "/marketing/"))
+        # Somebody opens the message of five days ago.
+        opened: Fields = {"email": moved, "day": "2026-03-05", "open": 3}
+        crm.create("email_days", opened)
+        again = pull(connector, "email_statistics", idle.cursor)
 
-    assert found[campaign].extra == {"delivered": 130}
-    assert found[silent].extra == {"delivered": None}
+    assert (idle.records, calls_of_idle) == ({}, 2)
+    assert len(paths(crm, asked)) == 1
+    (day,) = of_type(again, EmailStatistics).values()
+    assert (day.email, day.opens, day.sent) == (moved, 8, 100)
+
+
+def test_email_statistics_without_their_scope_are_switched_off_with_a_word(crm: Crm) -> None:
+    email_with_days(crm, crm.create("campaigns", {"hs_name": "Spring"}), {"2026-03-05": 1})
+
+    with portal(crm, streams=reading("campaigns", "email_statistics")) as connector:
+        with pytest.raises(StreamPaused, match=r"email_statistics is switched off.*content"):
+            pull(connector, "email_statistics")
+        assert len(pull(connector, "campaigns").records) == 1
 
 
 def test_campaigns_are_read_page_by_page(crm: Crm) -> None:

@@ -178,3 +178,40 @@ def test_email_statistics_count_a_span_of_time_and_divide_in_per_cent(
     assert [one.aggregations.counters["sent"] for one in days.results] == [100, 50]
     assert api.get("/marketing/v3/emails/statistics/list").status_code == 400
     assert api.get("/marketing/v3/emails").json()["results"][0]["name"] == "Newsletter"
+
+
+def test_emails_bring_statistics_and_a_choice_of_properties_where_they_are_asked_to(
+    sandbox: Sandbox, api: Api, client: HubSpot
+) -> None:
+    crm = sandbox.hubspot
+    crm.settings(time_zone="America/New_York")
+    spring = campaign(crm, "Spring")
+    live, gone = crm.create_many(
+        "marketing_emails", [{"name": "News", "campaign": spring}, {"name": "Old"}]
+    )
+    crm.create("email_days", {"email": live, "day": "2025-03-01", "sent": "9", "open": "4"})
+    crm.create("email_days", {"email": live, "day": "2025-03-02", "sent": "1"})
+    crm.delete("marketing_emails", gone)
+    emails = client.marketing.emails
+
+    (bare,) = emails.marketing_emails_api.get_page().results
+    (counted,) = emails.marketing_emails_api.get_page(include_stats=True).results
+    (archived,) = emails.marketing_emails_api.get_page(archived=True).results
+    (chosen,) = api.get("/marketing/v3/emails", includedProperties="campaign").json()["results"]
+    days = emails.statistics_api.get_histogram(
+        start_timestamp="2025-03-01T05:00:00Z",
+        end_timestamp="2025-03-02T05:00:00Z",
+        interval="DAY",
+        email_ids=[int(live)],
+    )
+
+    assert (bare.id, bare.stats, bare.campaign) == (live, None, spring)
+    assert counted.stats.counters["sent"] == 10
+    assert (archived.id, archived.archived) == (gone, True)
+    assert chosen == {"id": live, "campaign": spring}
+    # A day is one of the account's zone, and the span ends before its end.
+    assert [one.interval.start.isoformat() for one in days.results] == ["2025-03-01T05:00:00+00:00"]
+    assert api.get("/marketing/v3/emails", limit=101).status_code == 400
+    assert api.get("/marketing/v3/emails", sort="subject").status_code == 400
+    crm.settings(scopes=["marketing.campaigns.read"])
+    assert api.get("/marketing/v3/emails/statistics/histogram").status_code == 403

@@ -8,7 +8,7 @@ from connectors.hubspot.paths import (
     ACCOUNT_DETAILS,
     CAMPAIGNS,
     DAILY_USAGE,
-    EMAIL_STATISTICS,
+    EMAIL_HISTOGRAM,
     EXCHANGE_RATES,
     STATIC_TOKEN_INFO,
     is_version,
@@ -36,7 +36,7 @@ from connectors.hubspot.paths import (
         ("/oauth/v1/token", "/oauth/2026-09/token"),
         (CAMPAIGNS, "/marketing/campaigns/2026-09"),
         (f"{CAMPAIGNS}/x/reports/revenue", "/marketing/campaigns/2026-09/x/reports/revenue"),
-        (EMAIL_STATISTICS, "/marketing/emails/2026-09/statistics/list"),
+        (EMAIL_HISTOGRAM, "/marketing/emails/2026-09/statistics/histogram"),
         (EXCHANGE_RATES, "/settings/currencies/2026-09/exchange-rates"),
         # HubSpot gives no dated twin of this one: it is the same in every version.
         (STATIC_TOKEN_INFO, STATIC_TOKEN_INFO),
