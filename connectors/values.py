@@ -17,8 +17,8 @@ from store.canonical import Scalar
 
 Reader: TypeAlias = Callable[[object], Scalar]
 
-LARGEST_MONEY: Final = Decimal(10) ** 14
-"""Above it an amount is a typing error, and sums of minor units would leave 64 bits."""
+LARGEST_MONEY: Final = Decimal(10) ** 16
+"""Sixteen digits before the point and two behind it: no CRM's field of money holds more."""
 LARGEST_NUMBER: Final = Decimal(10) ** 12
 """Above it a number in millionths would leave 64 bits."""
 LARGEST_INTEGER: Final = 10**18

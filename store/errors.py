@@ -26,6 +26,18 @@ class SchemaTooOld(StoreError):
     """The database waits for ``kpisync db upgrade``."""
 
 
+class SumTooLarge(StoreError):
+    """Amounts add up to more than the store's integers hold; nothing of the step was stored."""
+
+    def __str__(self) -> str:
+        """What happened and where to look."""
+        return (
+            "amounts add up to more than the store can hold (9,000,000,000,000,000,000 minor units "
+            "of one currency); nothing of this step was stored. Look for records with a mistaken "
+            "amount in the CRM (the largest ones), correct them, and let the step run again"
+        )
+
+
 class LeaseLost(StoreError):
     """Another process has taken over (or may): everything since the last commit is void."""
 

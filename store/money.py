@@ -7,8 +7,9 @@ from decimal import ROUND_HALF_UP, Context, Decimal
 from types import MappingProxyType
 from typing import Final
 
-LARGEST_AMOUNT: Final = 10**15
-"""Minor units; beyond it an amount is a mistake, and sums would leave 64 bits."""
+LARGEST_AMOUNT: Final = 10**18
+"""Minor units: what a currency field of 18 digits holds, and nearly what 64 bits hold. Sums may
+leave them all the same: that is an error of the store (`SumTooLarge`), never a wrong sum."""
 
 USUAL_MINOR_UNITS: Final = 2
 
@@ -56,7 +57,7 @@ def to_minor(amount: Decimal, currency: str) -> int:
     """An amount in whole minor units of its currency, rounded half up (away from zero).
 
     Raises:
-        ValueError: the amount is not a number, or lies beyond ±10^15 minor units.
+        ValueError: the amount is not a number, or lies beyond ±10^18 minor units.
     """
     return scaled(amount, minor_units(currency), LARGEST_AMOUNT)
 

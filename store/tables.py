@@ -15,6 +15,7 @@ from typing import Any, Final
 from sqlalchemy import (
     BigInteger,
     Boolean,
+    CheckConstraint,
     Column,
     DateTime,
     Dialect,
@@ -517,6 +518,11 @@ FAMILIES: Final = Table(
     Column("built_at", UtcDateTime, nullable=False),
 )
 
+LARGEST_SUM: Final = 9 * 10**18
+"""What a cell's sums may come to. SQLite goes on with rounded numbers beyond 64 bits: a check
+refuses them."""
+SUMS_FIT: Final = "cells_sums_fit"
+
 MEASURES: Final = ("m1", "m2", "m3", "m4", "m5", "m6")
 """Columns of a cell's integer sums; each family names the ones it uses."""
 
@@ -532,6 +538,10 @@ CELLS: Final = Table(
     Column("n", BigInteger, nullable=False),
     *(Column(name, BigInteger, nullable=False) for name in MEASURES),
     PrimaryKeyConstraint("family", "dimension", "key", "day", "currency", "bucket"),
+    CheckConstraint(
+        " AND ".join(f"{name} BETWEEN -{LARGEST_SUM} AND {LARGEST_SUM}" for name in MEASURES),
+        name=SUMS_FIT,
+    ),
     sqlite_with_rowid=False,
 )
 """Sums of contributions. `currency` is empty where no money is known; `bucket` splits a cell by a

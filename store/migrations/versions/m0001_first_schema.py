@@ -398,6 +398,13 @@ def _create_metric_tables() -> None:
         *_texts("currency", nullable=False),
         *_wholes("bucket", "n", "m1", "m2", "m3", "m4", "m5", "m6", nullable=False),
         sa.PrimaryKeyConstraint("family", "dimension", "key", "day", "currency", "bucket"),
+        sa.CheckConstraint(
+            " AND ".join(
+                f"{name} BETWEEN -9000000000000000000 AND 9000000000000000000"
+                for name in ("m1", "m2", "m3", "m4", "m5", "m6")
+            ),
+            name="cells_sums_fit",
+        ),
         sqlite_with_rowid=False,
     )
     op.create_table(

@@ -384,14 +384,14 @@ def test_the_ends_of_every_range_are_stored(commit: Commit, stored: Stored) -> N
     page = [
         deal(
             "A",
-            amount=Decimal(10**13),
+            amount=Decimal(10**16),
             probability=Decimal(10**12),
             created_at=datetime(1700, 1, 1, tzinfo=UTC),
             close_date=date(9999, 12, 31),
             closed_at=datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC),
             name="x" * 65_536,
         ),
-        deal("B", amount=Decimal(-(10**13)), close_date=date(1700, 1, 1)),
+        deal("B", amount=Decimal(-(10**16)), close_date=date(1700, 1, 1)),
     ]
 
     commit(page)
