@@ -34,8 +34,8 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.sql.elements import ColumnElement
 
-from store.errors import StoreError, StoreUnavailable
-from store.tables import UtcDateTime
+from store.errors import StoreError, StoreUnavailable, SumTooLarge
+from store.tables import SUMS_FIT, UtcDateTime
 
 BUSY_SECONDS: Final = 60
 """How long a SQLite writer waits for the one before it."""
@@ -252,6 +252,8 @@ def _failures_translated(engine: Engine) -> Iterator[None]:
         yield
     except exc.DBAPIError as error:
         cause = error.orig if error.orig is not None else error
+        if _leaves_64_bits(cause):
+            raise SumTooLarge from error
         sentence = _sentence(cause, is_lost=error.connection_invalidated)
         if sentence is None:
             raise
@@ -320,6 +322,14 @@ _POSTGRESQL_WORDS: Final = {
     "shutting down": "57",
     "in recovery mode": "57",
 }
+
+
+def _leaves_64_bits(cause: BaseException) -> bool:
+    """A sum of whole numbers is larger than a column holds."""
+    if isinstance(cause, psycopg.errors.NumericValueOutOfRange):
+        return True
+    said = str(cause)
+    return SUMS_FIT in said or (isinstance(cause, sqlite3.Error) and said == "integer overflow")
 
 
 def _sentence(cause: BaseException, *, is_lost: bool) -> str | None:
