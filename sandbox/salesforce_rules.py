@@ -213,7 +213,10 @@ def _member(org: SalesforceOrg, typed: dict[str, Value], record: Record | None) 
     out |= {"Type": kind, "LeadOrContactId": person}
     if contact := org.find("Contact", str(now.get("ContactId") or "")):
         out["AccountId"] = contact["AccountId"]
-    if "Status" in typed and "HasResponded" not in typed:
+    # Object Reference, "CampaignMember": whether a status is a response, the campaign's own list
+    # of statuses says, at creation too (where a checkbox that nobody gave is false).
+    is_given = typed.get("HasResponded") is True if record is None else "HasResponded" in typed
+    if "Status" in typed and not is_given:
         rows = org.children("CampaignMemberStatus", "CampaignId", now.get("CampaignId"))
         responded = any(row["HasResponded"] for row in rows if row["Label"] == typed["Status"])
         out["HasResponded"] = responded

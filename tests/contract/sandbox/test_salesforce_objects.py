@@ -246,6 +246,26 @@ def test_a_campaign_counts_its_members_without_a_stamp(crm: Crm, api: Rest) -> N
     assert api.one("CampaignMember", member, "HasResponded")["HasResponded"] is True
 
 
+def test_a_member_made_with_a_status_of_response_has_responded_from_then_on(
+    crm: Crm, api: Rest
+) -> None:
+    campaign = crm.create("Campaign", {"Name": "w"})
+    leads = crm.create_many("Lead", [{} for _ in range(3)])
+    members = [{"CampaignId": campaign, "LeadId": lead} for lead in leads]
+    members[0]["Status"], members[1]["Status"] = "Responded", "Sent"
+    made = [crm.create("CampaignMember", member, at=NOON) for member in members]
+
+    found = [api.one("CampaignMember", one, "Status", "HasResponded", "FirstRespondedDate")
+             for one in made]  # fmt: skip
+
+    seen = [(row["Status"], row["HasResponded"], row["FirstRespondedDate"]) for row in found]
+    assert seen == [
+        ("Responded", True, NOON[:10]),
+        ("Sent", False, None),
+        ("Sent", False, None),
+    ]
+
+
 def test_products_make_the_amount(crm: Crm, api: Rest) -> None:
     deal = crm.create("Opportunity", {"Amount": 1})
     item = {"OpportunityId": deal, "Quantity": 3, "UnitPrice": 10}
