@@ -50,6 +50,7 @@ from metrics.contributions.tables import (
 from metrics.contributions.terms import AFTER, BEFORE, BOTH
 from metrics.definition import Family
 from metrics.dimensions import Grouping
+from metrics.expression import upkeep
 from metrics.families import NEIGHBOURLY
 from metrics.periods import Calendar
 from metrics.touching import Page, find_touched, movable, reached
@@ -183,11 +184,15 @@ class _Increment:
             sources=wanted,
             streams=frozenset(staged.streams),
             moved=resolution.streams,
+            matched=frozenset(self._catalog.settings.identity.streams),
             dimensions=self._catalog.dimensions,
             neighbours=frozenset(
                 family.source
                 for family in self._families
                 if family.formula in NEIGHBOURLY or family.is_latest
+            ),
+            custom=frozenset(
+                self._catalog.custom_parts[name].custom.stream for name in self._custom_families()
             ),
         )
         self._sources = find_touched(self._conn, page, resolution)
@@ -203,8 +208,16 @@ class _Increment:
             temporary.analyze(self._conn, DEAL_FACTS.name, self._size(DEAL_FACTS), ("ref", "side"))
         if "tickets" in self._sources or "closings" in self._sources:
             self._run(_remember("tickets", side, self._currency, self._for_postgresql))
-        for source in sorted(self._sources - {"deals", "purchases", "tickets"}):
+        for source in sorted(self._sources - {"deals", "purchases", "tickets", "custom"}):
             self._run(_remember(source, side, self._currency, self._for_postgresql))
+        if "custom" in self._sources:
+            names = self._custom_families()
+            if side == BEFORE:
+                upkeep.prepare(self._conn, self._catalog, names)
+            upkeep.note(self._conn, self._catalog, names, side, only_touched=True)
+
+    def _custom_families(self) -> list[str]:
+        return [family.name for family in self._families if family.source == "custom"]
 
     # ---- cells
 

@@ -14,12 +14,15 @@ from decimal import Decimal
 from enum import StrEnum
 from fractions import Fraction
 from functools import cached_property
-from typing import Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from metrics.dimensions import Grouping
 from metrics.periods import Calendar
 from store.canonical import CanonicalRecord, Company, Cost
 from store.identity_rules import NO_RULES, IdentityRules
+
+if TYPE_CHECKING:
+    from metrics.expression.definition import CustomKpi, Written
 
 SECONDS_PER_HOUR: Final = 3_600
 SECONDS_PER_DAY: Final = 86_400
@@ -138,6 +141,8 @@ class Bucket(StrEnum):
     """Into how many parts the record is shared out: sums are divided by it."""
     INSTANT = "instant"
     """Microseconds since 1970, UTC."""
+    MEMBER = "member"
+    """None; the cell's currency names a member, and members count once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,6 +173,8 @@ class Family:
     """Of families that do not add up over days: the kind of period their cells stand for."""
     window: int = 0
     """Days, where the formula has a window."""
+    days: int = 0
+    """Of rolling periods: how many."""
     is_running: bool = False
     """The sum over a period is that over all days up to its last: cells say what begins and ends.
     """
@@ -178,6 +185,8 @@ class Family:
     """Only the last answer of each person counts."""
     origins: tuple[str, ...] = ()
     """Which costs count; none named: all."""
+    meaning: str = ""
+    """Of custom KPIs: a digest of what is counted."""
 
 
 # ---------------------------------------------------------------- formulas of several sums
@@ -408,6 +417,10 @@ class Kpi:
     """The name under which the settings know it, with its sisters."""
     counting_day: str
     """The day that decides the period, in words."""
+    custom: CustomKpi | None = None
+    """What the configuration says, of a KPI of the company's own."""
+    window: int | None = None
+    """Of custom KPIs: published for the last so many days, instead of calendar periods."""
     caveats: tuple[str, ...] = ()
     example: WorkedExample
 
@@ -512,6 +525,8 @@ class KpiSettings:
     """Weekday as in `date.weekday`: Monday is 0."""
     fiscal_year_starts: int = 1
     """Month 1..12."""
+    custom: tuple[Written, ...] = ()
+    """KPIs of the company's own."""
 
     @property
     def identity(self) -> IdentityRules:

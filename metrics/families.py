@@ -231,6 +231,8 @@ def sources_of(family: Family) -> frozenset[str]:
 
 def dimensions_of(kpi: Kpi) -> tuple[str, ...]:
     """What a KPI can be grouped by: what all of its families can."""
+    if kpi.custom is not None:
+        return kpi.custom.dimensions
     families = {term.family or kpi.family for term in kpi.terms} | {kpi.family}
     allowed = [set(_FAMILIES[formula].dimensions) for formula in sorted(families)]
     common = set.intersection(*allowed)
@@ -269,6 +271,8 @@ def family_of(formula: str, kind: str, own: OwnSettings) -> Family:
 
 def has_rolling(kpi: Kpi) -> bool:
     """Whether all of a KPI's families can be had for the last N days."""
+    if kpi.custom is not None:
+        return not kpi.is_instant
     families = [_FAMILIES[term.family or kpi.family] for term in kpi.terms]
     return all(not one.is_by_kind or one.formula in _ROLLING for one in families)
 

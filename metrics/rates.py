@@ -29,6 +29,12 @@ from store.tables import CELLS, NO_DAY, RATES
 _EXACT: Final = Context(prec=120)
 _EPOCH: Final = date(1970, 1, 1).toordinal()
 
+_UNIT: Final = "#"
+IN_UNITS: Final = f"{_UNIT}0"
+"""Stands for a currency where numbers are no money, and whole; they have one value at all times."""
+IN_MILLIONTHS: Final = f"{_UNIT}6"
+"""The same for numbers kept in millionths."""
+
 RATE_SPANS: Final = temporary.table(
     "rate_spans",
     MetaData(),
@@ -57,17 +63,21 @@ class RateBook:
         """Company units for one minor unit; None: nobody knows.
 
         Args:
-            currency: of the amounts.
+            currency: of the amounts; ``USD@19700`` names the span of rates itself.
             since: the first day of the span of rates they lie in; None: the only one there is.
         """
-        if currency == self.company:
-            rate = Decimal(1)
+        if currency.startswith(_UNIT):
+            return Decimal(1).scaleb(-int(currency.removeprefix(_UNIT)))
+        base, _, begins = currency.partition("@")
+        if base == self.company:
+            rate: Decimal | None = Decimal(1)
         else:
-            spans = self.spans.get(currency)
+            spans = self.spans.get(base)
             if not spans:
                 return None
-            rate = spans[0][1] if since is None else dict(spans)[since]
-        return rate.scaleb(-minor_units(currency), _EXACT)
+            first = int(begins) if begins else since
+            rate = spans[0][1] if first is None else dict(spans).get(first)
+        return None if rate is None else rate.scaleb(-minor_units(base), _EXACT)
 
     def at(self, currency: str, day: int) -> Decimal | None:
         """The rate of a day."""

@@ -13,8 +13,10 @@ from metrics.catalog import Catalog
 from metrics.contributions import all_facts, everything
 from metrics.contributions.summing import cells_of
 from metrics.contributions.tables import CELL_COLUMNS, FACTS, TEMPORARY, columns_of
+from metrics.contributions.terms import AFTER
 from metrics.definition import Family
 from metrics.dimensions import Grouping
+from metrics.expression import upkeep
 from metrics.families import sources_of
 from metrics.periods import Calendar
 from store import kpis, temporary
@@ -68,6 +70,10 @@ def _gather(conn: Connection, catalog: Catalog, families: Collection[Family]) ->
     """Put the facts of the whole store into temporary tables, once for all families."""
     temporary.prepare(conn, TEMPORARY)
     sources = {source for family in families for source in sources_of(family)}
+    custom = [family.name for family in families if family.source == "custom"]
+    if custom:
+        upkeep.prepare(conn, catalog, custom)
+        upkeep.note(conn, catalog, custom, AFTER, only_touched=False)
     for source, facts in everything(catalog.company.currency, sources):
         table = FACTS[source]
         statement = insert(table).from_select(columns_of(table), facts)

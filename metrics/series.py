@@ -263,7 +263,11 @@ class Series:
             for number, place in enumerate(places)
         )
         reader = Tallies(family, terms, positions, self._book)
-        text = _sums(family, self._book.is_dated and bool(family.money), self._for_postgresql)
+        text = (
+            _members(family.name, self._for_postgresql)
+            if family.bucket is Bucket.MEMBER
+            else _sums(family, self._book.is_dated and bool(family.money), self._for_postgresql)
+        )
         instant = self._moment.instant
         for row in self._conn.exec_driver_sql(text.replace(_NOW, str(instant))):
             reader.add(tallies[row[0]], row)
@@ -343,7 +347,7 @@ class Series:
             yield place, kpi, content, formula
 
     def _ranked(self, family: Family, kpi: Kpi) -> dict[int, tuple[int, Fraction | None]]:
-        percent = kpi.percentile or MEDIAN
+        percent = MEDIAN if kpi.percentile is None else kpi.percentile
         text = _ranks(family.name, percent, self._for_postgresql)
         return {
             row[0]: (row[1], Fraction(row[2] + row[3], 2))
@@ -359,7 +363,7 @@ class Series:
                 # Two currencies, or two spans of dated rates, may be worth the same.
                 units = found[place].setdefault(factor, {})
                 units[bucket] = units.get(bucket, 0) + count
-        percent = kpi.percentile or MEDIAN
+        percent = MEDIAN if kpi.percentile is None else kpi.percentile
         return {place: _ranked_amounts(of_place, percent) for place, of_place in found.items()}
 
 
@@ -457,6 +461,20 @@ def _sums(family: Family, is_dated: bool, for_postgresql: bool) -> str:
         select(RANGES.c.place, nothing, nothing, CELLS.c.currency, since, bucket, *sums, age)
         .join_from(RANGES, CELLS, _in_range(family.name))
         .group_by(*apart)
+    )
+    return in_written_order(text_of(statement, for_postgresql), for_postgresql)
+
+
+@lru_cache(maxsize=64)
+def _members(family: str, for_postgresql: bool) -> str:
+    """How many different members a family has at places: columns as those of `_sums`."""
+    members = cast(func.count(CELLS.c.currency.distinct()), BigInteger)
+    nothing, none = literal_column("NULL", Text), literal_column("''", Text)
+    zero = cast(0, BigInteger)
+    statement = (
+        select(RANGES.c.place, nothing, nothing, none, nothing, zero, members, zero)
+        .join_from(RANGES, CELLS, _in_range(family))
+        .group_by(RANGES.c.place)
     )
     return in_written_order(text_of(statement, for_postgresql), for_postgresql)
 

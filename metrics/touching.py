@@ -32,6 +32,7 @@ from metrics.contributions.tables import (
     TOUCHED_CONTRACTS,
     TOUCHED_COSTS,
     TOUCHED_CREDITS,
+    TOUCHED_CUSTOM,
     TOUCHED_DEALS,
     TOUCHED_EMAILS,
     TOUCHED_LEADS,
@@ -64,6 +65,7 @@ STREAMS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
         "emails": frozenset({"email_statistics", "campaigns"}),
         "contracts": frozenset({"contracts", "accounts"}),
         "stages": frozenset({"stages"}),
+        "custom": frozenset(RECORD_TABLES),
     }
 )
 """Source of facts -> the streams whose records can change them, beside who stands for whom."""
@@ -84,6 +86,7 @@ TOUCHED_OF: Final[Mapping[str, Table]] = MappingProxyType(
         "emails": TOUCHED_EMAILS,
         "contracts": TOUCHED_CONTRACTS,
         "stages": TOUCHED_STAGES,
+        "custom": TOUCHED_CUSTOM,
     }
 )
 
@@ -108,11 +111,15 @@ class Page:
     streams: frozenset[str]
     """With staged rows."""
     moved: frozenset[str]
-    """Streams (accounts, owners) of which anybody stands for somebody else now."""
+    """Streams (accounts, contacts, deals, owners) of which anybody stands for somebody else now."""
+    matched: frozenset[str]
+    """Streams (accounts, contacts, deals) whose records may stand for those of other CRMs."""
     dimensions: frozenset[str]
     """That occur in any grouping."""
     neighbours: frozenset[str]
     """Sources whose facts depend on others of the same account or person."""
+    custom: frozenset[str] = frozenset()
+    """Streams whose records custom KPIs count."""
 
 
 def find_touched(conn: Connection, page: Page, resolution: Resolution) -> frozenset[str]:
@@ -202,13 +209,16 @@ class _Steps:
         self._sources = page.sources
         self._streams = page.streams
         self._moved_streams = page.moved
+        self._matched = page.matched
         self._dimensions = page.dimensions
         self._neighbours = page.neighbours
+        self._custom = page.custom
         self._for_postgresql = for_postgresql
 
     def find(self) -> None:
         """All of them."""
-        if self._sources & {"deals", "visits", "purchases", "credits", "leads"}:
+        needs_deals = {"deals", "visits", "purchases", "credits", "leads"}
+        if self._sources & needs_deals or "deals" in self._custom:
             self._find_deals()
         if "credits" in self._sources:
             self._find_credits()
@@ -226,6 +236,8 @@ class _Steps:
             self._find_contracts()
         if "stages" in self._sources:
             self._touch(TOUCHED_STAGES, *_staged("stages", "ref"))
+        for stream in sorted(self._custom):
+            self._find_custom(stream)
 
     def _touch(self, table: Table, *selects: AnySelect) -> None:
         self.texts += [text_of(_insert(table, keys), self._for_postgresql) for keys in selects]
@@ -242,13 +254,37 @@ class _Steps:
         found += self._moved("deals")
         found += self._of_changed_teams("deals")
         found += self._of_changed_channels()
+        if "contacts" in self._moved_streams:
+            self._reach("moved people", [], stream="contacts")
+            parts = RECORD_TABLES["deal_contacts"]
+            found.append(select(parts.c.deal).where(parts.c.contact.in_(_reached("moved people"))))
         self._touch(TOUCHED_DEALS, *found)
+        if "deals" in self._matched:
+            self._touch_copies()
         if "stages" in self._streams:
             self.texts.append(_REDEFINED_STAGES)
 
+    def _touch_copies(self) -> None:
+        """A deal that several CRMs know is touched in all of them, as it was and as it will be."""
+        of_deals = IDENTITY.c.stream == _text("deals")
+        touched = select(TOUCHED_DEALS.c.ref)
+        if "deals" in self._moved_streams:
+            moved = MOVED_KEYS.c.stream == _text("deals")
+            self._touch(
+                TOUCHED_DEALS,
+                *(select(MOVED_KEYS.c[name]).where(moved) for name in ("ref", "canonical")),
+            )
+        self._touch(
+            TOUCHED_DEALS,
+            select(IDENTITY.c.canonical).where(of_deals, IDENTITY.c.ref.in_(touched)),
+            select(IDENTITY.c.ref).where(of_deals, IDENTITY.c.canonical.in_(touched)),
+        )
+
     def _find_credits(self) -> None:
         accounts = self._accounts_of_deals()
-        if "contacts" in self._streams:
+        if "contacts" in self._matched and self._streams & {"contacts", "campaign_members"}:
+            accounts += self._accounts_of_matched_people()
+        elif "contacts" in self._streams:
             accounts += _staged("contacts", "account") + _stored_of_staged("contacts", "account")
         if "leads" in self._streams:
             accounts += _staged("leads", "converted_account")
@@ -272,6 +308,17 @@ class _Steps:
             select(TOUCHED_DEALS.c.ref),
             select(deals.c.ref).where(deals.c.account.in_(_reached("credits"))),
         )
+
+    def _accounts_of_matched_people(self) -> list[AnySelect]:
+        """Accounts under which anybody is known who is one with people of the page."""
+        people: list[AnySelect] = []
+        if "contacts" in self._streams:
+            people += _staged("contacts", "ref")
+        if "campaign_members" in self._streams:
+            people += _staged("campaign_members", "contact")
+            people += _stored_of_staged("campaign_members", "contact")
+        self._reach("people", people, stream="contacts")
+        return _either("contacts", "account", "ref", _reached("people"))
 
     def _find_leads(self) -> None:
         leads = RECORD_TABLES["leads"]
@@ -310,16 +357,15 @@ class _Steps:
     def _find_surveys(self) -> None:
         surveys = RECORD_TABLES["survey_responses"]
         found = _staged("survey_responses", "ref") if "survey_responses" in self._streams else []
-        found += self._moved("survey_responses", "accounts")
+        found += self._moved("survey_responses", "accounts", "contacts")
         self._touch(TOUCHED_SURVEYS, *found)
         if "surveys" in self._neighbours:
             touched = select(TOUCHED_SURVEYS.c.ref)
+            people = _either("survey_responses", "contact", "ref", touched)
+            self._reach("asked", people, stream="contacts")
             self._touch(
                 TOUCHED_SURVEYS,
-                *(
-                    select(surveys.c.ref).where(surveys.c.contact.in_(people))
-                    for people in _either("survey_responses", "contact", "ref", touched)
-                ),
+                select(surveys.c.ref).where(surveys.c.contact.in_(_reached("asked"))),
             )
 
     def _find_costs(self) -> None:
@@ -361,12 +407,35 @@ class _Steps:
             select(contracts.c.ref).where(contracts.c.account.in_(_reached("contracts"))),
         )
 
+    def _find_custom(self, stream: str) -> None:
+        table, found = RECORD_TABLES[stream], list[AnySelect]()
+        if stream == "deals":
+            found.append(select(TOUCHED_DEALS.c.ref))
+        elif stream in self._streams:
+            found += _staged(stream, "ref")
+        found += self._moved(stream)
+        if "owner" in table.c:
+            found += self._of_changed_teams(stream)
+        if "campaign" in table.c:
+            found += self._of_changed_channels(stream)
+        moved = MOVED_KEYS.c.stream == _text(stream)
+        found.append(select(MOVED_KEYS.c.ref).where(moved))
+        self._touch(TOUCHED_CUSTOM, *found)
+
     # ---- what they have in common
 
     def _moved(self, stream: str, *links: str) -> list[AnySelect]:
-        """Records whose account or owner stands for somebody else now."""
+        """Records whose account, owner or contact stands for somebody else now."""
         table = RECORD_TABLES[stream]
-        columns = {"accounts": "account", "owners": "owner"}
+        columns = {
+            link: name
+            for link, name in (
+                ("accounts", "account"),
+                ("owners", "owner"),
+                ("contacts", "contact"),
+            )
+            if name in table.c
+        }
         return [
             select(table.c.ref).where(
                 table.c[columns[link]].in_(
@@ -390,25 +459,27 @@ class _Steps:
             select(table.c.ref).where(table.c.owner.in_(others)),
         ]
 
-    def _of_changed_channels(self) -> list[AnySelect]:
+    def _of_changed_channels(self, stream: str = "deals") -> list[AnySelect]:
         if "channel" not in self._dimensions or "campaigns" not in self._streams:
             return []
-        deals = RECORD_TABLES["deals"]
-        return [select(deals.c.ref).where(deals.c.campaign.in_(_staged("campaigns", "ref")[0]))]
+        table = RECORD_TABLES[stream]
+        return [select(table.c.ref).where(table.c.campaign.in_(_staged("campaigns", "ref")[0]))]
 
     def _accounts_of_deals(self) -> list[AnySelect]:
         return _either("deals", "account", "ref", select(TOUCHED_DEALS.c.ref))
 
-    def _reach(self, purpose: str, accounts: Sequence[AnySelect]) -> None:
-        """Note these accounts and every key that stands for one of them, before or after."""
-        of_accounts = IDENTITY.c.stream == _text("accounts")
-        steps = list(accounts)
-        if "accounts" in self._moved_streams:
-            moved = MOVED_KEYS.c.stream == _text("accounts")
+    def _reach(
+        self, purpose: str, records: Sequence[AnySelect], *, stream: str = "accounts"
+    ) -> None:
+        """Note these records and every key that stands for one of them, before or after."""
+        of_stream = IDENTITY.c.stream == _text(stream)
+        steps = list(records)
+        if stream in self._moved_streams:
+            moved = MOVED_KEYS.c.stream == _text(stream)
             steps += [select(MOVED_KEYS.c[name]).where(moved) for name in ("ref", "canonical")]
         steps += [
-            select(IDENTITY.c.canonical).where(of_accounts, IDENTITY.c.ref.in_(_reached(purpose))),
-            select(IDENTITY.c.ref).where(of_accounts, IDENTITY.c.canonical.in_(_reached(purpose))),
+            select(IDENTITY.c.canonical).where(of_stream, IDENTITY.c.ref.in_(_reached(purpose))),
+            select(IDENTITY.c.ref).where(of_stream, IDENTITY.c.canonical.in_(_reached(purpose))),
         ]
         self.texts += [text_of(_reach_all(purpose, keys), self._for_postgresql) for keys in steps]
         self.texts.append(_ANALYZE_REACHED)

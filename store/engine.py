@@ -34,6 +34,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.sql.elements import ColumnElement
 
+from store import own_fields
 from store.errors import StoreError, StoreUnavailable, SumTooLarge
 from store.tables import SUMS_FIT, UtcDateTime
 
@@ -128,6 +129,7 @@ def _normalised(url: str) -> URL:
 def _prepare_sqlite(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
     # Without this the driver begins and commits on its own account, around DDL too.
     connection.isolation_level = None
+    own_fields.register(connection)
     cursor = connection.cursor()
     for setting in SQLITE_SETTINGS:
         cursor.execute(setting)

@@ -70,8 +70,14 @@ MEANING: Final = "meaning"
 IDENTITY: Final = "identity"
 """The bookkeeping entry that says by which rules it was worked out who stands for whom."""
 
+CUSTOM_RATES: Final = "custom_rates"
+"""The bookkeeping entry that says with which rates the families of custom KPIs are kept."""
+
 BOOKKEEPING: Final = frozenset(
-    {"publication", "local_days", CLOCK, RATES, HOURS, MEANING, "file_costs", IDENTITY}
+    {
+        *("publication", "local_days", CLOCK, RATES, HOURS, MEANING, "file_costs", IDENTITY),
+        CUSTOM_RATES,
+    }
 )
 """Names in the table of families that stand for no cells."""
 

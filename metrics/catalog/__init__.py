@@ -6,8 +6,9 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from difflib import get_close_matches
-from functools import cached_property
+from functools import cached_property, lru_cache
 from types import MappingProxyType
 from typing import Final, TypeAlias, cast
 
@@ -23,6 +24,15 @@ from metrics.definition import (
     Unit,
 )
 from metrics.dimensions import TOTAL, Grouping, checked_grouping, name_of
+from metrics.expression.definition import (
+    MOST_DIMENSIONS,
+    CustomKpi,
+    FamilyPart,
+    Written,
+    kpi_of,
+    understood,
+)
+from metrics.expression.tree import money_compared
 from metrics.families import dimensions_of, family_of, has_rolling
 from metrics.periods import Kind, is_rolling, kind_named
 from store.canonical import Company
@@ -87,6 +97,8 @@ class Catalog:
         if kpi.is_instant:
             return (str(Kind.NOW),)
         rolling = tuple(dict.fromkeys(self.settings.rolling.get(kpi.name, ())))
+        if kpi.window is not None:
+            return tuple(dict.fromkeys((f"last_{kpi.window}d", *sorted(rolling))))
         fixed = tuple(str(kind) for kind in self.kinds)
         return (*fixed, *((str(Kind.ALL),) if kpi.has_all else ()), *sorted(rolling))
 
@@ -114,7 +126,42 @@ class Catalog:
 
     def family(self, kpi: Kpi, formula: str, kind: str) -> Family:
         """The family of a formula, as a KPI's settings want it, for periods of a kind."""
+        if kpi.custom is not None:
+            return self._custom_families[formula]
         return family_of(formula, kind, self.own(kpi))
+
+    @cached_property
+    def custom_parts(self) -> Mapping[str, FamilyPart]:
+        """The families of custom KPIs by name, as their expressions say."""
+        return {
+            part.name: part
+            for kpi in self.kpis
+            if kpi.custom is not None
+            for part in kpi.custom.parts
+        }
+
+    @cached_property
+    def _custom_families(self) -> Mapping[str, Family]:
+        return {
+            name: part.family(self._custom_dimensions(self.kpi(part.custom.name)))
+            for name, part in self.custom_parts.items()
+        }
+
+    def _custom_dimensions(self, kpi: Kpi) -> tuple[str, ...]:
+        groupings = [one for kind in self.kinds_of(kpi) for one in self.groupings_of(kpi, kind)]
+        return tuple(sorted({name for grouping in groupings for name in grouping}))
+
+    @cached_property
+    def money_slots(self) -> Mapping[Decimal, int]:
+        """The amounts that custom KPIs compare with, each with its place."""
+        amounts = {
+            atom.literal
+            for part in self.custom_parts.values()
+            for _, condition in part.conditions
+            for atom in money_compared(condition)
+            if isinstance(atom.literal, Decimal)
+        }
+        return {amount: place for place, amount in enumerate(sorted(amounts))}
 
     def families_of(self, kpi: Kpi, kind: str) -> tuple[Family, ...]:
         """Every family that a KPI reads in periods of a kind."""
@@ -140,7 +187,7 @@ class Catalog:
             and kpi.unit is not Unit.TEXT
             and len(families) == 1
             and not families[0].is_clocked
-            and families[0].bucket is not Bucket.INSTANT
+            and families[0].bucket not in {Bucket.INSTANT, Bucket.MEMBER}
             and all(term.span is Span.PERIOD for term in kpi.terms)
             and not is_rolling(kind)
         )
@@ -209,6 +256,7 @@ class Catalog:
                     family.is_business_hours and str(settings.working_hours),
                     family.is_latest,
                     family.origins,
+                    family.meaning,
                     family.source == "costs" and self.costs_digest,
                     # Only families that cut time themselves depend on how it is cut.
                     None
@@ -396,8 +444,9 @@ def build(settings: KpiSettings) -> Catalog:
     Raises:
         ValueError: it names a KPI, a pack, a period or a dimension that does not exist (yet).
     """
-    known = available()
+    known = {**available(), **custom_kpis(settings)}
     chosen = {kpi.name for name in settings.use for kpi in _used(name, known)}
+    chosen |= {one.name for one in settings.custom}
     for name in settings.skip:
         chosen.discard(_known("kpis.skip", name, known).name)
     chosen = {name for name in chosen if _is_on(known[name], settings)}
@@ -421,7 +470,33 @@ def build(settings: KpiSettings) -> Catalog:
         kinds=tuple(kind for kind in Kind if kind in named),
     )
     _ = settings.calendar  # refuses impossible weekdays and months
+    for name in catalog.custom_parts:
+        if len(catalog.families[name].dimensions) > MOST_DIMENSIONS:
+            raise ValueError(
+                f"{name.removeprefix('custom_')} is grouped by more than {MOST_DIMENSIONS} "
+                "different dimensions"
+            )
     return catalog
+
+
+def custom_kpis(settings: KpiSettings) -> Mapping[str, Kpi]:
+    """The KPIs of the company's own by name.
+
+    Raises:
+        ValueError: an expression cannot be, or the name is taken.
+    """
+    taken = available()
+    found: dict[str, Kpi] = {}
+    for written in settings.custom:
+        if written.name in taken or written.name in PACKS:
+            raise ValueError(f'kpis.custom: "{written.name}" is the name of a built-in KPI')
+        found[written.name] = kpi_of(_understood(written))
+    return MappingProxyType(found)
+
+
+@lru_cache(maxsize=256)
+def _understood(written: Written) -> CustomKpi:
+    return understood(written)
 
 
 def _resolved(kpi: Kpi, settings: KpiSettings) -> Kpi:

@@ -16,7 +16,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Final
 
-from metrics.contributions import customers, emails, marketing, sales, service
+from metrics.contributions import custom, customers, emails, marketing, sales, service
 from metrics.contributions.rows import Contribution, Facts
 from metrics.contributions.tables import FACTS
 from metrics.contributions.terms import AFTER
@@ -68,6 +68,7 @@ CONTRIBUTIONS: Final[Mapping[str, Contribution]] = MappingProxyType(
             service.first_response,
             service.closings,
             service.answers,
+            custom.custom,
         )
     }
 )

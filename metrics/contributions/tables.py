@@ -211,6 +211,24 @@ CONTRACT_FACTS: Final = _facts(
 
 STAGE_FACTS: Final = _facts("stage_facts", STAGE_DIMENSIONS)
 
+TOUCHED_CUSTOM: Final = _refs("touched_custom")
+"""Records of any stream that custom KPIs count."""
+
+CUSTOM_DIMENSIONS: Final = tuple(f"d{number}" for number in range(1, 13))
+
+CUSTOM_FACTS: Final = temporary.table(
+    "custom_facts",
+    _METADATA,
+    Column("family", Text, nullable=False),
+    Column("side", Integer, nullable=False),
+    *_keys(CUSTOM_DIMENSIONS),
+    Column("day", Integer, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("bucket", BigInteger, nullable=False),
+    *_measures(),
+)
+"""What each record adds to the families of custom KPIs."""
+
 CELL_DELTAS: Final = temporary.table(
     "cell_deltas",
     _METADATA,
@@ -238,6 +256,7 @@ FACTS: Final = {
     "emails": EMAIL_FACTS,
     "contracts": CONTRACT_FACTS,
     "stages": STAGE_FACTS,
+    "custom": CUSTOM_FACTS,
 }
 """Source -> its facts before and after."""
 
@@ -252,6 +271,7 @@ TOUCHED: Final = (
     TOUCHED_EMAILS,
     TOUCHED_CONTRACTS,
     TOUCHED_STAGES,
+    TOUCHED_CUSTOM,
 )
 
 TEMPORARY: Final = (
