@@ -33,7 +33,7 @@ from connectors.hubspot.mapping import (
     owner_of,
     pipelines_of,
 )
-from connectors.hubspot.merges import relinked
+from connectors.hubspot.merges import Merges
 from connectors.hubspot.minimum import Minimum
 from connectors.hubspot.reading import Fetched, chunks, fetch, merged_ids
 from connectors.hubspot.walk import Batch, Circle, Walk
@@ -168,6 +168,7 @@ class ObjectPull:
     tuning: Tuning
     plan: ObjectPlan
     minimum: Minimum
+    merges: Merges = field(default_factory=Merges)
     newest: datetime = EPOCH
     """The latest change, creation or archiving that this pull saw."""
     _unsettled: dict[str, None] = field(default_factory=dict)
@@ -247,7 +248,9 @@ class ObjectPull:
             yield batch, position or _read_through(start)
 
     def _window(self, start: Position) -> Iterator[tuple[Batch, Position]]:
-        moved = relinked(self._walk, self.plan.links, start)
+        moved = self.merges.relinked(
+            self._walk, self.plan.stream, self.plan.links, start, overlap=self._overlap
+        )
         for part in chunks(moved, self._page_size):
             yield Batch(list(part)), start
         yield from self._walk.window(start)

@@ -14,6 +14,7 @@ from connectors.hubspot.cursor import EPOCH, LIST, Position
 from connectors.hubspot.deletions import Archive
 from connectors.hubspot.emails import EmailPull
 from connectors.hubspot.fields import MERGED, RECORD_ID
+from connectors.hubspot.merges import Merges
 from connectors.hubspot.minimum import Minimum
 from connectors.hubspot.pull import LOOKBACK, ObjectPlan, ObjectPull, pull_owners, pull_stages
 from connectors.hubspot.rates import pull_rates
@@ -45,6 +46,7 @@ class PortalReader:
     settings: ConnectionSettings
     calls: CallCounter
     _planner: Planner = field(init=False)
+    _merges: Merges = field(default_factory=Merges)
     _newest: dict[str, datetime] = field(default_factory=dict)
     """Stream -> the latest change that its last pull of everything saw."""
 
@@ -90,9 +92,8 @@ class PortalReader:
         self, stream: Stream, since: Cursor | datetime | None, minimum: Minimum
     ) -> Iterator[Page]:
         self._newest.pop(stream.name, None)
-        pull = ObjectPull(
-            self.client, self.settings.tuning, self._planner.plan(stream, minimum), minimum
-        )
+        plan = self._planner.plan(stream, minimum)
+        pull = ObjectPull(self.client, self.settings.tuning, plan, minimum, self._merges)
         yield from pull.pages(since)
         if since is None:
             self._newest[stream.name] = pull.newest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -679,3 +680,47 @@ def test_every_stream_is_one_of_those_the_connector_says_it_reads(crm: Crm) -> N
         for one in connector.streams():
             assert stream_of(connector, one.name).yields[0] == one.name
             assert pull(connector, one.name).pages[-1].complete_until is not None
+
+
+def test_a_round_without_changes_asks_each_object_once_for_merges_and_values_of_nothing(
+    crm: Crm,
+) -> None:
+    names = ("accounts", "contacts", "deals", "tickets", "survey_responses")
+    company = crm.create("companies", {"name": "C"})
+    for name in ("contacts", "deals", "tickets"):
+        crm.create(name, {}, associations={"companies": [company]})
+    with portal(crm, streams=reading(*names)) as connector:
+        streams = [stream.name for stream in connector.streams()]
+        cursors = {name: pull(connector, name).cursor for name in streams}
+        crm.clock(advance=3600)
+        cursors = {name: pull(connector, name, cursors[name]).cursor for name in streams}
+        crm.clock(advance=600)
+        crm.forget()
+        for name in streams:
+            pull(connector, name, cursors[name])
+
+    asked = Counter(str(one["path"]).rpartition("/")[2] for one in crm.requests())
+    merges = [one for one in crm.requests() if "search" in str(one["path"])]
+    assert asked["read"] == 0
+    # One for each of seven streams' windows, one for each of three objects that links lead to.
+    assert len(merges) == 10
+    assert sum(asked.values()) <= 32
+
+
+def test_a_merge_in_the_midst_of_a_round_moves_links_in_the_next_one(crm: Crm) -> None:
+    loser, winner, third = crm.create_many("companies", [{"name": name} for name in "ABC"])
+    deal = crm.create("deals", {"dealname": "D"}, associations={"companies": [loser]})
+    stage: Fields = {"hs_pipeline": "0", "hs_pipeline_stage": "1"}
+    ticket = crm.create("tickets", stage, associations={"companies": [third]})
+    names = ("deals", "tickets")
+    with portal(crm, streams=reading(*names)) as connector:
+        cursors = {name: pull(connector, name).cursor for name in names}
+        pull(connector, "deals", cursors["deals"])
+        lives_on = crm.merge("companies", winner, [loser, third])
+
+        in_between = pull(connector, "tickets", cursors["tickets"])
+        next_round = pull(connector, "deals", cursors["deals"])
+        next_tickets = pull(connector, "tickets", in_between.cursor)
+
+    assert of_type(next_round, Deal)[deal].account == f"web:{lives_on}"
+    assert of_type(next_tickets, Ticket)[ticket].account == f"web:{lives_on}"
