@@ -226,7 +226,7 @@ def nothing_else_was_written(look: Look) -> Iterator[str]:
 def unreadable_records_are_listed(look: Look) -> Iterator[str]:
     """I9: each rejected record once in the dead letters, and no other record."""
     listed = [
-        row["ref"] for row in look.cli("dump", "deadletters").lines if row["direction"] == "read"
+        row["ref"] for row in look.cli("dump", "deadletters").lines if row["direction"] == "pull"
     ]
     spoilt = {
         f"{name}:{one['id']}"

@@ -75,7 +75,7 @@ class Fire:
     postgres: PostgresServer
     redis: RedisServer
     workers: int = 1
-    size: int = 24
+    size: int = 60
     is_loud: bool = False
     counts: Counter[str] = field(default_factory=Counter)
     recovery: dict[str, float] = field(default_factory=dict)
@@ -128,7 +128,27 @@ class Fire:
             forgotten_counts=self.counts["redis_losses"],
         )
         self._measure(sandbox, database)
-        return [*findings(look), *self._samples.behind[:5], *self._too_large(), *self._too_slow()]
+        found = [*findings(look), *self._samples.behind[:5], *self._too_large(), *self.found]
+        if found:
+            self._keep_traces(cli, sandbox)
+        return found
+
+    def _keep_traces(self, cli: Cli, sandbox: Sandbox) -> None:
+        """What one needs to understand a broken promise, once servers and CRMs are gone."""
+        traces: dict[str, object] = {
+            name: cli("dump", *name.split(), expect_exit=None).out.splitlines()
+            for name in (
+                "records deals",
+                "records accounts",
+                "kpis",
+                "deadletters",
+                "runs",
+                "outbox",
+            )
+        }
+        for name, crm in (("salesforce", sandbox.salesforce), ("hubspot", sandbox.hubspot)):
+            traces[name] = [crm.snapshot(), crm.journal(), crm.requests()]
+        (self.folder / "traces.json").write_text(json.dumps(traces, indent=1), encoding="utf-8")
 
     @contextmanager
     def _running(self, cli: Cli) -> Iterator[None]:
@@ -155,14 +175,16 @@ class Fire:
         at = sorted(self._chance.sample(range(3, max(7, self.kills)), len(losses)))
         while self.killed < self.kills:
             rounds += 1
-            people.work(self._chance.randrange(0, 4))
+            people.work(self._chance.randrange(0, 6))
             if self._chance.random() < 0.3:
                 self._break_a_crm(sandbox)
             if at and self.killed >= at[0]:
                 at.pop(0)
                 self._lose(losses.pop(), database)
             self._strike()
-            time.sleep(self._chance.uniform(0.2, 1.4))
+            # Mostly hectic, sometimes long enough for a change to travel through.
+            lull = (2.0, 5.0) if self._chance.random() < 0.15 else (0.2, 1.2)
+            time.sleep(self._chance.uniform(*lull))
             for service in self._services:
                 service.tend()
             assert self._samples is not None
@@ -330,10 +352,6 @@ class Fire:
             if seen > most:
                 yield f"I14: {seen:.0f} {what}, at most {most:.0f} are allowed"
 
-    def _too_slow(self) -> Iterator[str]:
-        found, self.found = self.found, []
-        yield from found
-
     def summary(self) -> dict[str, object]:
         """One line of figures."""
         samples = self._samples
@@ -365,7 +383,8 @@ def _unfinished(conn: psycopg.Connection, since: object) -> str:
         "streams": lambda: _one(
             conn,
             "SELECT string_agg(connection || '.' || stream || ' ' || state, ', ')"
-            " FROM checkpoints WHERE last_success IS NULL OR last_success < %s",
+            " FROM checkpoints c WHERE NOT EXISTS (SELECT FROM runs r WHERE r.state = 'ok' AND"
+            " (r.connection, r.stream) = (c.connection, c.stream) AND r.started > %s)",
             since,
         ),
         "dirty keys": lambda: _one(conn, "SELECT count(*) FROM dirty_keys"),
