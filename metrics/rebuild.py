@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from datetime import datetime
 from functools import lru_cache
 from typing import Final
 
@@ -21,7 +22,7 @@ from metrics.families import sources_of
 from metrics.periods import Calendar
 from store import kpis, temporary
 from store.compiled import text_of
-from store.engine import is_postgresql
+from store.engine import database_now, is_postgresql
 from store.tables import ACCOUNTS, CELLS, DEAL_STAGE_CHANGES, DEALS, IDENTITY, STAGES
 
 _READ_BY_PAGES: Final = (DEALS, DEAL_STAGE_CHANGES, ACCOUNTS, STAGES, IDENTITY, CELLS)
@@ -33,13 +34,20 @@ def stale_families(conn: Connection, catalog: Catalog) -> tuple[str, ...]:
     return tuple(name for name, wanted in catalog.fingerprints.items() if built.get(name) != wanted)
 
 
-def rebuild(conn: Connection, catalog: Catalog, families: Collection[str] | None = None) -> None:
+def rebuild(
+    conn: Connection,
+    catalog: Catalog,
+    families: Collection[str] | None = None,
+    *,
+    at: datetime | None = None,
+) -> None:
     """Build the cells of families from the stored records and mark all their values dirty.
 
     Args:
         conn: in `store.engine.writing`.
         catalog: which cells are wanted.
         families: names of families; None: all of the catalogue.
+        at: the instant of the transaction (aware); None: by the database's clock.
 
     Raises:
         StoreError: the settings do not fit the stored records.
@@ -47,7 +55,7 @@ def rebuild(conn: Connection, catalog: Catalog, families: Collection[str] | None
     company = catalog.company
     local_days.renew(conn, company)
     working_hours.renew(conn, catalog.settings)
-    file_costs.renew(conn, catalog)
+    file_costs.renew(conn, catalog, at=at or database_now(conn))
     identities.renew(conn, catalog, is_whole=families is None)
     kpis.drop_families(conn, kpis.families_with_traces(conn) - catalog.families.keys())
     calendar, for_postgresql = catalog.settings.calendar, is_postgresql(conn)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
@@ -26,6 +26,9 @@ from store.engine import database_now, is_postgresql
 from store.history_tables import FIRST_LOADS, RECORD_HISTORY
 from store.staging import IS_CHANGED, STAGE
 from store.tables import RECORD_TABLES
+
+Row: TypeAlias = Mapping[str, Any]
+"""A record as its table holds it."""
 
 FIRST_SEEN: Final = "first_seen"
 EDITED: Final = "edited"
@@ -184,8 +187,8 @@ def _noting(stream: str, for_postgresql: bool, *, with_new: bool) -> str:
 def note_replaced(
     conn: Connection,
     stream: str,
-    before: Sequence[Mapping[str, object]],
-    after: Collection[Key],
+    before: Mapping[Key, Row],
+    after: Mapping[Key, Row],
     *,
     at: datetime,
 ) -> None:
@@ -195,25 +198,25 @@ def note_replaced(
         conn: in `store.engine.writing`.
         stream: theirs.
         before: the rows that were there.
-        after: the keys of those that are there now; equal keys mean equal rows.
+        after: those that are there now.
         at: the instant of the transaction.
     """
     kept, number = kept_columns(stream), instant_number(at)
-    same = {str(row["ref"]) for row in before} & set(after)
-    rows = [
-        (key, REMOVED, json.dumps({name: row[name] for name in kept}))
-        for row in before
-        if (key := str(row["ref"])) not in same
-    ]
-    rows += [(key, FIRST_SEEN, "") for key in sorted(set(after) - same)]
-    if rows:
-        conn.execute(
-            insert(RECORD_HISTORY),
-            [
-                {"stream": stream, "ref": ref, "at": number, "kind": kind, "former": former or None}
-                for ref, kind, former in rows
-            ],
+    rows = []
+    for key in sorted(before.keys() | after.keys()):
+        old, new = before.get(key), after.get(key)
+        former = (
+            None
+            if old is None
+            else {name: old[name] for name in kept if new is None or old[name] != new[name]}
         )
+        if former == {}:
+            continue
+        kind = FIRST_SEEN if former is None else REMOVED if new is None else EDITED
+        text = None if former is None else json.dumps(former)
+        rows.append({"stream": stream, "ref": key, "at": number, "kind": kind, "former": text})
+    if rows:
+        conn.execute(insert(RECORD_HISTORY), rows)
 
 
 # ---------------------------------------------------------------- keeping
@@ -314,9 +317,6 @@ def first_seen(conn: Connection, stream: str) -> dict[Key, datetime]:
     return {row.ref: instant_of(row.at) for row in conn.execute(query)}
 
 
-Row = Mapping[str, Any]
-
-
 def undone(row: Row | None, change: Change) -> dict[str, Any] | None:
     """The row before a change, from the one after it; None: there was none."""
     if change.former is None:
@@ -374,6 +374,8 @@ def iterate_at(
     company: Company,
     at: datetime,
     present: Iterator[CanonicalRecord],
+    *,
+    with_loads: bool = False,
 ) -> Iterator[CanonicalRecord]:
     """The records of a stream as they were at an instant, sorted by key.
 
@@ -383,8 +385,10 @@ def iterate_at(
         company: the default currency of amounts.
         at: the instant.
         present: the records as they are, sorted by key, all of them.
+        with_loads: those that came with a first load that began later, too.
     """
-    former, is_later = rows_at(conn, stream, at), loaded_later(conn, stream, at)
+    former = rows_at(conn, stream, at)
+    is_later = loaded_later(conn, stream, at) if not with_loads else lambda _: False
     maker = RecordMaker(stream, company)
     made = sorted(
         (key, row) for key, row in former.items() if row is not None and not is_later(key)

@@ -22,7 +22,7 @@ from metrics.explain.ledger import Entry, Ledger
 from metrics.explain.listing import Line, Lister, Listing
 from metrics.explain.window import Window, period_named, window_of
 from metrics.verify import READERS, RECIPES
-from metrics.verify.book import EXACT, View
+from metrics.verify.book import EXACT, Grouping, View
 from metrics.verify.periods import Calendar
 from metrics.verify.reading import Reader
 from metrics.verify.recipes import Ask, Result, rounded
@@ -158,12 +158,17 @@ def _listing(
     lister = Lister(
         entries,
         Ask(settings, catalog.own(kpi), reader.now),
-        (grouping, *((*grouping, *inner) for inner in kpi.inner), *kpi.inner),
+        groupings_beside(kpi, grouping),
     )
     period = period_named(place.period, reader.today, calendar)
     ledger = Ledger(grouping, place.key)
     view = View(ledger, grouping, place.key, period, reader.today.toordinal(), calendar)
     return lister.listing(kpi, view)
+
+
+def groupings_beside(kpi: Kpi, grouping: Grouping) -> tuple[Grouping, ...]:
+    """The groupings whose pages a recipe looks at for one group: its own and the inner ones."""
+    return (grouping, *((*grouping, *inner) for inner in kpi.inner), *kpi.inner)
 
 
 def _agrees(stored: KpiValue, result: Result) -> bool:

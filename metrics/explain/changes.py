@@ -13,11 +13,6 @@ from sqlalchemy import Connection
 from metrics.verify.book import EXACT
 from store.kpis import KpiValue, Place, Version, plain, versions
 
-CANNOT_NAME_RECORDS = (
-    "The store keeps records as they are now, not as they were: which records moved the value "
-    "in an earlier step cannot be proven and is not guessed. The run of each step is named."
-)
-
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -52,6 +47,9 @@ class Changes:
     first: KpiValue | None
     """What was believed where the way begins."""
     last: KpiValue | None
+    first_version: Version | None
+    """The same; where no beginning is asked for, the first one there ever was."""
+    last_version: Version | None
 
 
 def difference(old: KpiValue | None, new: KpiValue | None, name: str) -> Decimal | None:
@@ -75,23 +73,46 @@ def _number(value: KpiValue | None, name: str) -> Decimal | None:
     raise ValueError(f"a value has no {name}")
 
 
-def changes(conn: Connection, place: Place, *, since: datetime | None = None) -> Changes:
+def changes(
+    conn: Connection,
+    place: Place,
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> Changes:
     """Every step of a value, the oldest first.
 
     Args:
         conn: in `store.engine.reading`.
         place: which value.
         since: where to begin: with what was believed then; None: with the first value.
+        until: where to end: with what was believed then; None: with what is believed now.
     """
     known = versions(conn, place)
-    steps = list(_steps(known))
+    steps = [step for step in _steps(known) if until is None or step.at <= until]
     if since is None:
         first = None
     else:
         earlier = [step for step in steps if step.at <= since]
         first = earlier[-1].new if earlier else None
         steps = [step for step in steps if step.at > since]
-    return Changes(steps, first, steps[-1].new if steps else first)
+    last = steps[-1].new if steps else first
+    return Changes(
+        steps,
+        first,
+        last,
+        first_version=next(iter(known), None) if since is None else _believed(known, since),
+        last_version=_believed(known, until),
+    )
+
+
+def _believed(known: Sequence[Version], at: datetime | None) -> Version | None:
+    """What was believed at an instant; None: now."""
+    for one in known:
+        has_begun = at is None or one.valid_from <= at
+        if has_begun and (one.valid_to is None or (at is not None and at < one.valid_to)):
+            return one
+    return None
 
 
 def _steps(known: Sequence[Version]) -> Iterator[Step]:
@@ -129,8 +150,6 @@ def to_document(found: Changes) -> dict[str, object]:
             for step in found.steps
         ],
         "delta": {name: plain(difference(found.first, found.last, name)) for name in NUMBERS},
-        "records": None,
-        "why_no_records": CANNOT_NAME_RECORDS,
     }
 
 

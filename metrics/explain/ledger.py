@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
@@ -25,8 +25,13 @@ class Entry:
     account: str | None
     day: date | None
     figures: Mapping[str, Number]
-    write: Callable[[Book], None]
+    write: partial[None]
     """Says it again to a book."""
+
+    @property
+    def said(self) -> tuple[object, ...]:
+        """What it says; equal ones say the same."""
+        return self.record, self.write.func, self.write.args
 
 
 class Ledger(Book):
@@ -74,7 +79,7 @@ class Ledger(Book):
         day: date | None,
         dimensions: Dimensions,
         figures: Mapping[str, Number],
-        write: Callable[[Book], None],
+        write: partial[None],
     ) -> None:
         if key_of([dimensions.get(name) for name in self._grouping]) != self._key:
             return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -19,6 +19,8 @@ from metrics.definition import Kpi
 from metrics.dimensions import DIMENSIONS, TOTAL_KEY, TOTAL_NAME
 from metrics.explain import Explanation, Listing, Unexplained
 from metrics.explain import changes as history
+from metrics.explain import reasons as reasoning
+from metrics.explain import reasons_document as telling
 from metrics.explain.document import (
     CSV_COLUMNS,
     CSV_NUMBERS,
@@ -62,13 +64,25 @@ def explain(  # noqa: PLR0917 - each is an option of the command line
     ] = False,
     since: Annotated[
         datetime | None,
-        typer.Option(formats=INSTANT_FORMATS, help="With --changes: from then on (UTC)."),
+        typer.Option(
+            "--since",
+            "--from",
+            formats=INSTANT_FORMATS,
+            help="With --changes: from what was believed then (UTC); absent: from the first value.",
+        ),
+    ] = None,
+    until: Annotated[
+        datetime | None,
+        typer.Option(
+            formats=INSTANT_FORMATS, help="With --changes: up to what was believed then (UTC)."
+        ),
     ] = None,
 ) -> None:
     """One value down to the records it counts, those it leaves out, and the rates it uses."""
     session = session_of(context)
-    if since is not None and not changes:
-        raise CommandError(ExitCode.USAGE, "--since belongs to --changes")
+    for option, given in (("--since", since), ("--until", until)):
+        if given is not None and not changes:
+            raise CommandError(ExitCode.USAGE, f"{option} belongs to --changes")
     refuse_unknown("KPI", kpi, tuple(kpi_catalog.available()), "kpisync kpi list")
     dimension, key = _group(by)
     with session.runtime() as runtime, reading(runtime.engine) as conn:
@@ -77,7 +91,8 @@ def explain(  # noqa: PLR0917 - each is an option of the command line
         label = _period(catalog, kept, period, database_now(conn))
         place = Place(kpi, dimension, key, label)
         if changes:
-            _show_changes(conn, session.printer, place, since)
+            told = _Changes(conn, catalog, place, instant_of(since), instant_of(until))
+            told.show(session.printer, csv)
             return
         try:
             explanation = explaining.explain(conn, catalog, place)
@@ -154,8 +169,18 @@ def _near(conn: Connection, catalog: Catalog, place: Place) -> str:
 
 
 def _write(path: Path, explanation: Explanation, printer: Printer) -> None:
+    _write_rows(path, CSV_COLUMNS, csv_rows(explanation), CSV_NUMBERS, printer)
+
+
+def _write_rows(
+    path: Path,
+    columns: Sequence[str],
+    rows: Iterable[Mapping[str, object]],
+    numbers: Collection[str],
+    printer: Printer,
+) -> None:
     try:
-        count = write_table(path, CSV_COLUMNS, csv_rows(explanation), numbers=CSV_NUMBERS)
+        count = write_table(path, columns, rows, numbers=numbers)
     except CannotExport as error:
         raise CommandError(ExitCode.FAILED, str(error)) from error
     printer.say(f"{count:,} lines in {path}")
@@ -247,37 +272,91 @@ def _show_listing(printer: Printer, explanation: Explanation, listing: Listing) 
 # ---------------------------------------------------------------- its history
 
 
-def _show_changes(conn: Connection, printer: Printer, place: Place, since: datetime | None) -> None:
-    found = history.changes(conn, place, since=instant_of(since))
-    if not found.steps and found.first is None:
-        raise CommandError(
-            ExitCode.FAILED,
-            f"no value of {place.kpi} was ever published for {place.period} and "
-            f"{place.dimension}={place.key}",
+class _Changes:
+    """How a value moved between two instants, and why."""
+
+    def __init__(
+        self,
+        conn: Connection,
+        catalog: Catalog,
+        place: Place,
+        since: datetime | None,
+        until: datetime | None,
+    ) -> None:
+        self._place = place
+        self._found = history.changes(conn, place, since=since, until=until)
+        first, last = self._found.first_version, self._found.last_version
+        if last is None:
+            # Ended: the last one there was is what can be explained.
+            raise CommandError(ExitCode.FAILED, self._nothing(since, until))
+        self._since = since
+        self._why = reasoning.reasons(conn, catalog, place, first=first, last=last, since=since)
+
+    def _nothing(self, since: datetime | None, until: datetime | None) -> str:
+        place = self._place
+        named = f"{place.kpi} for {place.period} and {place.dimension}={place.key}"
+        if self._found.steps or self._found.first is not None:
+            ended = self._found.steps[-1].at if self._found.steps else since
+            return f"{named} is not published any more: it ended {_utc(ended)}; see --until"
+        return f"no value of {named} was ever published" + (
+            "" if until is None else f" until {_utc(until)}"
         )
-    if printer.is_json:
-        printer.document({**place._asdict(), **history.to_document(found)})
-        return
-    printer.table(
-        ("at", "old", "new", "change", "numerator", "denominator", "n", "run", ""),
-        (
-            (
-                step.at,
-                _worth(step.old),
-                _worth(step.new),
-                *(plain(step.delta(name)) for name in history.NUMBERS),
-                step.run,
-                "the formula changed" if step.is_redefined else "",
+
+    def show(self, printer: Printer, csv: Path | None) -> None:
+        """As JSON or for people; with a file, all reasons into it."""
+        why = self._why
+        if csv is not None:
+            reasons = telling.rows_of(why, self._place)
+            _write_rows(csv, telling.CSV_COLUMNS, reasons, telling.CSV_NUMBERS, printer)
+        if printer.is_json:
+            printer.document(
+                {
+                    **self._place._asdict(),
+                    **history.to_document(self._found),
+                    "why": telling.to_document(why),
+                }
             )
-            for step in found.steps
-        ),
-        numbers=("old", "new", "change", "numerator", "denominator", "n"),
-    )
-    printer.text(
-        f"in all: {_worth(found.first)} -> {_worth(found.last)}, change "
-        f"{plain(history.difference(found.first, found.last, 'value')) or '-'}"
-    )
-    printer.say(history.CANNOT_NAME_RECORDS)
+            return
+        self._show_ends(printer)
+        rows = list(telling.rows_of(why, self._place))
+        columns = [
+            name
+            for name in telling.CSV_COLUMNS[4:]
+            if any(row[name] not in (None, "", "0", 0) for row in rows)
+        ]
+        printer.table(
+            columns,
+            ([row[name] for name in columns] for row in rows[:LINES_SHOWN]),
+            numbers=tuple(telling.CSV_NUMBERS),
+        )
+        if len(rows) > LINES_SHOWN:
+            printer.text(f"... {len(rows) - LINES_SHOWN:,} more: --csv FILE or --json has all")
+        delta = why.delta
+        printer.text(
+            f"sum of all: value {plain(delta.value)}, numerator {plain(delta.numerator)}, "
+            f"denominator {plain(delta.denominator)}, n {delta.n}"
+        )
+        if why.idle:
+            printer.say(f"{why.idle:,} more changes of its records moved nothing")
+        if not why.is_complete:
+            printer.warn("not all of it can be explained: see the lines `unknown`")
+
+    def _show_ends(self, printer: Printer) -> None:
+        first, last = self._why.first, self._why.last
+        begins = None if first is None else first.valid_from
+        if first is None:
+            printer.text(f"{_utc(self._since)}: nothing was published")
+        else:
+            printer.text(
+                f"published {_utc(begins)} by run {first.run or '-'}: {_worth(first.value)}"
+            )
+        if last is not None:
+            printer.text(
+                f"published {_utc(last.valid_from)} by run {last.run or '-'}: {_worth(last.value)}"
+            )
+        between = len(self._found.steps)
+        if between > 1:
+            printer.say(f"{between:,} steps lie between them: --json lists them")
 
 
 def _worth(value: published.KpiValue | None) -> str:

@@ -60,7 +60,7 @@ class Books:
         with writing(self.engine) as conn:
             stale = stale_families(conn, self.catalog)
             if stale:
-                rebuild(conn, self.catalog, stale)
+                rebuild(conn, self.catalog, stale, at=self.now)
 
     def commit(
         self,
@@ -71,7 +71,13 @@ class Books:
         """Commit one page."""
         with writing(self.engine) as conn:
             return commit_page(
-                conn, self.catalog, records, deleted, defer=defer, run="pulled", at=self.now
+                conn,
+                self.catalog,
+                records,
+                deleted,
+                defer=defer,
+                run="pulled",
+                at=self.now + timedelta(seconds=1),
             )
 
     def publish(

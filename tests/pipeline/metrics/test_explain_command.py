@@ -55,20 +55,36 @@ def test_explain_lists_what_a_month_cost_and_writes_it_to_a_file(books: Cli) -> 
 
 def test_explain_shows_how_a_value_moved_and_what_was_reported_before(books: Cli) -> None:
     before = books("kpi", "values", "--kpi", "cost", "--period", "2026-03", "--json").json[0]
-    write(books, "1,2026-03-05,10.50", "2,2026-03-31,5", "3,2026-04-01,7")
+    write(books, "1,2026-03-05,10.50", "2,2026-03-31,5", "3,2026-04-01,7", "4,2026-03-30,2")
     books("pull")
     books("compute")
 
-    found = books("explain", "cost", "--period", "2026-03", "--changes", "--json").json
+    asked = ("explain", "cost", "--period", "2026-03", "--changes")
+    found = books(*asked, "--csv", "why.csv", "--json").json
+    people = books(*asked)
+    too_early = books(*asked, "--until", "2020-01-01", expect_exit=1)
+    with (books.folder / "why.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
     earlier = books(
         *("kpi", "values", "--kpi", "cost", "--period", "2026-03", "--by", "all", "--json"),
         *("--as-of", "2020-01-01"),
     ).json
 
     assert before["value"] == "14.5"
-    assert [step["delta"]["value"] for step in found["steps"]] == [None, "1"]
-    assert found["last"]["value"] == "15.5"
-    assert found["records"] is None
+    assert [step["delta"]["value"] for step in found["steps"]] == [None, "3"]
+    assert found["last"]["value"] == "17.5"
+    assert [
+        (one["ref"], one["what"], one["delta"]["value"]) for one in found["why"]["reasons"]
+    ] == [
+        ("books:2", "edited", "1"),
+        ("books:4", "new", "2"),
+    ]
+    assert found["why"]["reasons"][0]["fields"] == [{"field": "amount", "old": "4", "new": "5"}]
+    assert found["why"]["complete"]
+    assert [(row["ref"], row["value"]) for row in rows] == [("books:2", "1"), ("books:4", "2")]
+    assert "amount: 4 -> 5" in people.out
+    assert "sum of all: value 3" in people.out
+    assert "no value of cost" in too_early.err
     assert earlier == []
 
 

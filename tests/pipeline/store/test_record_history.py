@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
+from decimal import Decimal
 
 import pytest
 
@@ -66,7 +67,8 @@ def test_every_kind_of_change_is_kept_with_what_changed_and_every_past_state_can
         ("crm:D3", "first_seen", None),
     ]
     for state, instant in zip(states, instants, strict=False):
-        assert at(books, instant) == [state]
+        (found,) = at(books, instant)
+        assert found == state
     assert at(books, instants[-1]) == [replace(merged, deleted=True)]
     assert at(books, instants[0] - timedelta(minutes=5)) == []
 
@@ -87,7 +89,7 @@ def test_a_first_load_leaves_no_rows_and_before_it_began_none_of_its_records_exi
     ]
     assert at(books, before) == []
     assert at(books, after) == [deal("D1"), deal("D2")]
-    assert [record.ref.key for record in at(books, books.now)] == [
+    assert [record.ref.key for record in at(books, later(books))] == [
         *("crm:D1", "crm:D2", "crm:D3", "hub:D4"),
     ]
 
@@ -96,20 +98,18 @@ def test_a_row_that_was_removed_whole_is_there_again_in_the_past(books: Books) -
     books.commit(deal("D1", amount=5))
     then = later(books)
     with writing(books.engine) as conn:
-        gone = list(record_history.present_rows(conn, "deals", ["crm:D1"]).values())
+        gone = record_history.present_rows(conn, "deals", ["crm:D1"])
+        other = {"crm:D9": {**gone["crm:D1"], "ref": "crm:D9"}}
         conn.exec_driver_sql("DELETE FROM deals")
-        record_history.note_replaced(conn, "deals", gone, ["crm:D9"], at=books.now)
-        books_now = [kind for _, kind, _ in told_within(conn)]
+        record_history.note_replaced(conn, "deals", gone, other, at=books.now)
+        edited = {"crm:D9": {**other["crm:D9"], "amount": 7}}
+        record_history.note_replaced(conn, "deals", other, edited, at=books.now)
 
     (found,) = at(books, then)
     assert isinstance(found, Deal)
-    assert (found.ref.key, found.amount, found.account) == ("crm:D1", 5, "crm:A")
-    assert books_now == ["first_seen", "removed", "first_seen"]
-
-
-def told_within(conn: object) -> list[tuple[str, str, object]]:
-    found = record_history.changes(conn, ["deals"], datetime.fromisoformat("2000-01-01T00:00Z"))  # type: ignore[arg-type]  # a connection
-    return [(one.key, one.kind, one.former) for one in found]
+    assert (found.ref.key, found.amount, found.account) == ("crm:D1", Decimal(5), "crm:A")
+    assert [kind for _, kind, _ in told(books)] == ["first_seen", "removed", "first_seen", "edited"]
+    assert told(books)[-1] == ("crm:D9", "edited", {"amount": 500})
 
 
 def test_what_is_older_than_its_keeping_is_forgotten_and_from_when_on_all_is_known_is_told(
