@@ -19,6 +19,8 @@ from metrics.catalog import Bundle, Catalog
 from metrics.contributions.terms import MICROSECONDS_PER_DAY
 from metrics.definition import VELOCITY_DAYS, Bucket, Family, Part, Span
 from metrics.dimensions import TOTAL_KEY, TOTAL_NAME
+from metrics.expression import rating
+from metrics.expression.zones import first_instant
 from metrics.periods import Kind, is_rolling, period_of, rolling_days
 from metrics.rates import RateBook
 from store import kpis as stored
@@ -140,7 +142,7 @@ def _moved_by_days(
         if is_rolling(bundle.kind):
             days = rolling_days(bundle.kind)
             rolling.append(came)
-            if spans - {Span.UPTO} and not family.is_running:
+            if Span.BEFORE in spans or (spans - {Span.UPTO} and not family.is_running):
                 rolling.append(_between(last + 1 - days, today - days))
             if Span.PREVIOUS in spans:
                 rolling.append(_between(last + 1 - 2 * days, today - 2 * days))
@@ -209,6 +211,9 @@ def next_change(conn: Connection, catalog: Catalog, after: datetime) -> datetime
     for family in catalog.families.values():
         if family.bucket is Bucket.INSTANT:
             found += _next_instants(conn, catalog, family, after)
+    rated = rating.next_change(conn, catalog, after)
+    if rated is not None:
+        found.append(instant_of(first_instant(rated, catalog.company.timezone)))
     return min((one for one in found if one > after), default=None)
 
 

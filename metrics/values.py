@@ -31,10 +31,11 @@ from metrics.bottleneck import bottlenecks
 from metrics.catalog import Bundle, Catalog
 from metrics.definition import Bucket, Family, Kpi, Term, Unit
 from metrics.dimensions import name_of
+from metrics.expression import rating
 from metrics.formulas import Formula, Tallies, Tally
 from metrics.periods import FIRST_DAY, LAST_DAY, Calendar, Kind, kind_of, period_of
 from metrics.rates import RateBook
-from metrics.rebuild import stale_families
+from metrics.rebuild import rebuild, stale_families
 from metrics.series import Group, Moment, Series, Wanted, want
 from store import kpis as stored
 from store.compiled import in_written_order, text_of
@@ -83,6 +84,9 @@ def publish(
     ended = _end_unconfigured(conn, catalog, as_of)
     meaning.note(conn, catalog, as_of=as_of, run=run)
     stale = set(stale_families(conn, catalog))
+    rerated = rating.stale(conn, catalog, max(as_of, clock.published_at(conn) or as_of))
+    if set(rerated) - stale:
+        rebuild(conn, catalog, sorted(set(rerated) - stale))
     families = {name: family for name, family in catalog.families.items() if name not in stale}
     book = rates.load_book(conn, catalog.settings)
     moment = Moment.of(catalog, clock.note(conn, catalog, families, book, as_of))

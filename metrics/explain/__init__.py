@@ -21,7 +21,7 @@ from metrics.dimensions import grouping_named
 from metrics.explain.ledger import Entry, Ledger
 from metrics.explain.listing import Line, Lister, Listing
 from metrics.explain.window import Window, period_named, window_of
-from metrics.verify import READERS, RECIPES
+from metrics.verify import readers_of
 from metrics.verify.book import EXACT, Grouping, View
 from metrics.verify.periods import Calendar
 from metrics.verify.reading import Reader
@@ -144,7 +144,7 @@ def _current(conn: Connection, place: Place) -> Version | None:
 
 def _entries(reader: Reader, kpi: Kpi, place: Place) -> list[Entry]:
     ledger = Ledger(grouping_named(place.dimension), place.key)
-    for read in dict.fromkeys(READERS[subject] for subject in RECIPES[kpi.name].subjects):
+    for read in readers_of(kpi):
         read(reader, ledger)
     return ledger.entries
 

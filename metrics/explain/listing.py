@@ -13,7 +13,7 @@ from metrics.catalog import available
 from metrics.definition import Kpi, Unit
 from metrics.explain.composition import COMPOSITIONS, Composition, Scale, scale_of
 from metrics.explain.ledger import Entry, by_unit, told_again
-from metrics.verify import RECIPES
+from metrics.verify import recipe_of
 from metrics.verify.book import Grouping, Number, Page, View
 from metrics.verify.periods import Period
 from metrics.verify.recipes import Ask, Recipe, Result
@@ -115,7 +115,7 @@ class Lister:
             kpi: a KPI.
             view: the group and the period; the book may be any.
         """
-        recipe = RECIPES[kpi.name]
+        recipe = recipe_of(kpi)
         whole = self._seen(view, self._entries, recipe.subjects)
         result = recipe.make(whole, self._ask)
         composition = None if result.numerator is not None else COMPOSITIONS.get(kpi.name)

@@ -110,6 +110,7 @@ class Records:
         self._accounts = IDENTITY.alias("account_identity")
         self._owners = IDENTITY.alias("owner_identity")
         self._itself = IDENTITY.alias("own_identity")
+        self._contacts = IDENTITY.alias("contact_identity")
         self._people = OWNERS.alias("record_owners")
         self._campaigns = CAMPAIGNS.alias("record_campaigns")
 
@@ -129,6 +130,10 @@ class Records:
             joined = joined.outerjoin(
                 self._owners, stands_for(self._owners, "owners", columns.owner)
             ).outerjoin(self._people, self._people.c.ref == self._owner())
+        if "contact" in columns:
+            joined = joined.outerjoin(
+                self._contacts, stands_for(self._contacts, "contacts", columns.contact)
+            )
         if "campaign" in columns:
             joined = joined.outerjoin(self._campaigns, self._campaigns.c.ref == columns.campaign)
         return joined
@@ -166,6 +171,8 @@ class Records:
                 return resolved_account(self.table.c.account, self._accounts)
             case "owner":
                 return self._owner()
+            case "contact":
+                return func.coalesce(self._contacts.c.canonical, self.table.c.contact)
         column: ColumnElement[str] = self.table.c[field.name]
         return column
 

@@ -19,14 +19,21 @@ from sqlalchemy import Connection
 from metrics import clock
 from metrics.catalog import Catalog
 from metrics.definition import MONEY_UNITS, Kpi
-from metrics.verify import customers, emails, marketing, sales, service
+from metrics.verify import custom, customers, emails, marketing, sales, service
 from metrics.verify.book import Book, Grouping, View
 from metrics.verify.periods import Calendar, periods_for
 from metrics.verify.reading import Reader
 from metrics.verify.recipes import Ask, Recipe, Result, rounded
 from store.kpis import KpiValue, current_values, kinds_of_current_values, plain
 
-__all__ = ["Difference", "Verification", "missing_recipes", "verify"]
+__all__ = [
+    "Difference",
+    "Verification",
+    "missing_recipes",
+    "readers_of",
+    "recipe_of",
+    "verify",
+]
 
 RECIPES: Final[Mapping[str, Recipe]] = {
     **sales.RECIPES,
@@ -45,6 +52,18 @@ READERS: Final[Mapping[str, Callable[[Reader, Book], None]]] = {
     **service.READERS,
 }
 """Subject -> what reads it from the records."""
+
+
+def recipe_of(kpi: Kpi) -> Recipe:
+    """How the value of a KPI is made, built-in or the company's own."""
+    return RECIPES[kpi.name] if kpi.custom is None else custom.recipe_of(kpi)
+
+
+def readers_of(kpi: Kpi) -> list[Callable[[Reader, Book], None]]:
+    """What reads the records of a KPI, each once."""
+    if kpi.custom is not None:
+        return [custom.reader_of(kpi)]
+    return list(dict.fromkeys(READERS[subject] for subject in RECIPES[kpi.name].subjects))
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,12 +203,12 @@ def _apart(kpis: Sequence[Kpi]) -> list[list[Kpi]]:
     """The KPIs, those together that need the same subjects."""
     found: dict[tuple[str, ...], list[Kpi]] = defaultdict(list)
     for kpi in kpis:
-        found[RECIPES[kpi.name].subjects].append(kpi)
+        found[recipe_of(kpi).subjects].append(kpi)
     return [found[subjects] for subjects in sorted(found)]
 
 
 def _recompute(reader: Reader, catalog: Catalog, kpis: Sequence[Kpi]) -> dict[Place, _Facts]:
-    subjects = RECIPES[kpis[0].name].subjects
+    subjects = recipe_of(kpis[0]).subjects
     groupings = {
         grouping
         for kpi in kpis
@@ -197,14 +216,14 @@ def _recompute(reader: Reader, catalog: Catalog, kpis: Sequence[Kpi]) -> dict[Pl
         for grouping in (*catalog.groupings_of(kpi, kind), *kpi.inner)
     }
     book = Book(dict.fromkeys(subjects, groupings))
-    for read in dict.fromkeys(READERS[subject] for subject in subjects):
+    for read in readers_of(kpis[0]):
         read(reader, book)
     settings = catalog.settings
     calendar = Calendar(settings.week_starts, settings.fiscal_year_starts)
     facts: dict[Place, _Facts] = {}
     for kpi in kpis:
         ask = Ask(settings, catalog.own(kpi), reader.now)
-        recipe = RECIPES[kpi.name]
+        recipe = recipe_of(kpi)
         for kind in catalog.kinds_of(kpi):
             for grouping in catalog.groupings_of(kpi, kind):
                 for view in _views(reader, book, subjects, str(kind), grouping, calendar):
