@@ -205,20 +205,12 @@ DEAL_STAGE_CHANGES: Final = StreamSpec(
     identify_of=_AS_IT_IS,
 )
 
-TRACKED_STAGES: Final = StreamSpec(
-    "deal_stage_changes",
-    "OpportunityFieldHistory",
-    {
-        "deal": _required("OpportunityId"),
-        "stage": _required("NewValue"),
-        "pipeline": _from("Opportunity.RecordTypeId"),
-        "at": _required("CreatedDate"),
-        **_CREATED,
-    },
-    may_lack=frozenset({"pipeline"}),
+TRACKED_STAGES: Final = replace(
+    DEAL_STAGE_CHANGES,
+    object="OpportunityFieldHistory",
+    fields={**DEAL_STAGE_CHANGES.fields, "stage": _required("NewValue")},
     only="Field = 'StageName'",
-    may_be_absent=True,
-    identify_of=_AS_IT_IS,
+    is_implied_by=frozenset(),
 )
 """Where snapshots (OpportunityHistory) are closed to the user: changes since tracking began."""
 

@@ -85,11 +85,12 @@ def test_a_token_revoked_between_pages_is_renewed_once(org: SalesforceOrg) -> No
     assert len(paths(org.crm, "oauth2/token")) == 2
 
 
-def test_a_token_that_is_always_refused_is_not_renewed_for_ever(quiet_org: SalesforceOrg) -> None:
+@pytest.mark.parametrize("body", ["<html>No</html>", '{"error": "invalid_session"}', "[]"])
+def test_a_token_that_is_always_refused_is_not_renewed_for_ever(
+    quiet_org: SalesforceOrg, body: str
+) -> None:
     connector = connect(quiet_org.settings())
-    quiet_org.crm.fault(
-        "status", status=401, times="forever", path="/services/data", body="<html>No</html>"
-    )
+    quiet_org.crm.fault("status", status=401, times="forever", path="/services/data", body=body)
 
     with pytest.raises(AuthenticationFailed, match="fresh token"):
         Copy().pull(connector, "accounts")
@@ -465,6 +466,32 @@ def test_a_purged_log_of_deletions_is_a_warning(org: SalesforceOrg) -> None:
 
     assert copy.complete_until is not None
     assert [text for text in copy.warnings if "deleted for good" in text]
+
+
+def test_deletions_too_many_for_one_answer_are_asked_for_in_halves(org: SalesforceOrg) -> None:
+    ids = org.add_accounts([f"Account {number}" for number in range(14)])
+    org.crm.clock(advance=7200)
+    copy = Copy()
+    copy.pull(connect(org.settings()), "accounts")
+    for record_id in ids[:12]:
+        org.crm.clock(advance=300)
+        org.crm.erase("Account", record_id)
+    org.crm.settings(replication_ids_max=5)
+    org.crm.clock(advance=3600)
+
+    copy.pull(connect(org.settings()), "accounts")
+
+    assert set(copy.live) == set(ids[12:])
+    assert len(paths(org.crm, "/deleted/")) > 3
+
+
+def test_a_first_load_has_no_hidden_start_date(org: SalesforceOrg) -> None:
+    org.add_accounts(["old"], at="2001-02-03T04:05:06Z")
+    copy = Copy()
+
+    copy.pull(connect(org.settings()), "accounts")
+
+    assert copy.names() == {"old"}
 
 
 def test_a_record_deleted_and_taken_back_is_live(org: SalesforceOrg) -> None:
