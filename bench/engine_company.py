@@ -48,10 +48,10 @@ BREADTH: Final = KpiSettings(
         *("campaign_revenue_linear", "tickets_created", "resolution_hours"),
     ),
     by={
-        **{
-            name: (("owner",), ("product",), ("source",), ("region",))
-            for name in ("won_count", "won_value", "win_rate")
-        },
+        **dict.fromkeys(
+            ("won_count", "won_value", "win_rate"),
+            (("owner",), ("product",), ("source",), ("region",)),
+        ),
         "close_rate": (("owner",), ("source",)),
         "open_value": (("owner",), ("product",)),
         "time_in_stage_days": (("stage",), ("owner", "stage")),
@@ -65,11 +65,9 @@ BREADTH: Final = KpiSettings(
     },
     own={"campaign_revenue": OwnSettings(models=("linear",))},
 )
-"""As many families (11 formulas) and groupings (33) as the figures of the design were taken with."""
+"""As many families (11 formulas) and groupings (33) as the design's figures were taken with."""
 
-CATALOGUE: Final = KpiSettings(
-    company=COMPANY, use=("sales", "customer", "marketing", "service")
-)
+CATALOGUE: Final = KpiSettings(company=COMPANY, use=("sales", "customer", "marketing", "service"))
 """Every KPI there is, by its default groups."""
 
 
@@ -101,7 +99,10 @@ def _rows(deals: int) -> Mapping[str, tuple[int, Mapping[str, str]]]:
     created_day = f"({created} / {_MICROSECONDS})"
     close_day = f"({created_day} + 1 + {_chance(4, 120)})"
     is_closed = f"({outcome} < 3)"
-    stage = f"CASE WHEN {outcome} < 2 THEN 'crm:won' WHEN {outcome} = 2 THEN 'crm:lost' ELSE 'crm:offer' END"
+    stage = (
+        f"CASE WHEN {outcome} < 2 THEN 'crm:won' "
+        f"WHEN {outcome} = 2 THEN 'crm:lost' ELSE 'crm:offer' END"
+    )
     of_deal = "(n / 3)"
     outcome_of_deal = _chance(3, 4, of_deal)
     last_stage = f"CASE WHEN {outcome_of_deal} < 2 THEN 'crm:won' ELSE 'crm:lost' END"

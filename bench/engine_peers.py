@@ -311,9 +311,7 @@ class Views:
 
     def __init__(self, engine: Engine, catalog: Catalog) -> None:
         self._engine = engine
-        sources = {
-            source for family in catalog.families.values() for source in sources_of(family)
-        }
+        sources = {source for family in catalog.families.values() for source in sources_of(family)}
         self._names: list[str] = []
         with writing(engine) as conn:
             for source, facts in everything(catalog.company.currency, sources):
@@ -326,9 +324,7 @@ class Views:
                 self._create(conn, f"view_{name}", text_of(cells, for_postgresql=True))
 
     def _create(self, conn: Connection, name: str, text: str) -> None:
-        conn.exec_driver_sql(
-            f"CREATE MATERIALIZED VIEW public.{name} AS {text} WITH NO DATA"
-        )
+        conn.exec_driver_sql(f"CREATE MATERIALIZED VIEW public.{name} AS {text} WITH NO DATA")
         self._names.append(name)
 
     def refresh(self) -> None:

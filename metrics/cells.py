@@ -44,6 +44,7 @@ from metrics.contributions.tables import (
     TOUCHED_STAGES,
     TOUCHED_SURVEYS,
     TOUCHED_TICKETS,
+    TOUCHES,
     UNIT_ACCOUNTS,
     columns_of,
 )
@@ -208,6 +209,10 @@ class _Increment:
             temporary.analyze(self._conn, DEAL_FACTS.name, self._size(DEAL_FACTS), ("ref", "side"))
         if "tickets" in self._sources or "closings" in self._sources:
             self._run(_remember("tickets", side, self._currency, self._for_postgresql))
+        if "credits" in self._sources:
+            self._run("DELETE FROM touches")
+            self._run(_remember_touches(self._for_postgresql))
+            temporary.analyze(self._conn, TOUCHES.name, self._size(TOUCHES))
         for source in sorted(self._sources - {"deals", "purchases", "tickets", "custom"}):
             self._run(_remember(source, side, self._currency, self._for_postgresql))
         if "custom" in self._sources:
@@ -242,11 +247,20 @@ class _Increment:
 
     def _gather_purchases(self) -> None:
         """The purchases of every account of which one changed: those, and all its other ones."""
-        self._run(_find_accounts(self._for_postgresql))
+        self._run(_find_accounts(self._columns_of_purchases(), self._for_postgresql))
         self._run(_find_other_keys(self._for_postgresql))
         temporary.analyze(self._conn, UNIT_ACCOUNTS.name, self._size(UNIT_ACCOUNTS))
         self._run(_moved_purchases(self._for_postgresql))
         self._run(_other_purchases(self._currency, self._for_postgresql))
+
+    def _columns_of_purchases(self) -> tuple[str, ...]:
+        """What the families of purchases read of them, beside whose they are and when."""
+        kept = {"kind"}  # which purchases are upsells
+        for family in self._families:
+            if "purchases" in sources_of(family):
+                for grouping in self._catalog.groupings[family.name]:
+                    kept.update(grouping)
+        return tuple(sorted(kept | {"ref", "account", "closed_day"}))
 
     def _run(self, text: str) -> CursorResult[Any]:
         return self._conn.exec_driver_sql(text)
@@ -290,6 +304,15 @@ def _remember(source: str, side: int, currency: str, for_postgresql: bool) -> st
     return text_of(insert(table).from_select(columns_of(table), facts), for_postgresql)
 
 
+@lru_cache(maxsize=2)
+def _remember_touches(for_postgresql: bool) -> str:
+    touches = marketing.touches_of(reached("credits")).subquery("found")
+    chosen = select(*(touches.c[name] for name in columns_of(TOUCHES))).where(
+        touches.c.account.is_not(None)
+    )
+    return text_of(insert(TOUCHES).from_select(columns_of(TOUCHES), chosen), for_postgresql)
+
+
 def _side_of(table: Table, side: int) -> FromClause:
     return select(table).where(table.c.side == side).subquery(f"{table.name}_then")
 
@@ -311,7 +334,7 @@ def _closings(side: int, _: str) -> AnySelect:
 
 def _credits(side: int, currency: str) -> AnySelect:
     deals = sales.deal_facts(side, currency, TOUCHED_CREDITS).subquery("credited_deals")
-    return marketing.credits_of(deals, reached("credits"))
+    return marketing.credits_of(deals, TOUCHES)
 
 
 _FACTS_OF: Final[Mapping[str, Callable[[int, str], AnySelect]]] = {
@@ -338,10 +361,10 @@ def _drop_unmoved(for_postgresql: bool) -> str:
     return text_of(delete(DEAL_FACTS).where(DEAL_FACTS.c.ref.in_(unmoved)), for_postgresql)
 
 
-@lru_cache(maxsize=2)
-def _find_accounts(for_postgresql: bool) -> str:
+@lru_cache(maxsize=16)
+def _find_accounts(compared: tuple[str, ...], for_postgresql: bool) -> str:
     purchases = customers.purchases_of(DEAL_FACTS).subquery("purchases")
-    columns = [purchases.c[name] for name in columns_of(PURCHASE_FACTS) if name != "side"]
+    columns = [purchases.c[name] for name in compared]
     moved = (
         select(purchases.c.account)
         .where(purchases.c.account.is_not(None))

@@ -305,7 +305,7 @@ class _Steps:
         deals = RECORD_TABLES["deals"]
         self._touch(
             TOUCHED_CREDITS,
-            select(TOUCHED_DEALS.c.ref),
+            *_of_won_deals("ref"),
             select(deals.c.ref).where(deals.c.account.in_(_reached("credits"))),
         )
 
@@ -465,8 +465,9 @@ class _Steps:
         table = RECORD_TABLES[stream]
         return [select(table.c.ref).where(table.c.campaign.in_(_staged("campaigns", "ref")[0]))]
 
-    def _accounts_of_deals(self) -> list[AnySelect]:
-        return _either("deals", "account", "ref", select(TOUCHED_DEALS.c.ref))
+    @staticmethod
+    def _accounts_of_deals() -> list[AnySelect]:
+        return _of_won_deals("account")
 
     def _reach(
         self, purpose: str, records: Sequence[AnySelect], *, stream: str = "accounts"
@@ -512,6 +513,15 @@ def _either(stream: str, column: str, key: str, chosen: AnySelect) -> list[AnySe
     return [
         select(table.c[column]).where(table.c[key].in_(chosen))
         for table in (STAGE[stream], RECORD_TABLES[stream])
+    ]
+
+
+def _of_won_deals(column: str) -> list[AnySelect]:
+    """A column of the touched deals that are won, as staged or as stored: no other is credited."""
+    touched = select(TOUCHED_DEALS.c.ref)
+    return [
+        select(table.c[column]).where(table.c.ref.in_(touched), table.c.is_won, table.c.is_closed)
+        for table in (STAGE["deals"], RECORD_TABLES["deals"])
     ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sqlalchemy import Column, Connection, MetaData, Table, text
-from sqlalchemy.schema import CreateTable
+from sqlalchemy.schema import CreateIndex, CreateTable
 
 from store.engine import is_postgresql
 
@@ -24,6 +24,8 @@ def prepare(conn: Connection, tables: Sequence[Table]) -> None:
     existing = _existing(conn)
     for missing in (table for table in tables if table.name not in existing):
         conn.execute(CreateTable(missing))
+        for index in missing.indexes:
+            conn.execute(CreateIndex(index))
     _empty(conn, [table.name for table in tables if table.name in existing])
 
 

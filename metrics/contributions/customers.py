@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from sqlalchemy import FromClause, Integer, case, func, or_, select, union_all
+from sqlalchemy import FromClause, Integer, and_, case, func, or_, select, union_all
 from sqlalchemy.sql.elements import ColumnElement
 
 from metrics import period_sql
@@ -199,17 +199,21 @@ def _dated(
 
 def _events(dated: FromClause, window: int, names: Sequence[str]) -> FromClause:
     """Where being a buyer of the last `window` days begins and ends."""
-    others = [dated.c[name] for name in names]
-    begins = select(dated.c.sign, *others, dated.c.day, one.label("delta")).where(
-        or_(dated.c.before.is_(None), dated.c.day - dated.c.before > number(window))
+    # Each row twice, rather than two passes over rows whose neighbours are dear to find.
+    edges = union_all(select(one.label("delta")), select(number(-1))).subquery("edges")
+    is_begin = edges.c.delta == one
+    begins = or_(dated.c.before.is_(None), dated.c.day - dated.c.before > number(window))
+    ends = or_(dated.c.after.is_(None), dated.c.after - dated.c.day > number(window))
+    return (
+        select(
+            dated.c.sign,
+            *(dated.c[name] for name in names),
+            case((is_begin, dated.c.day), else_=dated.c.day + number(window)).label("day"),
+            edges.c.delta,
+        )
+        .select_from(dated.join(edges, or_(and_(is_begin, begins), and_(~is_begin, ends))))
+        .subquery("events")
     )
-    ends = select(
-        dated.c.sign,
-        *others,
-        (dated.c.day + number(window)).label("day"),
-        number(-1).label("delta"),
-    ).where(or_(dated.c.after.is_(None), dated.c.after - dated.c.day > number(window)))
-    return union_all(begins, ends).subquery("events")
 
 
 def _present(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from sqlalchemy import FromClause, and_, case, exists, func, or_, select, union_all
+from sqlalchemy import FromClause, Text, and_, case, cast, exists, func, or_, select, union_all
 from sqlalchemy.sql.elements import ColumnElement
 
 from metrics.contributions.customers import both_ways, buyer_of
@@ -218,15 +218,16 @@ def costs(facts: Facts, family: Family) -> Rows:
 # ---------------------------------------------------------------- credits
 
 
-def credits_of(deals: FromClause, chosen_accounts: FromClause | None = None) -> AnySelect:
+def credits_of(deals: FromClause, touches: FromClause | None = None) -> AnySelect:
     """Won deals, once for each touch of their account's people up to the close.
 
     Args:
         deals: facts of one side, of all purchases of their accounts or of none.
-        chosen_accounts: keys of accounts whose people are looked at; None: of all.
+        touches: `touches_of` their accounts, in a table; None: those of all accounts.
     """
     won = _ranked_purchases(deals)
-    touches = _touches(chosen_accounts)
+    if touches is None:
+        touches = touches_of().subquery("touches")
     roles, other_roles = DEAL_CONTACTS.alias("roles"), DEAL_CONTACTS.alias("any_roles")
     closing = DEALS.alias("closing")
     has_roles = exists().where(is_live(other_roles), other_roles.c.deal == won.c.ref)
@@ -303,11 +304,14 @@ def _ranked_purchases(deals: FromClause) -> FromClause:
     )
 
 
-def _touches(chosen_accounts: FromClause | None) -> FromClause:
+def touches_of(chosen_accounts: FromClause | None = None) -> AnySelect:
     """When contacts of an account, or leads converted into it, were touched by a campaign.
 
     A contact that several CRMs know is one person, of the account of the record that stands for
     the others; where that has none, of the account of the record that was touched.
+
+    Args:
+        chosen_accounts: keys of accounts whose people are looked at; None: of all.
     """
     members = {name: CAMPAIGN_MEMBERS.alias(f"{name}_members") for name in _TOUCHED}
     copies, persons = IDENTITY.alias("contact_copies"), CONTACTS.alias("copied_contacts")
@@ -325,7 +329,9 @@ def _touches(chosen_accounts: FromClause | None) -> FromClause:
         identity = IDENTITY.alias(f"{name}_accounts")
         return (
             select(
-                resolved_account(account, identity).label("account"),
+                # With a type, which an expression has none of: SQLite makes no index for a join
+                # on it otherwise, and reads all touches for each deal.
+                cast(resolved_account(account, identity), Text).label("account"),
                 person.label("person"),
                 members[name].c.campaign,
                 members[name].c.at,
@@ -344,8 +350,12 @@ def _touches(chosen_accounts: FromClause | None) -> FromClause:
         )
 
     is_copy = and_(copies.c.stream == text_of("contacts"), copies.c.canonical == CONTACTS.c.ref)
-    is_lead = and_(members["lead"].c.lead == LEADS.c.ref, members["lead"].c.contact.is_(None))
-    return union_all(
+    is_lead = and_(
+        members["lead"].c.lead == LEADS.c.ref,
+        # Not as a condition that an index of members serves: leads are chosen first.
+        flag(members["lead"].c.contact.is_(None)) == one,
+    )
+    of_all = union_all(
         touched(
             "contact",
             CONTACTS.join(members["contact"], members["contact"].c.contact == CONTACTS.c.ref),
@@ -382,7 +392,8 @@ def _touches(chosen_accounts: FromClause | None) -> FromClause:
             LEADS.c.converted_account,
             resolved(LEADS.c.converted_contact, of_lead),
         ),
-    ).subquery("touches")
+    )
+    return select(of_all.subquery("touches_of_all"))
 
 
 _TOUCHED: Final = ("contact", "copy", "strayed", "lead")

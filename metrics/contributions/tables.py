@@ -144,6 +144,18 @@ CREDIT_FACTS: Final = _facts(
 )
 """Won deals, once for each campaign touch of theirs, or once without any."""
 
+TOUCHES: Final = temporary.table(
+    "touches",
+    _METADATA,
+    Column("account", KEY, nullable=False, index=True),
+    Column("member", KEY, nullable=False),
+    Column("person", KEY),
+    Column("campaign", KEY),
+    Column("at", BigInteger),
+    Column("at_day", Integer),
+)
+"""Campaign touches of the people of reached accounts, as they stand now."""
+
 TICKET_FACTS: Final = _facts(
     "ticket_facts",
     TICKET_DIMENSIONS,
@@ -279,6 +291,7 @@ TEMPORARY: Final = (
     REACHED_ACCOUNTS,
     UNIT_ACCOUNTS,
     MOVED_KEYS,
+    TOUCHES,
     *FACTS.values(),
     CELL_DELTAS,
 )
