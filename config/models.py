@@ -592,24 +592,26 @@ class KpiSettings(Section):
 class CustomKpi(Section):
     """A KPI of the company's own."""
 
-    label: Text
+    label: Text | None = None
     """For people."""
     of: StreamName
     """The records it counts."""
-    date: Word
-    """The field that decides the period."""
+    date: Word | None = None
+    """The field that decides the period; without it the value is that of now."""
     where: Text | None = None
-    """Which records count."""
-    numerator: Text
-    """What is counted or summed."""
+    """Which records count (docs/custom-kpis.md)."""
+    value: Text | None = None
+    """What is counted, summed or ranked: count(where won), sum(amount), median(csat)."""
+    numerator: Text | None = None
+    """Of a ratio: what is counted or summed."""
     denominator: Text | None = None
-    """What it is divided by."""
+    """Of a ratio: what it is divided by."""
     window: Duration | None = None
     """A rolling span instead of calendar periods."""
     by: Groupings | None = None
     """Dimensions to group by."""
-    format: Literal["percent", "money", "number", "days", "hours"] = "number"
-    """How it is shown."""
+    format: Literal["percent", "money", "number", "days", "hours"] | None = None
+    """How it is shown; by default as what is counted."""
 
 
 class Kpis(Section):

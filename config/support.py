@@ -16,7 +16,6 @@ NOT_YET_KEYS: Final = (
     "identity.accounts",
     "identity.contacts",
     "identity.deals",
-    "kpis.custom",
     "targets",
 )
 """Keys; ``*`` stands for any one key or list position."""

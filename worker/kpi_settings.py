@@ -25,6 +25,7 @@ from metrics.dimensions import Grouping
 from metrics.families import dimensions_of, has_rolling
 from metrics.periods import Kind, is_rolling, kind_of
 from store.canonical import Company, Cost, RecordRef
+from worker.custom_kpis import custom_problems, known_kpis, written_kpis
 from worker.writeback_settings import dimension_of_target, period_of_field
 
 T = TypeVar("T")
@@ -57,6 +58,7 @@ def kpi_settings(config: Config) -> KpiSettings:
         skip=tuple(config.kpis.skip),
         periods=tuple(config.kpis.periods),
         by={name: groupings for name, groupings in by.items() if name in available()},
+        custom=written_kpis(config),
         implied={
             name: tuple(dict.fromkeys(one for one, _ in wanted))
             for name, wanted in _implied(config).items()
@@ -77,7 +79,7 @@ def kpi_settings(config: Config) -> KpiSettings:
 
 def _implied(config: Config) -> dict[str, list[tuple[Grouping, str]]]:
     """KPI -> groupings that write-backs carry, each with the kind of period it is needed for."""
-    known = available()
+    known = known_kpis(config)
     found: dict[str, list[tuple[Grouping, str]]] = {}
     for section in config.writebacks.values():
         target = dimension_of_target(config, section)
@@ -106,7 +108,7 @@ def _implied_kinds(config: Config) -> dict[tuple[str, Grouping], frozenset[str]]
 
 def _rolling(config: Config) -> dict[str, tuple[str, ...]]:
     """KPI -> the rolling periods that write-backs ask for."""
-    known = available()
+    known = known_kpis(config)
     found: dict[str, dict[str, None]] = {}
     for section in config.writebacks.values():
         for written in section.fields.values():
@@ -169,6 +171,7 @@ def kpi_problems(config: Config) -> Iterator[Problem]:
     for index, name in enumerate(config.kpis.skip):
         if name not in known:
             yield _unknown_kpi(config, ("kpis", "skip", index), name, names)
+    yield from custom_problems(config)
     yield from _file_problems(config)
     yield from _rolling_problems(config)
     settings = kpi_settings(config)
@@ -182,13 +185,13 @@ def kpi_problems(config: Config) -> Iterator[Problem]:
         yield from _setting_problems(config, path, name, one)
         if one.by is not None and name in known:
             alone = replace(
-                settings, use=(name,), skip=(), by={name: one.by}, implied={}, rolling={}
+                settings, use=(name,), skip=(), by={name: one.by}, implied={}, rolling={}, custom=()
             )
             yield from _build_problem(config, alone, (*path, "by"))
 
 
 def _rolling_problems(config: Config) -> Iterator[Problem]:
-    known = available()
+    known = known_kpis(config)
     for name, section in config.writebacks.items():
         for field, written in section.fields.items():
             kpi = known.get(written.kpi)

@@ -88,6 +88,8 @@ def period_of_field(kpi: Kpi, written: WrittenKpi) -> str:
         return str(written.period)
     if kpi.is_instant:
         return str(Kind.NOW)
+    if kpi.window is not None:
+        return f"last_{kpi.window}d"
     return _YEARLY if kpi.name in _OF_A_YEAR else str(Kind.ALL)
 
 
@@ -215,9 +217,10 @@ class WritebackReader:
 
     def _field(self, field: str, written: WrittenKpi, stream: str | None) -> FieldPlan:
         place = ("fields", field)
-        kpi = available().get(written.kpi)
+        known = {**available(), **{kept.name: kept for kept in self._catalog.kpis}}
+        kpi = known.get(written.kpi)
         if kpi is None:
-            hint = did_you_mean(written.kpi, tuple(available()))
+            hint = did_you_mean(written.kpi, tuple(known))
             raise _Fault(place, f'There is no KPI "{written.kpi}".', hint)
         if kpi.name not in {kept.name for kept in self._catalog.kpis}:
             raise _Fault(

@@ -15,7 +15,7 @@ from decimal import Decimal
 from sqlalchemy import Connection
 
 from metrics import clock
-from metrics.catalog import Catalog
+from metrics.catalog import Catalog, available
 from metrics.definition import Kpi
 from metrics.dimensions import grouping_named
 from metrics.explain.ledger import Entry, Ledger
@@ -93,6 +93,10 @@ class Explanation:
     """Name of a line -> the records it rests on."""
     labels: Mapping[str, str | None]
     """Name of a line -> what people call it."""
+
+    def kpi_named(self, name: str) -> Kpi:
+        """The KPI itself, or a built-in one that it is made of."""
+        return self.kpi if name == self.kpi.name else available()[name]
 
     @property
     def is_proven(self) -> bool:

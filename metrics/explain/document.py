@@ -12,7 +12,6 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Final
 
-from metrics.catalog import available
 from metrics.definition import Kpi
 from metrics.explain import Explanation, Line, Listing, Source
 from metrics.verify.book import EXACT, Number
@@ -71,7 +70,7 @@ def to_document(explanation: Explanation) -> dict[str, object]:
 
 
 def _listing(explanation: Explanation, listing: Listing) -> dict[str, object]:
-    kpi = available()[listing.kpi]
+    kpi = explanation.kpi_named(listing.kpi)
     return {
         "how": how(kpi, listing),
         "divisor": kpi.divisor,

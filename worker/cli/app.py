@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import packages_distributions, version
@@ -18,10 +18,13 @@ from config.errors import ConfigurationError, Problem
 from config.loader import load_with_warnings
 from config.models import Config
 from connectors.errors import ConnectorError
+from metrics.catalog import available
+from metrics.definition import Kpi
 from store.errors import StoreError
 from worker.cli.exits import ExitCode
 from worker.cli.output import Printer
 from worker.cli.progress import progress_for
+from worker.custom_kpis import known_kpis
 from worker.observe import configure_logging
 from worker.runtime import Runtime, open_runtime
 
@@ -88,6 +91,19 @@ class Session:
                 "KPISYNC_CONFIG, or see docs/quickstart.md for a first one.",
             )
         return load_with_warnings(self.config_path, self.environment)
+
+    def kpis(self) -> Mapping[str, Kpi]:
+        """Every KPI there is: the built-in ones and, where a configuration has any, its own."""
+        if not self.config_path.exists():
+            return available()
+        try:
+            config, _ = self.read()
+        except ConfigurationError:
+            self.printer.warn(
+                f"{self.config_path} is not valid (kpisync check); its own KPIs are not shown"
+            )
+            return available()
+        return known_kpis(config)
 
     @contextmanager
     def runtime(

@@ -16,7 +16,7 @@ from metrics import explain as explaining
 from metrics import values as published
 from metrics.catalog import Catalog, remedy_of_unkept
 from metrics.definition import Kpi
-from metrics.dimensions import DIMENSIONS, TOTAL_KEY, TOTAL_NAME
+from metrics.dimensions import TOTAL_KEY, TOTAL_NAME
 from metrics.explain import Explanation, Listing, Unexplained
 from metrics.explain import changes as history
 from metrics.explain import reasons as reasoning
@@ -39,7 +39,13 @@ from store.engine import database_now, reading
 from store.kpis import Place, plain
 from worker.cli.app import CommandError, app, session_of
 from worker.cli.exits import ExitCode
-from worker.cli.kpis import INSTANT_FORMATS, display, instant_of, refuse_unknown
+from worker.cli.kpis import (
+    INSTANT_FORMATS,
+    display,
+    instant_of,
+    refuse_unknown,
+    refuse_unknown_dimensions,
+)
 from worker.cli.output import Printer
 from worker.exporting import CannotExport, write_table
 
@@ -83,8 +89,9 @@ def explain(  # noqa: PLR0917 - each is an option of the command line
     for option, given in (("--since", since), ("--until", until)):
         if given is not None and not changes:
             raise CommandError(ExitCode.USAGE, f"{option} belongs to --changes")
-    refuse_unknown("KPI", kpi, tuple(kpi_catalog.available()), "kpisync kpi list")
-    dimension, key = _group(by)
+    known = session.kpis()
+    refuse_unknown("KPI", kpi, tuple(known), "kpisync kpi list")
+    dimension, key = _group(by, known.values())
     with session.runtime() as runtime, reading(runtime.engine) as conn:
         catalog = runtime.catalog
         kept = _kept(catalog, kpi)
@@ -112,12 +119,11 @@ def explain(  # noqa: PLR0917 - each is an option of the command line
         raise CommandError(ExitCode.FAILED, _doubt(explanation))
 
 
-def _group(by: str | None) -> tuple[str, str]:
+def _group(by: str | None, kpis: Iterable[Kpi]) -> tuple[str, str]:
     if by is None:
         return TOTAL_NAME, TOTAL_KEY
     dimension, equals, key = by.partition("=")
-    for name in dimension.split(","):
-        refuse_unknown("dimension", name, (TOTAL_NAME, *DIMENSIONS), "docs/kpis.md")
+    refuse_unknown_dimensions(dimension, kpis)
     if not equals and dimension != TOTAL_NAME:
         raise CommandError(
             ExitCode.USAGE,
@@ -247,7 +253,7 @@ def _utc(instant: datetime | None) -> str:
 
 
 def _show_listing(printer: Printer, explanation: Explanation, listing: Listing) -> None:
-    kpi = kpi_catalog.available()[listing.kpi]
+    kpi = explanation.kpi_named(listing.kpi)
     result = listing.result
     value = result.words or exact(result.value) or "no value"
     printer.text(f"\n{listing.kpi} {listing.period.label} = {value} = {how(kpi, listing)}")

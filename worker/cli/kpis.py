@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Context, Decimal
 from typing import Annotated, Final
@@ -10,7 +10,6 @@ from typing import Annotated, Final
 import typer
 
 from config.errors import did_you_mean
-from metrics import catalog as kpi_catalog
 from metrics import values as published
 from metrics.confidence import Interval, interval_of, is_small
 from metrics.definition import Direction, Kpi
@@ -70,8 +69,9 @@ _BETTER: Final = {
 @kpi_app.command("list")
 def list_kpis(context: typer.Context) -> None:
     """Every KPI there is, one line each."""
-    printer = session_of(context).printer
-    kpis = [kpi for _, kpi in sorted(kpi_catalog.available().items())]
+    session = session_of(context)
+    printer = session.printer
+    kpis = [kpi for _, kpi in sorted(session.kpis().items())]
     if printer.is_json:
         printer.document([_as_object(kpi) for kpi in kpis])
         return
@@ -87,8 +87,9 @@ def list_kpis(context: typer.Context) -> None:
 @kpi_app.command("show")
 def show_kpi(context: typer.Context, name: str) -> None:
     """One KPI: its definition, its unit, what to beware of, a worked example."""
-    printer = session_of(context).printer
-    known = kpi_catalog.available()
+    session = session_of(context)
+    printer = session.printer
+    known = session.kpis()
     if name not in known:
         raise CommandError(
             ExitCode.USAGE, f'there is no KPI "{name}" (kpisync kpi list shows them all)'
@@ -99,13 +100,15 @@ def show_kpi(context: typer.Context, name: str) -> None:
         return
     printer.text(f"{kpi.name} - {kpi.label}  [{kpi.unit}, formula {kpi.name}@{kpi.version}]")
     printer.text(f"  {kpi.definition}")
-    printer.text(f"  Better: {_BETTER[kpi.direction]}. Counts on: {kpi.counting_day}.")
+    when = f"Counts on: {kpi.counting_day}." if kpi.counting_day else "True of now."
+    printer.text(f"  Better: {_BETTER[kpi.direction]}. {when}")
     printer.text(f"  Groups: {', '.join(dimensions_of(kpi))}")
     if kpi.settings:
         printer.text(f"  Settings: {', '.join(kpi.settings)}")
     for caveat in kpi.caveats:
         printer.text(f"  Beware: {caveat}")
-    printer.text(f"  Example: {kpi.example.text}")
+    if kpi.custom is None:
+        printer.text(f"  Example: {kpi.example.text}")
 
 
 @kpi_app.command("values")
@@ -123,11 +126,11 @@ def show_values(
 ) -> None:
     """The published values."""
     session = session_of(context)
+    known = session.kpis()
     if kpi is not None:
-        refuse_unknown("KPI", kpi, tuple(kpi_catalog.available()), "kpisync kpi list")
+        refuse_unknown("KPI", kpi, tuple(known), "kpisync kpi list")
     if by is not None:
-        for name in by.split(","):
-            refuse_unknown("dimension", name, (TOTAL_NAME, *DIMENSIONS), "docs/kpis.md")
+        refuse_unknown_dimensions(by, known.values())
     with session.runtime() as runtime, reading(runtime.engine) as conn:
         catalog = runtime.catalog
         rows = published.current(
@@ -183,6 +186,18 @@ def sentences_of(fresh: Mapping[str, Freshness]) -> list[str]:
         + " on records that may be old"
         for stream, kpis in sorted(behind.items())
     ]
+
+
+def refuse_unknown_dimensions(by: str, kpis: Iterable[Kpi]) -> None:
+    """The same of what values are grouped by.
+
+    Raises:
+        CommandError: a dimension is not known.
+    """
+    own = {name for kpi in kpis if kpi.custom is not None for name in dimensions_of(kpi)}
+    known = tuple(dict.fromkeys((TOTAL_NAME, *DIMENSIONS, *sorted(own))))
+    for name in by.split(","):
+        refuse_unknown("dimension", name, known, "docs/kpis.md")
 
 
 def print_values(

@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from metrics import catalog as kpi_catalog
 from store.engine import reading
 from worker import pipeline
 from worker.cli.app import CommandError, app, session_of
@@ -103,7 +102,7 @@ def export(  # noqa: PLR0917 - each is an option of the command line
     """The published values of a period as a CSV or Parquet file."""
     session = session_of(context)
     if kpi is not None:
-        refuse_unknown("KPI", kpi, tuple(kpi_catalog.available()), "kpisync kpi list")
+        refuse_unknown("KPI", kpi, tuple(session.kpis()), "kpisync kpi list")
     with session.runtime() as runtime:
         try:
             count = export_values(
