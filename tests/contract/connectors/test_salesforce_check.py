@@ -12,6 +12,7 @@ from connectors.base import ConnectionSettings, FieldSource, Problem, StreamSett
 from connectors.registry import connect
 from tests.contract.connectors.salesforce_org import SalesforceOrg
 from tests.contract.connectors.test_salesforce_complaints_reading import StoredOrg
+from tests.fixtures.cli import Cli
 from tests.fixtures.sandboxes import Sandbox, launch
 from worker.checking import check_connection
 
@@ -62,6 +63,22 @@ def test_a_column_that_would_be_silently_null_is_an_error_naming_object_field_an
     assert "Opportunity.Amount" in amount.message
     assert "field-level security" in amount.remedy
     assert not problems["streams.accounts.fields.industry"].is_error
+
+
+def test_check_ends_with_an_error_where_a_column_would_be_silently_null(
+    org: SalesforceOrg, running: Sandbox, tmp_path: Path
+) -> None:
+    site = StoredOrg(tmp_path, running, f"sqlite:///{tmp_path}/none.db", crms=("salesforce",))
+    site.with_fields()
+    cli = Cli(tmp_path)
+    said = cli("--config", str(site.path), "check", "--online", expect_exit=0).out
+    org.crm.settings(hide_fields=["Opportunity.Amount"])
+
+    ended = cli("--config", str(site.path), "check", "--online", expect_exit=1)
+
+    assert "Opportunity.Amount" not in said
+    assert "Opportunity.Amount" in f"{ended.out}{ended.err}"
+    assert "field-level security" in f"{ended.out}{ended.err}"
 
 
 @pytest.mark.parametrize("required", [True, False])
