@@ -137,6 +137,11 @@ def redact(_logger: object, _method: str, event: EventDict) -> EventDict:
     }
 
 
+def cleaned(value: object) -> object:
+    """A value of any depth as `redact` leaves it."""
+    return _clean(value, 0)
+
+
 def _clean(value: object, depth: int) -> object:
     if isinstance(value, str):
         return redacted(value)

@@ -31,6 +31,7 @@ from store import checkpoints, leases, runs
 from store.engine import operating
 from store.errors import LeaseLost, StoreError
 from store.leases import Lease
+from worker import telemetry
 from worker.holding import Busy
 from worker.results import Kind, RunResult, State
 from worker.runtime import Runtime
@@ -173,13 +174,12 @@ def _run(
     settle: Settle | None,
 ) -> RunResult:
     running = _start(runtime, subject, held)
-    with structlog.contextvars.bound_contextvars(
-        run=running.run,
-        **{
-            name: value
-            for name in ("connection", "stream", "writeback")
-            if (value := getattr(subject, name))
-        },
+    about = {"connection": subject.connection, "stream": subject.stream, "run": running.run}
+    about["writeback"] = subject.writeback
+    named = {name: value for name, value in about.items() if value}
+    with (
+        structlog.contextvars.bound_contextvars(**named),
+        telemetry.step(subject.kind, about) as ended,
     ):
         try:
             state = _attempt(running, body)
@@ -189,7 +189,9 @@ def _run(
                 _finish(running, State.INTERRUPTED, None)
             raise
         state = _finish(running, state, settle)
-        return _result(running, state)
+        result = _result(running, state)
+        ended(result)
+        return result
 
 
 def _start(runtime: Runtime, subject: Subject, held: tuple[Lease, ...]) -> Running:
@@ -241,6 +243,7 @@ def _attempt(running: Running, body: Body) -> State:
     except Exception as error:
         # A fault of ours in one step must not take the other steps down, nor stay silent.
         log.exception("step failed unexpectedly", step=running.subject.label)
+        telemetry.fault(error)
         running.error = (
             f"an unexpected {type(error).__name__} stopped this step; the log has its trace. "
             "The next run tries again from the last checkpoint."

@@ -23,7 +23,7 @@ from metrics.writeback import WritebackSpec
 from store.canonical import Company
 from store.engine import open_store
 from store.schema import ensure_current
-from worker import observe, settings
+from worker import observe, settings, telemetry
 from worker.holding import HeldLeases
 from worker.kpi_settings import built_catalog
 from worker.progress import Progress, Unwatched
@@ -86,6 +86,7 @@ class Runtime:
         self._ledgers.clear()
         if self._engine is not None:
             self._engine.dispose()
+        telemetry.flush()
 
     # ------------------------------------------------------------ the store
 
