@@ -38,6 +38,12 @@ def note(conn: Connection, catalog: Catalog, *, as_of: datetime, run: str | None
     kpis.save_fingerprint(conn, kpis.MEANING, digest)
 
 
+def is_redefined(conn: Connection, catalog: Catalog) -> bool:
+    """Whether the published values were made with other definitions, settings or rates."""
+    noted = kpis.fingerprints(conn).get(kpis.MEANING)
+    return noted is not None and noted != catalog.meaning_digest
+
+
 def meaning_of(catalog: Catalog, kpi: Kpi) -> dict[str, object]:
     """Everything that a KPI's values depend on but records and rates, as plain values."""
     settings, own = catalog.settings, catalog.own(kpi)

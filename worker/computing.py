@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
+from sqlalchemy import Connection
+
+from metrics import meaning, values
 from metrics import rebuild as rebuilding
-from metrics import values
+from metrics.values import Published
 from store.engine import database_now, writing
 from worker import crashpoints
 from worker.results import Kind, RunResult, State
@@ -39,15 +42,17 @@ def compute(
     )
 
 
+class _Stopped(Exception):
+    """Somebody asked to stop before the new definitions were in force; the old ones stay."""
+
+
 def _compute(running: Running, *, is_whole: bool) -> State:
     runtime = running.runtime
-    with writing(runtime.engine) as conn:
-        running.guard(conn)
-        stale = None if is_whole else rebuilding.stale_families(conn, runtime.catalog)
-        if stale is None or stale:
-            rebuilding.rebuild(conn, runtime.catalog, stale)
-        crashpoints.reach(crashpoints.COMPUTE_BEFORE_COMMIT)
-    crashpoints.reach(crashpoints.COMPUTE_AFTER_COMMIT)
+    try:
+        _renew(running, is_whole=is_whole)
+    except _Stopped:
+        running.is_unfinished = True
+        return State.OK
     while not runtime.is_stopping:
         if _publish_some(running) == 0:
             return State.OK
@@ -55,26 +60,66 @@ def _compute(running: Running, *, is_whole: bool) -> State:
     return State.OK
 
 
-def _publish_some(running: Running) -> int:
-    """One bounded transaction; how many dirty keys remain."""
+def _renew(running: Running, *, is_whole: bool) -> None:
+    """Build what is stale; where KPIs mean something else now, publish them with it.
+
+    Cells and values of another definition come into force together: until that transaction
+    commits everybody reads the old ones, and if it never does, they stay.
+    """
     runtime = running.runtime
     with writing(runtime.engine) as conn:
         running.guard(conn)
-        published = values.publish(
-            conn,
-            runtime.catalog,
-            run=running.run,
-            as_of=database_now(conn),
-            limit=runtime.config.advanced.step_rows,
-        )
-        # On a run's row a computation counts values where a pull counts records.
-        running.add(
-            conn,
-            pulled=published.changed + published.unchanged,
-            stored=published.changed,
-            unchanged=published.unchanged,
-            changed_values=published.changed,
-        )
+        is_redefined = meaning.is_redefined(conn, runtime.catalog)
+        stale = None if is_whole else rebuilding.stale_families(conn, runtime.catalog)
+        if stale is None or stale:
+            rebuilding.rebuild(conn, runtime.catalog, stale)
+        if is_redefined:
+            _swap(running, conn)
+        crashpoints.reach(crashpoints.COMPUTE_BEFORE_COMMIT)
+    crashpoints.reach(crashpoints.COMPUTE_AFTER_COMMIT)
+
+
+def _swap(running: Running, conn: Connection) -> None:
+    """Publish everything of the new definitions as of one instant, a portion at a time."""
+    as_of, changed, unchanged = database_now(conn), 0, 0
+    remaining = 1
+    while remaining:
+        if running.runtime.is_stopping:
+            raise _Stopped
+        published = _publish(running, conn, as_of)
+        remaining = published.remaining
+        changed, unchanged = changed + published.changed, unchanged + published.unchanged
+    _count(running, conn, changed, unchanged)
+
+
+def _publish_some(running: Running) -> int:
+    """One bounded transaction; how many dirty keys remain."""
+    with writing(running.runtime.engine) as conn:
+        running.guard(conn)
+        published = _publish(running, conn, database_now(conn))
+        _count(running, conn, published.changed, published.unchanged)
         crashpoints.reach(crashpoints.COMPUTE_BEFORE_COMMIT)
     crashpoints.reach(crashpoints.COMPUTE_AFTER_COMMIT)
     return published.remaining
+
+
+def _publish(running: Running, conn: Connection, as_of: datetime) -> Published:
+    runtime = running.runtime
+    return values.publish(
+        conn,
+        runtime.catalog,
+        run=running.run,
+        as_of=as_of,
+        limit=runtime.config.advanced.step_rows,
+    )
+
+
+def _count(running: Running, conn: Connection, changed: int, unchanged: int) -> None:
+    # On a run's row a computation counts values where a pull counts records.
+    running.add(
+        conn,
+        pulled=changed + unchanged,
+        stored=changed,
+        unchanged=unchanged,
+        changed_values=changed,
+    )
