@@ -59,8 +59,10 @@ def busy_day(crm: Crm, amount: int) -> None:
     deals = [str(one["id"]) for one in crm.snapshot()["deals"] if not one["deleted"]]
     contacts = [str(one["id"]) for one in crm.snapshot()["contacts"]]
     crm.edit("deals", deals, {"amount": str(amount)})
-    crm.edit("deals", deals[-1], {"dealstage": "presentationscheduled"})
-    crm.edit("deals", deals[-1], {"dealstage": "contractsent"})
+    # Another one each time: HubSpot itself forgets all but the last twenty stages of a deal.
+    moving = deals[amount % len(deals)]
+    crm.edit("deals", moving, {"dealstage": "presentationscheduled"})
+    crm.edit("deals", moving, {"dealstage": "closedwon"})
     crm.associate("deals", deals[0], "contacts", [contacts[amount % len(contacts)]])
     crm.edit("contacts", contacts, {"company": str(amount)})
     crm.delete("deals", crm.create("deals", {"dealname": "gone", "dealstage": "contractsent"}))
