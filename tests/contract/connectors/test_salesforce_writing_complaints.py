@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from store import checkpoints
-from store.engine import reading
+from store.engine import operating, reading
 from tests.fixtures.sandboxes import Sandbox
 from tests.pipeline.worker.site import Site
+from tests.pipeline.worker.test_alerting import Channel, channel
 from tests.pipeline.worker.test_pushing import accounts_with_deals
+from worker import alerting
 from worker.observe import configure_logging
 from worker.results import State
+from worker.status import gather
+
+__all__ = ["channel"]
 
 
 class LimitedSite(Site):
@@ -125,6 +131,30 @@ def test_the_orgs_daily_calls_are_not_eaten_and_nobody_sleeps_on_the_limit(
     assert calls > calls_before
     pushed = site.push()
     assert (pushed.state, pushed.sent) == (State.OK, 40)
+
+
+def test_a_stream_that_stands_still_for_weeks_is_not_unnoticed(
+    site: Site, channel: Channel
+) -> None:
+    rule = "{when: stale, after: 2h, to: [ops]}"
+    watched = site.but(more=f'alerts: {{channels: {{ops: "{channel.url}"}}, rules: [{rule}]}}\n')
+    watched.pull_all("salesforce")
+    with watched.runtime() as runtime, operating(runtime.engine) as conn:
+        # Seven weeks in which every pull of accounts failed, and every one of deals did not.
+        stuck = checkpoints.load(conn, "salesforce", "accounts")
+        assert stuck.last_success is not None
+        weeks_ago = stuck.last_success - timedelta(weeks=7)
+        checkpoints.save(
+            conn, replace(stuck, last_success=weeks_ago, complete_until=weeks_ago, state="failed")
+        )
+
+    with watched.runtime() as runtime:
+        alerting.look(runtime)
+        states = {one.stream: one.state for one in gather(runtime).streams}
+
+    assert channel.titles == ["kpisync: salesforce.accounts (stale)"]
+    assert states["accounts"] == "failed"
+    assert states["deals"] == "ok"
 
 
 def _paused(site: Site) -> tuple[datetime, str] | None:
