@@ -331,7 +331,7 @@ _ALIKE: Final = 800
 _DIFFERENT: Final = 600
 _ROLE: Final = 550
 
-_LEGAL_FORMS: Final = frozenset(
+LEGAL_FORMS: Final = frozenset(
     """
     ab ag as asa aps bv bvba co company corp corporation cv eg ek eu ev gbr gesmbh gmbh inc
     incorporated kft kg kgaa limited llc llp ltd ltda mbh nv ohg oy oyj plc pte pty sa sarl sas
@@ -339,7 +339,7 @@ _LEGAL_FORMS: Final = frozenset(
     """.split()
 )
 
-_ROLES: Final = frozenset(
+ROLES: Final = frozenset(
     """
     accounting admin buchhaltung contact contacto einkauf enquiries hello help hr info jobs
     kontakt mail marketing noreply no-reply office order orders post postmaster press purchasing
@@ -362,7 +362,7 @@ def certainty(rule: MatchRule, value: str, one: str | None, other: str | None) -
     if rule.kind == "key":
         return KEYED
     if rule.kind == "email":
-        is_role = value.partition("@")[0] in _ROLES
+        is_role = value.partition("@")[0] in ROLES
         likeness = likeness_of(one, other)
         return _ROLE if is_role and likeness == _DIFFERENT else KEYED
     return likeness_of(one, other)
@@ -394,5 +394,5 @@ def words_of(name: str) -> tuple[str, ...]:
     plain = unicodedata.normalize("NFKD", name.replace("ß", "ss"))
     letters = "".join(letter for letter in plain if not unicodedata.combining(letter)).casefold()
     words = tuple(re.findall(r"[^\W_]+", letters.replace(".", "").replace("'", "")))
-    telling = tuple(word for word in words if word not in _LEGAL_FORMS)
+    telling = tuple(word for word in words if word not in LEGAL_FORMS)
     return telling or words

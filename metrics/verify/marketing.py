@@ -37,7 +37,7 @@ def read_leads(reader: Reader, book: Book) -> None:
         }
         created = reader.local_day(lead.created_at)
         if lead.converted_deal is not None:
-            is_customer = lead.converted_deal in won_deals
+            is_customer = reader.deal(lead.converted_deal) in won_deals
         else:
             days = bought.get(reader.account(lead.converted_account) or "", ())
             is_customer = created is not None and any(day >= created for day in days)
@@ -82,15 +82,24 @@ def _touches(reader: Reader) -> Mapping[str, list[_Touch]]:
     for member in reader.live(CampaignMember):
         account = person = None
         if member.contact is not None:
-            contact = contacts.get(member.contact)
-            account, person = (None if contact is None else contact.account), member.contact
+            person = reader.person(member.contact)
+            account = _account_of(contacts, person, member.contact)
         elif member.lead is not None and (lead := leads.get(member.lead)) is not None:
-            account, person = lead.converted_account, lead.converted_contact
+            account, person = lead.converted_account, reader.person(lead.converted_contact)
         resolved = reader.account(account)
         if resolved is not None:
             day = reader.local_day(member.at)
             found[resolved].append(_Touch(member.at, member.ref.key, day, member.campaign, person))
     return {account: sorted(touches) for account, touches in found.items()}
+
+
+def _account_of(contacts: Mapping[str, Contact], person: str | None, touched: str) -> str | None:
+    """Of the record that stands for a person; where that has none, of the one that was touched."""
+    for key in (person, touched):
+        contact = contacts.get(key or "")
+        if contact is not None and contact.account is not None:
+            return contact.account
+    return None
 
 
 def read_credits(reader: Reader, book: Book) -> None:

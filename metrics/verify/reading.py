@@ -16,11 +16,13 @@ from sqlalchemy import Connection
 
 from metrics.catalog import Catalog
 from metrics.verify.book import EXACT, Dimensions, Number
-from store import records
+from metrics.verify.joining import joined
+from store import decisions, records
 from store.canonical import (
     Account,
     Campaign,
     CanonicalRecord,
+    Contact,
     Deal,
     DealContact,
     Owner,
@@ -99,13 +101,14 @@ class Reader:
         """Deal -> the people with a part in it."""
         found: dict[str, set[str]] = defaultdict(set)
         for part in self.live(DealContact):
-            found[part.deal].add(part.contact)
+            found[part.deal].add(self.person(part.contact) or part.contact)
         return found
 
     def deals(self) -> Iterator[tuple[Deal, Dimensions]]:
-        """Live deals with what they are grouped by."""
+        """Live deals with what they are grouped by; of several copies of one the preferred."""
         for deal in self.live(Deal):
-            yield deal, self._of_deal(deal)
+            if self.deal(deal.ref.key) == deal.ref.key:
+                yield deal, self._of_deal(deal)
 
     def won(self) -> Iterator[tuple[Deal, Dimensions, date | None]]:
         """Purchases with the day they count on."""
@@ -212,7 +215,34 @@ class Reader:
         last = _last_winner(key, self.accounts)
         account = self.accounts.get(last)
         is_gone = account is not None and account.deleted and account.merged_into is None
-        return None if is_gone else last
+        return None if is_gone else self._joined_accounts.get(last, last)
+
+    def deal(self, key: str | None) -> str | None:
+        """The deal that counts in the place of one: the preferred of its copies."""
+        return None if key is None else self._joined_deals.get(key, key)
+
+    def person(self, key: str | None) -> str | None:
+        """The contact that a key stands for."""
+        return None if key is None else self._joined_contacts.get(key, key)
+
+    @cached_property
+    def _joined_accounts(self) -> Mapping[str, str]:
+        return self._joined(Account)
+
+    @cached_property
+    def _joined_contacts(self) -> Mapping[str, str]:
+        return self._joined(Contact)
+
+    @cached_property
+    def _joined_deals(self) -> Mapping[str, str]:
+        return self._joined(Deal)
+
+    def _joined(self, record_type: type[CanonicalRecord]) -> Mapping[str, str]:
+        rules = self.settings.identity.of(record_type.STREAM)
+        if not rules:
+            return {}
+        said = decisions.every(self._conn, record_type.STREAM)
+        return joined(self.all(record_type), rules, said)
 
     def owner(self, key: str | None) -> str | None:
         """The person that a key stands for."""

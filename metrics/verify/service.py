@@ -28,7 +28,7 @@ def _of_ticket(reader: Reader, ticket: Ticket) -> Mapping[str, str | None]:
         "priority": cut(ticket.priority),
         "pipeline": ticket.pipeline,
         "account": reader.account(ticket.account),
-        "contact": ticket.contact,
+        "contact": reader.person(ticket.contact),
         "ticket": ticket.ref.key,
         "record": named(ticket),
     }
@@ -129,21 +129,23 @@ def read_answers(reader: Reader, book: Book) -> None:
     last: dict[str, tuple[datetime, str]] = {}
     answers = [answer for answer in reader.live(SurveyResponse) if answer.kind in (None, "nps")]
     for answer in answers:
-        if answer.contact is not None and _is_valid(answer):
+        person = reader.person(answer.contact)
+        if person is not None and _is_valid(answer):
             rank = (answer.submitted_at, answer.ref.key)
-            last[answer.contact] = max(last.get(answer.contact, rank), rank)
+            last[person] = max(last.get(person, rank), rank)
     for answer in answers:
         dimensions = {
             "account": reader.account(answer.account),
             "category": cut(answer.category),
-            "contact": answer.contact,
+            "contact": reader.person(answer.contact),
             "record": named(answer),
         }
         figures = {_kind(answer): 1}
         day = reader.local_day(answer.submitted_at)
         book.add("answers", day, dimensions, **figures)
         rank = (answer.submitted_at, answer.ref.key)
-        is_last = answer.contact is None or last.get(answer.contact) == rank
+        person = reader.person(answer.contact)
+        is_last = person is None or last.get(person) == rank
         if is_last or not _is_valid(answer):
             book.add("last answers", day, dimensions, **figures)
 
