@@ -4,12 +4,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from simple_salesforce.exceptions import SalesforceMalformedRequest, SalesforceRefusedRequest
 
+import sandbox
 from tests.contract.sandbox.salesforce_rest import (
     Rest,
     codes,
@@ -34,6 +37,17 @@ def crm() -> Iterator[Crm]:
 def api(crm: Crm) -> Iterator[Rest]:
     with rest(crm) as speaker:
         yield speaker
+
+
+def test_whatever_refuses_something_names_the_vendors_page() -> None:
+    modules = [*Path(sandbox.__file__).parent.glob("salesforce*.py")]
+    strict = [
+        module for module in modules if re.search(r"\"[A-Z]+(_[A-Z]+)+\"", module.read_text())
+    ]
+    page = re.compile(r"Reference|Developer Guide|Cheat Sheet|Salesforce Help|Help[, (]")
+
+    assert len(strict) > 10
+    assert [one.name for one in strict if not page.search(one.read_text())] == []
 
 
 # Writing
