@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -43,51 +43,55 @@ class Pipeline:
         return next((stage for stage in self.stages if stage.id == stage_id), None)
 
 
+_FIRST_STAGES: Mapping[str, tuple[str, Sequence[tuple[str, str, float | None]]]] = {
+    "deals": (
+        "Sales Pipeline",
+        (
+            ("appointmentscheduled", "Appointment Scheduled", 0.2),
+            ("qualifiedtobuy", "Qualified To Buy", 0.4),
+            ("presentationscheduled", "Presentation Scheduled", 0.6),
+            ("decisionmakerboughtin", "Decision Maker Bought-In", 0.8),
+            ("contractsent", "Contract Sent", 0.9),
+            ("closedwon", "Closed Won", 1.0),
+            ("closedlost", "Closed Lost", 0.0),
+        ),
+    ),
+    "tickets": (
+        "Support Pipeline",
+        (
+            ("1", "New", None),
+            ("2", "Waiting on contact", None),
+            ("3", "Waiting on us", None),
+            ("4", "Closed", None),
+        ),
+    ),
+    "orders": (
+        "Order Pipeline",
+        (
+            ("4b27b500-f031-4927-9811-68a0b525cbae", "Open", None),
+            ("937ea84d-0a4f-4dcf-9028-3f9c2aafbf03", "Processed", None),
+            ("aa99e8d0-c1d5-4071-b915-d240bbb1aed9", "Shipped", None),
+            ("3725360f-519b-4b18-a593-494d60a29c9f", "Delivered", None),
+            ("3c85a297-e9ce-400b-b42e-9f16853d69d6", "Cancelled", None),
+        ),
+    ),
+}
+"""Object type -> label of its first pipeline, and its stages: id, label, probability of deals."""
+
+_CLOSING = frozenset({"Closed Won", "Closed Lost", "Closed", "Delivered", "Cancelled"})
+
+
 def first_pipelines() -> Iterator[tuple[str, Pipeline]]:
     """What a new portal has, by object type."""
-    yield (
-        "deals",
-        Pipeline(
-            DEFAULT_PIPELINES["deals"],
-            "Sales Pipeline",
-            [
-                Stage("appointmentscheduled", "Appointment Scheduled", False, 0.2),
-                Stage("qualifiedtobuy", "Qualified To Buy", False, 0.4),
-                Stage("presentationscheduled", "Presentation Scheduled", False, 0.6),
-                Stage("decisionmakerboughtin", "Decision Maker Bought-In", False, 0.8),
-                Stage("contractsent", "Contract Sent", False, 0.9),
-                Stage("closedwon", "Closed Won", True, 1.0),
-                Stage("closedlost", "Closed Lost", True, 0.0),
-            ],
-        ),
-    )
-    yield (
-        "tickets",
-        Pipeline(
-            DEFAULT_PIPELINES["tickets"],
-            "Support Pipeline",
-            [
-                Stage("1", "New", False, 0),
-                Stage("2", "Waiting on contact", False, 0),
-                Stage("3", "Waiting on us", False, 0),
-                Stage("4", "Closed", True, 0),
-            ],
-        ),
-    )
-    yield (
-        "orders",
-        Pipeline(
-            DEFAULT_PIPELINES["orders"],
-            "Order Pipeline",
-            [
-                Stage("4b27b500-f031-4927-9811-68a0b525cbae", "Open", False, 0),
-                Stage("937ea84d-0a4f-4dcf-9028-3f9c2aafbf03", "Processed", False, 0),
-                Stage("aa99e8d0-c1d5-4071-b915-d240bbb1aed9", "Shipped", False, 0),
-                Stage("3725360f-519b-4b18-a593-494d60a29c9f", "Delivered", True, 0),
-                Stage("3c85a297-e9ce-400b-b42e-9f16853d69d6", "Cancelled", True, 0),
-            ],
-        ),
-    )
+    for object_type, (label, stages) in _FIRST_STAGES.items():
+        yield (
+            object_type,
+            Pipeline(
+                DEFAULT_PIPELINES[object_type],
+                label,
+                [Stage(one, name, name in _CLOSING, odds or 0) for one, name, odds in stages],
+            ),
+        )
 
 
 def stage_property(event: str, stage_id: str) -> str:

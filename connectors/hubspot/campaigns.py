@@ -17,11 +17,10 @@ import orjson
 
 from connectors.base import ConnectionSettings, Cursor, Page, Stream
 from connectors.errors import PermissionMissing, RequestRefused
-from connectors.fieldmap import FieldMap, MapRequest, NativeField, compile_fieldmap
+from connectors.fieldmap import FieldMap, NativeField
 from connectors.hubspot.client import HubSpotClient, Json
 from connectors.hubspot.cursor import to_ms
-from connectors.hubspot.defaults import MAY_LACK, defaults_of
-from connectors.hubspot.mapping import Mapped, RecordMapper
+from connectors.hubspot.mapping import Mapped, RecordMapper, map_of_marketing
 from connectors.hubspot.minimum import Minimum
 from connectors.hubspot.paths import CAMPAIGNS
 from connectors.hubspot.walk import Circle
@@ -91,22 +90,7 @@ class CampaignPull:
     # ------------------------------------------------------------ one page
 
     def _fieldmap(self) -> FieldMap:
-        configured = self.settings.streams.get(self.stream.name)
-        return compile_fieldmap(
-            MapRequest(
-                connection=self.settings.name,
-                crm="HubSpot",
-                stream=self.stream.name,
-                object=self.stream.object,
-                company=self.settings.company,
-                defaults=defaults_of(self.stream.name, self.stream.object),
-                own=configured.fields if configured else {},
-                look_up=_native_field,
-                missing_remedy="",
-                may_lack=MAY_LACK,
-                percent_divisor=1,
-            )
-        )
+        return map_of_marketing(self.settings, self.stream, _native_field)
 
     @staticmethod
     def _query(fieldmap: FieldMap, after: str | None) -> Sequence[tuple[str, str]]:

@@ -49,7 +49,7 @@ class DealMapper:
         try:
             changes = list(self._changes(record, row))
         except Unreadable as fault:
-            mapped.rejected.append(_bad_history(ref, self.stage, row, fault))
+            mapped.rejected.append(bad_history(ref, "stage", self.stage, row, fault, what="deal"))
             return
         record = self._closing(record, changes)
         mapped.records.append(in_home_currency(record, self.base.home_currency))
@@ -180,13 +180,16 @@ def _undecided(ref: RecordRef, stage_id: str) -> RejectedRecord:
     )
 
 
-def _bad_history(ref: RecordRef, source: str, row: Json, fault: Unreadable) -> RejectedRecord:
+def bad_history(
+    ref: RecordRef, field: str, source: str, row: Json, fault: Unreadable, *, what: str
+) -> RejectedRecord:
+    """A record of which nobody can say when it stood where."""
     return RejectedRecord(
         ref=ref,
-        field="stage",
+        field=field,
         reason=(
-            f"An entry in the history of {source} {fault.reason}, so the time in its stages"
-            " cannot be known. It is read again when the deal changes."
+            f"An entry in the history of {source} {fault.reason}, so the times of its {field}"
+            f" cannot be known. It is read again when the {what} changes."
         ),
         code=fault.code,
         raw=str((row.get("propertiesWithHistory") or {}).get(source))[:200],

@@ -18,12 +18,11 @@ import orjson
 
 from connectors.base import ConnectionSettings, Cursor, Page, Stream
 from connectors.errors import MalformedAnswer
-from connectors.fieldmap import FieldMap, MapRequest, NativeField, compile_fieldmap
+from connectors.fieldmap import FieldMap, NativeField
 from connectors.hubspot.client import HubSpotClient, Json
 from connectors.hubspot.cursor import to_ms
-from connectors.hubspot.defaults import MAY_LACK, defaults_of
 from connectors.hubspot.derived import instant
-from connectors.hubspot.mapping import Mapped, RecordMapper
+from connectors.hubspot.mapping import Mapped, RecordMapper, map_of_marketing
 from connectors.hubspot.minimum import Minimum
 from connectors.hubspot.paths import EMAIL_HISTOGRAM, EMAILS
 from connectors.hubspot.walk import Circle
@@ -58,22 +57,7 @@ class EmailPull:
 
     def fieldmap(self) -> FieldMap:
         """Which of HubSpot's counters go where."""
-        configured = self.settings.streams.get(self.stream.name)
-        return compile_fieldmap(
-            MapRequest(
-                connection=self.settings.name,
-                crm="HubSpot",
-                stream=self.stream.name,
-                object=self.stream.object,
-                company=self.settings.company,
-                defaults=defaults_of(self.stream.name, self.stream.object),
-                own=configured.fields if configured else {},
-                look_up=_native_field,
-                missing_remedy="",
-                may_lack=MAY_LACK,
-                percent_divisor=1,
-            )
-        )
+        return map_of_marketing(self.settings, self.stream, _native_field)
 
 
 @dataclass(slots=True)

@@ -6,15 +6,16 @@ stage's definition says; never the stage's label.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC
 from decimal import Decimal
 from typing import Any, Final
 
-from connectors.fieldmap import FieldMap
+from connectors.base import ConnectionSettings, Stream
+from connectors.fieldmap import FieldMap, MapRequest, NativeField, compile_fieldmap
 from connectors.hubspot.client import Json
-from connectors.hubspot.defaults import COMPANIES, LINK, PRIMARY_COMPANY
+from connectors.hubspot.defaults import COMPANIES, LINK, MAY_LACK, PRIMARY_COMPANY, defaults_of
 from connectors.hubspot.derived import Derived, instant
 from connectors.hubspot.links import Links, best
 from connectors.hubspot.reading import merged_ids
@@ -128,6 +129,28 @@ def _is_closed(metadata: Json) -> bool:
 
 
 # ---------------------------------------------------------------- records
+
+
+def map_of_marketing(
+    settings: ConnectionSettings, stream: Stream, look_up: Callable[[str], NativeField | None]
+) -> FieldMap:
+    """How the rows of a stream are mapped whose fields HubSpot describes nowhere."""
+    configured = settings.streams.get(stream.name)
+    return compile_fieldmap(
+        MapRequest(
+            connection=settings.name,
+            crm="HubSpot",
+            stream=stream.name,
+            object=stream.object,
+            company=settings.company,
+            defaults=defaults_of(stream.name, stream.object),
+            own=configured.fields if configured else {},
+            look_up=look_up,
+            missing_remedy="",
+            may_lack=MAY_LACK,
+            percent_divisor=1,
+        )
+    )
 
 
 @dataclass(frozen=True, slots=True)

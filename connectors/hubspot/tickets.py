@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from connectors.hubspot.client import Json
-from connectors.hubspot.deals import unknown_stage
+from connectors.hubspot.deals import bad_history, unknown_stage
 from connectors.hubspot.defaults import IS_CLOSED, TICKET_STAGE
 from connectors.hubspot.history import entries
 from connectors.hubspot.mapping import LinksByObject, Mapped, Pipelines, RecordMapper, losers
 from connectors.values import Unreadable
-from store.canonical import RecordRef, RejectedRecord, Ticket, TicketStatusChange
+from store.canonical import RecordRef, Ticket, TicketStatusChange
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,9 @@ class TicketMapper:
         try:
             changes = list(self._changes(record, row))
         except Unreadable as fault:
-            mapped.rejected.append(_bad_history(ref, self.status_source, row, fault))
+            mapped.rejected.append(
+                bad_history(ref, "status", self.status_source, row, fault, what="ticket")
+            )
             return
         record = replace(record, closed_at=_closed_at(record, changes))
         mapped.records.append(replace(record, status=self._key(record.status)))
@@ -101,16 +103,3 @@ def _closed_at(ticket: Ticket, changes: Sequence[TicketStatusChange]) -> datetim
             latest = change.at
         was_closed = change.is_closed
     return latest
-
-
-def _bad_history(ref: RecordRef, source: str, row: Json, fault: Unreadable) -> RejectedRecord:
-    return RejectedRecord(
-        ref=ref,
-        field="status",
-        reason=(
-            f"An entry in the history of {source} {fault.reason}, so when its status changed"
-            " cannot be known. It is read again when the ticket changes."
-        ),
-        code=fault.code,
-        raw=str((row.get("propertiesWithHistory") or {}).get(source))[:200],
-    )
