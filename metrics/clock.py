@@ -71,6 +71,7 @@ def note(
     moved: list[_Moved] = []
     if last is not None and now > last:
         moved += _moved_by_clock(catalog, families, last, now)
+        moved += _moved_by_rates_of_today(catalog, families, book, last, now)
     moved += _moved_by_rates(families, fingerprints.get(stored.RATES), book)
     for one in moved:
         _note(conn, one)
@@ -187,6 +188,27 @@ def _moved_by_rates(
             yield _Moved(family.name, where, CELLS.c.day)
 
 
+def _moved_by_rates_of_today(
+    catalog: Catalog,
+    families: Mapping[str, Family],
+    book: RateBook,
+    last: datetime,
+    now: datetime,
+) -> Iterable[_Moved]:
+    """Amounts of unknown days, which have the rate of today, when another one began to hold."""
+    zone = catalog.company.timezone
+    days = local_day(last, zone), local_day(now, zone)
+    currencies = [
+        currency
+        for currency, spans in sorted(book.spans.items())
+        if any(days[0] < since <= days[1] for since, _ in spans)
+    ]
+    for family in families.values() if currencies else ():
+        if family.money or family.has_money_buckets:
+            where = and_(CELLS.c.day == NO_DAY, CELLS.c.currency.in_(currencies))
+            yield _Moved(family.name, where, CELLS.c.day)
+
+
 # ---------------------------------------------------------------- what is due
 
 
@@ -203,11 +225,12 @@ def next_change(conn: Connection, catalog: Catalog, after: datetime) -> datetime
     """The next instant at which a published value can change by time alone; None: never."""
     found: list[datetime] = []
     bundles = catalog.bundles
+    today = local_day(after, catalog.company.timezone)
     if any(one.is_up_to_now or is_rolling(one.kind) for one in bundles):
-        zone = catalog.company.timezone
-        tomorrow = day_of(local_day(after, zone) + 1)
-        midnight = datetime(tomorrow.year, tomorrow.month, tomorrow.day, tzinfo=zone)
-        found.append(midnight.astimezone(UTC))
+        found.append(_beginning(catalog, today + 1))
+    book = rates.load_book(conn, catalog.settings)
+    dated = [since for spans in book.spans.values() for since, _ in spans if since > today]
+    found += [_beginning(catalog, min(dated))] if dated else []
     for family in catalog.families.values():
         if family.bucket is Bucket.INSTANT:
             found += _next_instants(conn, catalog, family, after)
@@ -215,6 +238,13 @@ def next_change(conn: Connection, catalog: Catalog, after: datetime) -> datetime
     if rated is not None:
         found.append(instant_of(first_instant(rated, catalog.company.timezone)))
     return min((one for one in found if one > after), default=None)
+
+
+def _beginning(catalog: Catalog, day: int) -> datetime:
+    """The first instant of a local day."""
+    date = day_of(day)
+    midnight = datetime(date.year, date.month, date.day, tzinfo=catalog.company.timezone)
+    return midnight.astimezone(UTC)
 
 
 def _next_instants(

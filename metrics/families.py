@@ -265,7 +265,7 @@ def family_of(formula: str, kind: str, own: OwnSettings) -> Family:
         return family
     family = replace(family, name=f"{family.name}_{kind}", kind=kind)
     if is_rolling(kind):
-        return replace(family, window=rolling_days(kind), is_running=True, is_clocked=True)
+        return replace(family, days=rolling_days(kind), is_running=True, is_clocked=True)
     return family
 
 
@@ -277,7 +277,9 @@ def has_rolling(kpi: Kpi) -> bool:
     return all(not one.is_by_kind or one.formula in _ROLLING for one in families)
 
 
-_ROLLING: Final = frozenset({"buyers", "upsellers"})
+_ROLLING: Final = frozenset(
+    {"buyers", "upsellers", "activity", "contract_activity", "stage_entries", "closings"}
+)
 
 
 def families_of_terms(kpi: Kpi) -> dict[Term, str]:

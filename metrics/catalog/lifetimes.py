@@ -96,7 +96,6 @@ def _count(  # noqa: PLR0917 - the columns of a table
         numerator=_ACTIVE[which],
         used=_ACTIVE["seen"],
         has_all=False,
-        has_rolling=False,
         groupings=BY_MARKET,
         by_account=False,
         settings=("window",),
@@ -171,7 +170,6 @@ def _share(
         denominator=events["start"],
         used=events["seen"],
         has_all=False,
-        has_rolling=False,
         groupings=BY_MARKET,
         by_account=False,
         settings=() if is_contract else ("window",),
@@ -276,9 +274,7 @@ _LIFESPANS = (
 def _by_churn(kpi: Kpi, own: OwnSettings) -> Kpi:
     if own.lifespan != "churn":
         return kpi
-    return replace(
-        kpi, composed=_lifespan(own), used=_ACTIVE["seen"], has_rolling=False, has_all=False
-    )
+    return replace(kpi, composed=_lifespan(own), used=_ACTIVE["seen"], has_all=False)
 
 
 CUSTOMER_LIFESPAN_DAYS: Final = Kpi(
@@ -321,7 +317,7 @@ _VALUE_LEFT_OUT: Final = {
 
 
 def _resolved_cltv(kpi: Kpi, own: OwnSettings) -> Kpi:
-    return replace(kpi, composed=_cltv_of(own), has_rolling=own.lifespan != "churn")
+    return replace(kpi, composed=_cltv_of(own))
 
 
 CLTV: Final = Kpi(
@@ -433,7 +429,7 @@ CAC: Final = Kpi(
 
 
 def _resolved_ratio(kpi: Kpi, own: OwnSettings) -> Kpi:
-    return replace(kpi, composed=Ratio(_cltv_of(own), _CAC), has_rolling=own.lifespan != "churn")
+    return replace(kpi, composed=Ratio(_cltv_of(own), _CAC))
 
 
 _LIFESPANS_AND_COST = (*_LIFESPANS, cost(1, 20))

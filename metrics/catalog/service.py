@@ -207,7 +207,6 @@ REOPEN_RATE: Final = Kpi(
     denominator=(Term("closed"),),
     used=(Term("closed"),),
     groupings=_BY_OPERATOR,
-    has_rolling=False,
     counting_day="each local day on which the ticket was closed, by its history",
     caveats=("A ticket that was closed twice in a period counts once.",),
     example=WorkedExample(

@@ -245,7 +245,6 @@ STAGE_CONVERSION: Final = Kpi(
     left_out={"undecided": (Term("undecided"),)},
     groupings=_BY_STAGE,
     by_account=False,
-    has_rolling=False,
     counting_day="the local day on which the deal entered the stage",
     caveats=(
         (

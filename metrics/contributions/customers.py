@@ -15,11 +15,9 @@ from sqlalchemy.sql.elements import ColumnElement
 from metrics import period_sql
 from metrics.contributions.keys import key_column
 from metrics.contributions.rows import Distinct, Facts, Grouped, Rows
+from metrics.contributions.running import both_ways, changes_over_last_days
 from metrics.contributions.sales import resolved_account, shortened, stands_for
 from metrics.contributions.terms import (
-    AFTER,
-    BEFORE,
-    BOTH,
     day_or_unknown,
     flag,
     is_live,
@@ -89,23 +87,6 @@ def contract_facts(side: int, chosen: FromClause | None = None) -> AnySelect:
 
 
 # ---------------------------------------------------------------- families
-
-
-def sides_of(facts: Facts) -> tuple[int, ...]:
-    """The sides on which a unit is looked at as a whole."""
-    return (BEFORE, AFTER) if facts.is_difference else (AFTER,)
-
-
-def both_ways(rows: FromClause, facts: Facts) -> FromClause:
-    """The rows as a unit had them before and has them after: `sign` says which."""
-    names = [column.name for column in rows.c if column.name != "side"]
-    sides = (
-        select(number(side).label("sign"), *(rows.c[name] for name in names)).where(
-            rows.c.side.in_((number(side), number(BOTH)))
-        )
-        for side in sides_of(facts)
-    )
-    return union_all(*sides).subquery("both_ways")
 
 
 def first_purchases(facts: Facts, _: Family) -> Rows:
@@ -222,7 +203,7 @@ def _present(
     """Buyers of the last days: each begins to be one on a day and ends on another."""
     dated = _dated(facts, grouping, where, is_account_needed=False)
     # In the last N days means: on one of N days, today included; it is over N days later.
-    events = _events(dated, family.window, ("key", "has_account"))
+    events = _events(dated, family.days, ("key", "has_account"))
     return select(
         events.c.key,
         events.c.sign.label("side"),
@@ -317,6 +298,8 @@ def contract_activity(facts: Facts, family: Family) -> Grouped:
 
 
 def _since_period_start(events: FromClause, facts: Facts, family: Family) -> AnySelect:
+    if family.is_running:
+        return changes_over_last_days(events, family.days)
     if family.kind is None:
         raise ValueError(f"{family.name} stands for no kind of period")
     start = period_sql.start_of(facts.calendar, Kind(family.kind), events.c.day)

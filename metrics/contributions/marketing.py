@@ -8,8 +8,9 @@ from typing import Any, Final
 from sqlalchemy import FromClause, Text, and_, case, cast, exists, func, or_, select, union_all
 from sqlalchemy.sql.elements import ColumnElement
 
-from metrics.contributions.customers import both_ways, buyer_of
+from metrics.contributions.customers import buyer_of
 from metrics.contributions.rows import Facts, Rows
+from metrics.contributions.running import both_ways
 from metrics.contributions.sales import (
     resolved,
     resolved_account,

@@ -21,7 +21,9 @@ from sqlalchemy import (
 from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.sql.selectable import ScalarSelect
 
-from metrics.contributions.rows import Distinct, Facts, Rows
+from metrics.contributions.keys import key_column
+from metrics.contributions.rows import Distinct, Facts, Grouped, Rows
+from metrics.contributions.running import both_ways, presences
 from metrics.contributions.terms import (
     MICROSECONDS,
     MICROSECONDS_PER_DAY,
@@ -37,7 +39,7 @@ from metrics.contributions.terms import (
     zero,
 )
 from metrics.definition import Family
-from metrics.dimensions import DEAL_DIMENSIONS, FREE_TEXT, LONGEST_VALUE
+from metrics.dimensions import DEAL_DIMENSIONS, FREE_TEXT, LONGEST_VALUE, Grouping
 from store.compiled import AnySelect
 from store.money import USUAL_MINOR_UNITS, unusual_minor_units
 from store.tables import (
@@ -509,15 +511,46 @@ def reopenings(facts: Facts, _: Family) -> Rows:
     )
 
 
-def stage_entries(facts: Facts, _: Family) -> Distinct:
+def stage_entries(facts: Facts, family: Family) -> Distinct | Grouped:
     """Deals that entered an open stage, once for each period."""
     visits = facts.of("visits")
+    if family.is_running:
+        return Grouped(rows=lambda grouping: _entered_lately(facts, family, grouping))
     return Distinct(
         source=visits,
         member=(visits.c.deal, visits.c.stage),
         day=visits.c.entered_day,
         measures=(one, visits.c.is_advanced, visits.c.is_undecided),
         where=(visits.c.is_open == one,),
+    )
+
+
+def _entered_lately(facts: Facts, family: Family, grouping: Grouping) -> AnySelect:
+    """Deals that entered an open stage in the last days: whatever became of them is so each day."""
+    visits = facts.of("visits")
+    columns = [visits.c[name] for name in grouping]
+    chosen = select(
+        visits.c.side,
+        key_column(columns).label("key"),
+        visits.c.deal.label("member"),
+        visits.c.stage.label("entered"),
+        visits.c.entered_day.label("day"),
+        visits.c.is_advanced,
+        visits.c.is_undecided,
+    ).where(
+        visits.c.is_open == one,
+        visits.c.entered_day.is_not(None),
+        *(column.is_not(None) for column in columns),
+    )
+    members = ("member", "entered", "is_advanced", "is_undecided")
+    events = presences(both_ways(chosen.subquery("chosen"), facts), members, family.days)
+    return select(
+        events.c.key,
+        events.c.sign.label("side"),
+        events.c.day,
+        events.c.delta.label("m1"),
+        (events.c.delta * events.c.is_advanced).label("m2"),
+        (events.c.delta * events.c.is_undecided).label("m3"),
     )
 
 

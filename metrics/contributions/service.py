@@ -7,7 +7,9 @@ from typing import Final
 from sqlalchemy import BigInteger, FromClause, Integer, and_, case, func, or_, select, union_all
 from sqlalchemy.sql.elements import ColumnElement
 
-from metrics.contributions.rows import Distinct, Facts, Rows
+from metrics.contributions.keys import key_column
+from metrics.contributions.rows import Distinct, Facts, Grouped, Rows
+from metrics.contributions.running import both_ways, presences
 from metrics.contributions.sales import resolved as resolved_key
 from metrics.contributions.sales import resolved_account, shortened, stands_for
 from metrics.contributions.terms import (
@@ -24,7 +26,7 @@ from metrics.contributions.terms import (
     zero,
 )
 from metrics.definition import Family
-from metrics.dimensions import TICKET_DIMENSIONS
+from metrics.dimensions import TICKET_DIMENSIONS, Grouping
 from store.compiled import AnySelect
 from store.tables import (
     IDENTITY,
@@ -307,15 +309,45 @@ def _durations(
     )
 
 
-def closings(facts: Facts, _: Family) -> Distinct:
+def closings(facts: Facts, family: Family) -> Distinct | Grouped:
     """Tickets that were closed in a period, once for each."""
     rows = facts.of("closings")
+    if family.is_running:
+        return Grouped(rows=lambda grouping: _closed_lately(facts, family, grouping))
     return Distinct(
         source=rows,
         member=(rows.c.ref,),
         day=rows.c.day,
         measures=(one, rows.c.was_reopened),
     )
+
+
+def _closed_lately(facts: Facts, family: Family, grouping: Grouping) -> AnySelect:
+    """Tickets closed in the last days, and those of them with a closing that did not last."""
+    rows = facts.of("closings")
+    columns = [rows.c[name] for name in grouping]
+    chosen = select(
+        rows.c.side,
+        rows.c.ref,
+        key_column(columns).label("key"),
+        rows.c.day,
+        rows.c.was_reopened,
+    ).where(rows.c.day.is_not(None), *(column.is_not(None) for column in columns))
+    closed = both_ways(chosen.subquery("chosen"), facts)
+    reopened = select(closed).where(closed.c.was_reopened == one).subquery("reopened")
+
+    def counted(found: FromClause, *, is_closed: bool) -> AnySelect:
+        events = presences(found, ("ref",), family.days)
+        measures = (events.c.delta, zero) if is_closed else (zero, events.c.delta)
+        return select(
+            events.c.key,
+            events.c.sign.label("side"),
+            events.c.day,
+            *(measure.label(name) for name, measure in zip(("m1", "m2"), measures, strict=True)),
+        )
+
+    both = union_all(counted(closed, is_closed=True), counted(reopened, is_closed=False))
+    return select(both.subquery("counted"))
 
 
 def answers(facts: Facts, family: Family) -> Rows:

@@ -179,6 +179,9 @@ def _ever(view: View) -> list[list[int]]:
 def _upsell_rate(view: View, ask: Ask) -> Result:
     upsellers, _ = _buyers(view, "upsells")
     if ask.own.of == "customers":
+        if view.period.start > view.today:
+            # Who will have bought by then nobody knows.
+            return Result(0)
         customers = len(_ever(view))
         return ratio(customers, upsellers, customers)
     buyers, anonymous = _buyers(view, "buyers")

@@ -66,6 +66,11 @@ EVERYTHING = KpiSettings(
         "nps_change": ("last_90d",),
         "lead_velocity_rate": ("last_30d",),
         "sales_cycle_days_median": ("last_90d",),
+        "retention_rate": ("last_30d",),
+        "customers_lost": ("last_90d",),
+        "contract_churn_rate": ("last_30d",),
+        "stage_conversion": ("last_90d",),
+        "reopen_rate": ("last_90d",),
     },
 )
 

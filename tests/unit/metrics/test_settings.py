@@ -115,7 +115,7 @@ def test_a_write_back_keeps_the_records_it_carries_for_its_period_alone(tmp_path
             "says nothing yet",
         ),
         (
-            WRITEBACK.replace("win_rate", "retention_rate"),
+            WRITEBACK.replace("win_rate", "bottleneck"),
             "writebacks.health.fields.KPI_A__c",
             "cannot be had for the last days",
         ),
