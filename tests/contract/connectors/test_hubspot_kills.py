@@ -80,12 +80,13 @@ def killed_at_call(site: Site, number: int, path: str = "", kind: str = "hang") 
         # Now the call is on its way, or nothing stands between it and the wire.
         time.sleep(0.1)
         process.kill()
-        process.communicate(timeout=60)
+        said, _ = process.communicate(timeout=60)
     except subprocess.TimeoutExpired:  # pragma: no cover - a machine that stands still
         process.kill()
         raise
     finally:
         crm.clear_faults()
+    assert process.returncode in {-signal.SIGKILL, 0}, said
     return process.returncode == -signal.SIGKILL
 
 
