@@ -86,6 +86,18 @@ def renew(conn: Connection, lease: Lease, ttl: timedelta) -> None:
     )
 
 
+def extend(conn: Connection, lease: Lease, ttl: timedelta) -> None:
+    """Let a lease last for another `ttl`, at the end of a transaction that has called `ensure`.
+
+    However long the transaction took: its lock on the row kept everybody else away.
+    """
+    conn.execute(
+        update(LEASES)
+        .where(LEASES.c.name == lease.name, LEASES.c.token == lease.token)
+        .values(expires_at=now_after(conn, ttl.total_seconds()))
+    )
+
+
 def ensure(conn: Connection, lease: Lease) -> None:
     """Make the running transaction valid only while the lease is held.
 

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from metrics import meaning, values
 from metrics import rebuild as rebuilding
 from metrics.values import Published
-from store.engine import database_now, writing
+from store.engine import database_now
 from worker import crashpoints
 from worker.results import Kind, RunResult, State
 from worker.running import Running, Subject, record_run
@@ -67,8 +67,7 @@ def _renew(running: Running, *, is_whole: bool) -> None:
     commits everybody reads the old ones, and if it never does, they stay.
     """
     runtime = running.runtime
-    with writing(runtime.engine) as conn:
-        running.guard(conn)
+    with running.writing() as conn:
         is_redefined = meaning.is_redefined(conn, runtime.catalog)
         stale = None if is_whole else rebuilding.stale_families(conn, runtime.catalog)
         if stale is None or stale:
@@ -94,8 +93,7 @@ def _swap(running: Running, conn: Connection) -> None:
 
 def _publish_some(running: Running) -> int:
     """One bounded transaction; how many dirty keys remain."""
-    with writing(running.runtime.engine) as conn:
-        running.guard(conn)
+    with running.writing() as conn:
         published = _publish(running, conn, database_now(conn))
         _count(running, conn, published.changed, published.unchanged)
         crashpoints.reach(crashpoints.COMPUTE_BEFORE_COMMIT)

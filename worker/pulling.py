@@ -27,7 +27,7 @@ from metrics import cells
 from store import checkpoints, deadletters, records, seen
 from store.canonical import CanonicalRecord, Owner, Rate, RecordRef, RejectedRecord, Stage
 from store.checkpoints import Checkpoint
-from store.engine import database_now, operating, reading, writing
+from store.engine import database_now, operating, reading
 from store.errors import RecordRefused
 from worker import crashpoints, settings
 from worker.reconciling import (
@@ -285,7 +285,6 @@ class _Pull:
     def __init__(self, running: Running, stream: Stream, options: PullOptions) -> None:
         self._running = running
         self._runtime = running.runtime
-        self._engine = running.runtime.engine
         self._stream = stream
         self._options = options
         self._connection = cast("str", running.subject.connection)
@@ -333,8 +332,7 @@ class _Pull:
         )
         if not comparison.run(ids):
             return State.REFUSED
-        with writing(self._engine) as conn:
-            self._running.guard(conn)
+        with self._running.writing() as conn:
             self._checkpoint = replace(self._checkpoint, last_full=database_now(conn))
             checkpoints.save(conn, self._checkpoint)
         return State.OK
@@ -344,15 +342,13 @@ class _Pull:
         page = replace(connector.fetch(self._stream, refs), resume_at=None, complete_until=None)
         self._commit(page)
         there = {record.ref for record in page.records} | {one.ref for one in page.rejected}
-        with writing(self._engine) as conn:
-            self._running.guard(conn)
+        with self._running.writing() as conn:
             self._clear_mapped(conn, [ref for ref in refs if ref not in there])
 
     # ------------------------------------------------------------ where it begins
 
     def _begin(self) -> tuple[Checkpoint, Cursor | datetime | None]:
-        with writing(self._engine) as conn:
-            self._running.guard(conn)
+        with self._running.writing() as conn:
             checkpoint = checkpoints.load(conn, self._connection, self._stream.name)
             is_redefined = self._is_redefined(checkpoint)
             since = None if is_redefined else self._usable_since(checkpoint)
@@ -448,8 +444,7 @@ class _Pull:
         self._running.warn(*page.warnings)
         expected = self._expected(page)
         crashpoints.reach(crashpoints.PAGE_MAPPED)
-        with writing(self._engine) as conn:
-            self._running.guard(conn)
+        with self._running.writing() as conn:
             deleted = [*page.deleted, *_gone_children(conn, page)]
             staged = self._apply(conn, accepted, deleted, page.unreadable)
             deadletters.record_rejected(conn, rejected)

@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 from connectors.base import IdPage, ListsIds, Page, Stream, WholeFamily
 from store import deadletters, records, seen
 from store.canonical import RecordRef
-from store.engine import reading, writing
+from store.engine import reading
 from worker.running import Running
 
 VANISHED_SHARE: Final = 0.05
@@ -82,8 +82,7 @@ class Reconciliation:
             page = self.connector.fetch(self.stream, some)
             # Fetching by id moves no checkpoint.
             self.commit(replace(page, resume_at=None, complete_until=None))
-        with writing(engine) as conn:
-            self.running.guard(conn)
+        with self.running.writing() as conn:
             seen.clear(conn, self.connection, self.stream.name)
         return True
 
@@ -91,17 +90,14 @@ class Reconciliation:
         """Note every live id in the store; returns the keys whose absence the CRM explains."""
         runtime, label = self.running.runtime, f"{self.running.subject.label} ids"
         explained: set[str] = set()
-        engine = runtime.engine
         is_started = False
-        with writing(engine) as conn:
-            self.running.guard(conn)
+        with self.running.writing() as conn:
             seen.start(conn, self.connection, self.stream.name)
         for page in ids:
             if not is_started:
                 runtime.progress.start(label, page.total)
                 is_started = True
-            with writing(engine) as conn:
-                self.running.guard(conn)
+            with self.running.writing() as conn:
                 seen.add(conn, self.connection, self.stream.name, page.refs)
                 self.running.add(conn)
             explained.update(ref.key for ref in page.explained)

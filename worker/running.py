@@ -8,8 +8,8 @@ a run whose process dies is closed as interrupted by whoever takes its lease ove
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -28,7 +28,7 @@ from connectors.errors import (
     StreamPaused,
 )
 from store import checkpoints, leases, runs
-from store.engine import operating
+from store.engine import operating, writing
 from store.errors import LeaseLost, StoreError
 from store.leases import Lease
 from worker import telemetry
@@ -104,6 +104,21 @@ class Running:
         for lease in self.held:
             leases.ensure(conn, lease)
             leases.renew(conn, lease, self.runtime.lease_ttl)
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """The one-writer transaction, tied to our leases from its begin to its end.
+
+        Raises:
+            LeaseLost: Somebody else has taken one over; nothing is committed.
+            StoreUnavailable: The database is away.
+        """
+        with writing(self.runtime.engine) as conn:
+            self.guard(conn)
+            yield conn
+            # A rebuild of minutes would else leave us a lease that ran out meanwhile.
+            for lease in self.held:
+                leases.extend(conn, lease, self.runtime.lease_ttl)
 
     def add(self, conn: Connection, **counts: int) -> None:
         """Count on the run's row, in the transaction that makes the counts true."""

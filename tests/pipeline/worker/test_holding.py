@@ -15,7 +15,9 @@ from store import checkpoints, leases
 from store.engine import operating, reading
 from tests.pipeline.worker.site import Site
 from worker.holding import Busy, holder_of_this_process, is_gone
-from worker.results import State
+from worker.results import Kind, State
+from worker.running import Running, Subject, record_run
+from worker.schedule import due
 
 
 def test_a_stream_somebody_else_pulls_is_skipped_with_a_word(site: Site) -> None:
@@ -102,6 +104,35 @@ def test_a_frozen_worker_that_wakes_up_changes_nothing(site: Site) -> None:
     assert [run.state for run in frozen] == ["interrupted"]
     assert [run.pulled for run in frozen] == [0]
     assert (short.stored()["accounts"], _checkpoint(short, "accounts")) == before
+
+
+def test_a_step_slower_than_its_lease_keeps_it(site: Site) -> None:
+    """Both between two transactions, as over a slow answer, and within one, as in a rebuild."""
+
+    def slow(running: Running) -> State:
+        with running.writing():
+            time.sleep(1.3)
+        time.sleep(1.3)
+        with running.writing():
+            return State.OK
+
+    with site.but(advanced=f"{site.advanced}, lease: 1s").runtime() as runtime:
+        done = record_run(runtime, Subject(Kind.COMPUTE), slow, lease_names=("compute",))
+
+    assert (done.state, done.error) == (State.OK, None)
+
+
+def test_what_a_killed_process_held_is_due_at_once(site: Site) -> None:
+    process = site.process(crash_at="pull.page_received:1")
+    process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL
+
+    with site.runtime() as runtime:
+        with reading(runtime.engine) as conn:
+            (left,) = [one for one in leases.every(conn) if one.is_held]
+        found = {f"pull:{one.connection}.{one.stream}" for one in due(runtime) if one.stream}
+
+    assert left.name in found
 
 
 def _checkpoint(site: Site, stream: str) -> checkpoints.Checkpoint:
