@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from config.errors import Finding, Path, did_you_mean, dotted, quoted
 from config.interpolate import Substituted, Value
+from config.matching import identity_makes_sense
 
 Values: TypeAlias = Mapping[str, Value]
 
@@ -363,4 +364,5 @@ _CHECKS: Final[tuple[Callable[[Values], Iterator[Finding]], ...]] = (
     _targets_exist,
     _fields_are_written_once,
     _sinks_are_other_places,
+    identity_makes_sense,
 )

@@ -486,6 +486,15 @@ Connection: TypeAlias = Annotated[
 # ---------------------------------------------------------------- identity
 
 
+def _is_share(value: Decimal) -> Decimal:
+    if not 0 <= value <= 1:
+        raise fault("{value} is no share.", "Write a number from 0 to 1, or a percentage.")
+    return value
+
+
+Certainty: TypeAlias = Annotated[Threshold, AfterValidator(_is_share)]
+
+
 class RecordMatch(Section):
     """One rule by which records of two CRMs are the same."""
 
@@ -495,8 +504,10 @@ class RecordMatch(Section):
     """A field that holds a web domain."""
     email: Text | None = None
     """A field that holds an e-mail address."""
+    key: Text | None = None
+    """A mapped field that holds a key of your own, such as a VAT or customer number."""
     ignore: tuple[Text, ...] = ()
-    """Values that prove nothing."""
+    """Values that prove nothing, beside the free mailboxes that are known."""
 
 
 class OwnerMatch(Section):
@@ -512,7 +523,11 @@ class RecordIdentity(Section):
     match: tuple[RecordMatch, ...] = ()
     """Rules, the first that fits counts."""
     prefer: Name | None = None
-    """The connection whose values win."""
+    """The connection whose record stands for all, and whose values win; by default the first."""
+    fields: Mapping[Word, Name] = Field(default_factory=dict)
+    """Fields of which another connection's value wins."""
+    review_below: Certainty = Decimal("0.75")
+    """How sure a match has to be (0..1, or a percentage); what is below waits for a person."""
 
 
 class OwnerIdentity(Section):
@@ -645,7 +660,10 @@ class Target(Section):
 class AlertRule(Section):
     """When to tell whom."""
 
-    when: Literal["target_missed", "stale", "failed", "quarantine", "guard", "writeback_failed"]
+    when: Literal[
+        *("target_missed", "stale", "failed", "quarantine", "guard", "writeback_failed"),
+        "difference",
+    ]
     """The event."""
     kpi: Word | None = None
     """The KPI concerned."""
@@ -852,6 +870,12 @@ class Advanced(Section):
     """How often links are compared."""
     keep_outbox: Duration = timedelta(days=30)
     """How long settled writes stay listed."""
+    keep_history: Duration = timedelta(days=400)
+    """How long former states of records are kept, which `explain --changes` needs."""
+    verify_at: Schedule = Cron("30 2 * * *")
+    """When a share of the values is recomputed from the records and compared."""
+    verify_nights: Annotated[int, whole_number(0, 366)] = 7
+    """In how many such rounds everything is verified once; 0: never."""
 
 
 class Config(Section):

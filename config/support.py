@@ -13,9 +13,6 @@ from config.errors import Finding, Path, quoted
 from config.interpolate import Value
 
 NOT_YET_KEYS: Final = (
-    "identity.accounts",
-    "identity.contacts",
-    "identity.deals",
     "targets",
 )
 """Keys; ``*`` stands for any one key or list position."""

@@ -26,6 +26,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from metrics import identities, labels, local_days
 from metrics.catalog import Catalog
 from metrics.contributions import customers, emails, marketing, moved, sales, service
+from metrics.contributions.own import Mapped
 from metrics.contributions.summing import cells_of
 from metrics.contributions.tables import (
     CELL_COLUMNS,
@@ -50,14 +51,14 @@ from metrics.contributions.tables import (
 )
 from metrics.contributions.terms import AFTER, BEFORE, BOTH
 from metrics.definition import Family
-from metrics.dimensions import Grouping
+from metrics.dimensions import Grouping, places_in
 from metrics.expression import upkeep
 from metrics.families import NEIGHBOURLY
 from metrics.periods import Calendar
 from metrics.touching import Page, find_touched, movable, reached
 from store import identity, kpis, record_history, temporary
 from store import records as record_store
-from store.canonical import CanonicalRecord, RecordRef
+from store.canonical import CanonicalRecord, Key, RecordRef
 from store.compiled import AnySelect, text_of
 from store.engine import database_now, is_postgresql
 from store.errors import StoreError
@@ -126,6 +127,39 @@ def commit_page(
     if defer:
         kpis.forget_fingerprints(conn, _moved_families(catalog, staged, resolution) & fresh)
         fresh = frozenset()
+    _apply(conn, catalog, staged, resolution, fresh)
+    return staged
+
+
+def commit_decision(
+    conn: Connection, catalog: Catalog, stream: str, refs: Collection[Key]
+) -> Resolution:
+    """Move who stands for whom, and all that counts by it, after a decision that is stored.
+
+    Args:
+        conn: in `store.engine.writing`; the caller commits.
+        catalog: the cells to keep.
+        stream: of the records that were decided about.
+        refs: these records.
+
+    Returns:
+        Who stands for somebody else now.
+    """
+    nothing = record_store.stage(conn, [], [], catalog.company)
+    fresh = _fresh_families(conn, catalog)
+    resolution = identities.resolve_decision(conn, catalog, stream, refs)
+    _apply(conn, catalog, nothing, resolution, fresh)
+    return resolution
+
+
+def _apply(
+    conn: Connection,
+    catalog: Catalog,
+    staged: Staged,
+    resolution: Resolution,
+    fresh: Collection[str],
+) -> None:
+    """Apply what is staged and resolved, and move the cells of families that are up to date."""
     increment = _Increment(conn, catalog, fresh)
     is_moving = bool(fresh) and increment.find_touched(staged, resolution)
     if is_moving:
@@ -135,7 +169,6 @@ def commit_page(
     if is_moving:
         increment.remember(AFTER)
         increment.move_cells()
-    return staged
 
 
 def _fresh_families(conn: Connection, catalog: Catalog) -> frozenset[str]:
@@ -205,16 +238,16 @@ class _Increment:
     def remember(self, side: int) -> None:
         """Note the facts of everything touched as they stand now."""
         if self._sources & {"deals", "visits", "purchases"}:
-            self._run(_remember_deals(side, self._currency, self._for_postgresql))
+            self._run(_remember_deals(side, self._currency, self._mapped("deals")))
             temporary.analyze(self._conn, DEAL_FACTS.name, self._size(DEAL_FACTS), ("ref", "side"))
         if "tickets" in self._sources or "closings" in self._sources:
-            self._run(_remember("tickets", side, self._currency, self._for_postgresql))
+            self._run(_remember("tickets", side, self._currency, self._mapped("tickets")))
         if "credits" in self._sources:
             self._run("DELETE FROM touches")
             self._run(_remember_touches(self._for_postgresql))
             temporary.analyze(self._conn, TOUCHES.name, self._size(TOUCHES))
         for source in sorted(self._sources - {"deals", "purchases", "tickets", "custom"}):
-            self._run(_remember(source, side, self._currency, self._for_postgresql))
+            self._run(_remember(source, side, self._currency, self._mapped(source)))
         if "custom" in self._sources:
             names = self._custom_families()
             if side == BEFORE:
@@ -251,7 +284,7 @@ class _Increment:
         self._run(_find_other_keys(self._for_postgresql))
         temporary.analyze(self._conn, UNIT_ACCOUNTS.name, self._size(UNIT_ACCOUNTS))
         self._run(_moved_purchases(self._for_postgresql))
-        self._run(_other_purchases(self._currency, self._for_postgresql))
+        self._run(_other_purchases(self._currency, self._mapped("purchases")))
 
     def _columns_of_purchases(self) -> tuple[str, ...]:
         """What the families of purchases read of them, beside whose they are and when."""
@@ -259,8 +292,11 @@ class _Increment:
         for family in self._families:
             if "purchases" in sources_of(family):
                 for grouping in self._catalog.groupings[family.name]:
-                    kept.update(grouping)
+                    kept.update(places_in(grouping, family.mapped))
         return tuple(sorted(kept | {"ref", "account", "closed_day"}))
+
+    def _mapped(self, source: str) -> Mapped:
+        return Mapped(self._catalog.mapped_fields(source), self._for_postgresql)
 
     def _run(self, text: str) -> CursorResult[Any]:
         return self._conn.exec_driver_sql(text)
@@ -292,16 +328,17 @@ def sources_of(family: Family) -> frozenset[str]:
 
 
 @lru_cache(maxsize=64)
-def _remember_deals(side: int, currency: str, for_postgresql: bool) -> str:
-    facts = sales.deal_facts(side, currency, TOUCHED_DEALS)
-    return text_of(insert(DEAL_FACTS).from_select(columns_of(DEAL_FACTS), facts), for_postgresql)
+def _remember_deals(side: int, currency: str, mapped: Mapped) -> str:
+    facts = sales.deal_facts(side, currency, TOUCHED_DEALS, mapped)
+    noted = insert(DEAL_FACTS).from_select(columns_of(DEAL_FACTS), facts)
+    return text_of(noted, mapped.for_postgresql)
 
 
 @lru_cache(maxsize=128)
-def _remember(source: str, side: int, currency: str, for_postgresql: bool) -> str:
+def _remember(source: str, side: int, currency: str, mapped: Mapped) -> str:
     table = FACTS[source]
-    facts = _FACTS_OF[source](side, currency)
-    return text_of(insert(table).from_select(columns_of(table), facts), for_postgresql)
+    facts = _FACTS_OF[source](side, currency, mapped)
+    return text_of(insert(table).from_select(columns_of(table), facts), mapped.for_postgresql)
 
 
 @lru_cache(maxsize=2)
@@ -322,34 +359,35 @@ def _of_touched(changes: Table, link: str, touched: Table) -> FromClause:
     return chosen.subquery(f"{changes.name}_then")
 
 
-def _visits(side: int, _: str) -> AnySelect:
+def _visits(side: int, _: str, __: Mapped) -> AnySelect:
     changes = _of_touched(DEAL_STAGE_CHANGES, "deal", TOUCHED_DEALS)
     return sales.visits_of(_side_of(DEAL_FACTS, side), changes)
 
 
-def _closings(side: int, _: str) -> AnySelect:
+def _closings(side: int, _: str, __: Mapped) -> AnySelect:
     changes = _of_touched(TICKET_STATUS_CHANGES, "ticket", TOUCHED_TICKETS)
     return service.closings_of(_side_of(FACTS["tickets"], side), changes)
 
 
-def _credits(side: int, currency: str) -> AnySelect:
-    deals = sales.deal_facts(side, currency, TOUCHED_CREDITS).subquery("credited_deals")
+def _credits(side: int, currency: str, mapped: Mapped) -> AnySelect:
+    facts = sales.deal_facts(side, currency, TOUCHED_CREDITS, mapped)
+    deals = facts.subquery("credited_deals")
     return marketing.credits_of(deals, TOUCHES)
 
 
-_FACTS_OF: Final[Mapping[str, Callable[[int, str], AnySelect]]] = {
+_FACTS_OF: Final[Mapping[str, Callable[[int, str, Mapped], AnySelect]]] = {
     "visits": _visits,
     "closings": _closings,
     "credits": _credits,
-    "tickets": lambda side, _: service.ticket_facts(side, TOUCHED_TICKETS),
-    "surveys": lambda side, _: service.survey_facts(side, TOUCHED_SURVEYS),
-    "leads": lambda side, _: marketing.lead_facts(side, TOUCHED_LEADS),
-    "costs": lambda side, currency: marketing.cost_facts(
+    "tickets": lambda side, _, mapped: service.ticket_facts(side, TOUCHED_TICKETS, mapped),
+    "surveys": lambda side, _, mapped: service.survey_facts(side, TOUCHED_SURVEYS, mapped),
+    "leads": lambda side, _, mapped: marketing.lead_facts(side, TOUCHED_LEADS, mapped),
+    "costs": lambda side, currency, _: marketing.cost_facts(
         side, currency, TOUCHED_COSTS, TOUCHED_CAMPAIGNS
     ),
-    "emails": lambda side, _: emails.email_facts(side, TOUCHED_EMAILS),
-    "contracts": lambda side, _: customers.contract_facts(side, TOUCHED_CONTRACTS),
-    "stages": lambda side, _: sales.stage_facts(side, TOUCHED_STAGES),
+    "emails": lambda side, _, __: emails.email_facts(side, TOUCHED_EMAILS),
+    "contracts": lambda side, _, __: customers.contract_facts(side, TOUCHED_CONTRACTS),
+    "stages": lambda side, _, __: sales.stage_facts(side, TOUCHED_STAGES),
 }
 
 
@@ -397,9 +435,9 @@ def _moved_purchases(for_postgresql: bool) -> str:
 
 
 @lru_cache(maxsize=16)
-def _other_purchases(currency: str, for_postgresql: bool) -> str:
+def _other_purchases(currency: str, mapped: Mapped) -> str:
     of_touched_accounts = (
-        sales.deal_facts(BOTH, currency)
+        sales.deal_facts(BOTH, currency, mapped=mapped)
         .where(
             DEALS.c.account.in_(select(UNIT_ACCOUNTS.c.raw)),
             DEALS.c.is_closed,
@@ -409,9 +447,8 @@ def _other_purchases(currency: str, for_postgresql: bool) -> str:
         .subquery("others")
     )
     others = customers.purchases_of(of_touched_accounts)
-    return text_of(
-        insert(PURCHASE_FACTS).from_select(columns_of(PURCHASE_FACTS), others), for_postgresql
-    )
+    noted = insert(PURCHASE_FACTS).from_select(columns_of(PURCHASE_FACTS), others)
+    return text_of(noted, mapped.for_postgresql)
 
 
 @lru_cache(maxsize=512)

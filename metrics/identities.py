@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 from metrics.catalog import Catalog
 from store import identity
 from store import kpis as stored
+from store.canonical import Key
 from store.identity import Resolution
 
 
@@ -27,8 +28,24 @@ def resolve_page(conn: Connection, catalog: Catalog, streams: Collection[str]) -
     family that could notice is stale, and is built anew with all identities.
     """
     rules = catalog.settings.identity
-    if stored.fingerprints(conn).get(stored.IDENTITY) != rules.fingerprint:
-        # Should the other rules return, what is stored must not pass for up to date.
-        stored.forget_fingerprints(conn, [stored.IDENTITY])
+    if not _is_current(conn, catalog):
         return Resolution()
     return identity.resolve_page(conn, streams, rules)
+
+
+def resolve_decision(
+    conn: Connection, catalog: Catalog, stream: str, refs: Collection[Key]
+) -> Resolution:
+    """What decisions about records, which are stored already, change."""
+    if not _is_current(conn, catalog):
+        return Resolution()
+    return identity.resolve_around(conn, stream, refs, catalog.settings.identity)
+
+
+def _is_current(conn: Connection, catalog: Catalog) -> bool:
+    wanted = catalog.settings.identity.fingerprint
+    if stored.fingerprints(conn).get(stored.IDENTITY) == wanted:
+        return True
+    # Should the other rules return, what is stored must not pass for up to date.
+    stored.forget_fingerprints(conn, [stored.IDENTITY])
+    return False

@@ -494,6 +494,12 @@ class _Everybody:
 # ---------------------------------------------------------------- asking the store
 
 
+def is_known(conn: Connection, stream: str, ref: Key) -> bool:
+    """Whether a record is stored."""
+    table = RECORD_TABLES[stream]
+    return conn.execute(select(table.c.ref).where(table.c.ref == ref)).first() is not None
+
+
 def stands_for(conn: Connection, stream: str, ref: Key) -> Key | None:
     """The record that one stands for, itself most often; None: nobody."""
     return _stored(conn, stream, [ref]).get(ref, ref)

@@ -26,6 +26,7 @@ from metrics.families import dimensions_of, has_rolling
 from metrics.periods import Kind, is_rolling, kind_of
 from store.canonical import Company, Cost, RecordRef
 from worker.custom_kpis import custom_problems, known_kpis, written_kpis
+from worker.identity_settings import identity_rules
 from worker.writeback_settings import dimension_of_target, period_of_field
 
 T = TypeVar("T")
@@ -72,6 +73,7 @@ def kpi_settings(config: Config) -> KpiSettings:
         costs=_or_nothing(_costs_of_files, config),
         working_hours=_or_none(_working_hours, config),
         match_owners_by_email=bool(config.identity.owners.match),
+        matching=identity_rules(config),
         week_starts=weekday_number(config.company.week_starts),
         fiscal_year_starts=month_number(config.company.fiscal_year_starts),
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path as FilePath
@@ -33,6 +33,7 @@ from connectors.base import (
     Tuning,
 )
 from store.canonical import Company
+from worker.identity_settings import fields_for_identity
 
 _SWEEP: Final = timedelta(days=1)
 
@@ -67,7 +68,10 @@ def connection_settings(
         type=section.type,
         auth=section.auth.resolved(),
         company=company_of(config),
-        streams={stream: _stream_settings(one) for stream, one in section.streams.items()},
+        streams={
+            stream: _stream_settings(one, fields_for_identity(config, name, stream))
+            for stream, one in section.streams.items()
+        },
         base_url=section.base_url,
         api_version=section.api_version,
         tuning=_tuning(config),
@@ -90,7 +94,7 @@ def _rated(config: Config, name: str) -> frozenset[str] | None:
     return None if is_from_elsewhere else frozenset(fx.table)
 
 
-def _stream_settings(section: Stream) -> StreamSettings:
+def _stream_settings(section: Stream, needed: Mapping[str, str]) -> StreamSettings:
     return StreamSettings(
         object=section.object,
         where=section.where,
@@ -108,7 +112,8 @@ def _stream_settings(section: Stream) -> StreamSettings:
                 of=source.of if isinstance(source, FileColumn) else None,
             )
             for name, source in section.fields.items()
-        },
+        }
+        | {name: FieldSource(source=source, type="text") for name, source in needed.items()},
     )
 
 
@@ -151,6 +156,9 @@ def stream_definition(config: Config, connection: str, stream: str) -> str:
     mapped = sections[stream].model_dump(mode="json") if stream in sections else None
     company = company_of(config)
     parts = [mapped, company.timezone.key, company.currency]
+    needed = fields_for_identity(config, connection, stream)
+    if needed:
+        parts.append(dict(needed))
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
 

@@ -68,11 +68,12 @@ def test_a_wrong_type_and_a_missing_variable_are_told_together(kpisync: Cli) -> 
 
 
 def test_what_is_not_supported_yet_is_refused_by_name(kpisync: Cli, sandbox: Sandbox) -> None:
-    kpisync.configure(two_crms(sandbox) + "identity: {accounts: {match: [{domain: website}]}}\n")
+    target = "targets: {win_rate: {period: quarter, at_least: 28%}}\n"
+    kpisync.configure(two_crms(sandbox) + target)
 
     ended = kpisync("check", expect_exit=3)
 
-    assert "accounts" in ended.err
+    assert "targets" in ended.err
     assert "not supported yet" in ended.err
 
 
