@@ -19,7 +19,7 @@ from typing import Any, Final, TypeAlias
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
-from store import notes
+from store import definitions, notes
 from store.canonical import CanonicalRecord, Company, Key
 from store.conversion import FLAGS, RecordMaker, columns_of, instant_number, instant_of
 from store.engine import database_now, is_postgresql
@@ -60,6 +60,11 @@ _PARENTS: Final = (
 
 _NOTE: Final = ("", "record_history.since")
 """The note that says from which instant on everything is known."""
+
+_SWEPT: Final = ("", "record_history.swept")
+"""The note that says when changes were last forgotten."""
+
+_SWEEP_EVERY: Final = timedelta(days=1)
 
 _REFS_AT_ONCE: Final = 500
 
@@ -220,6 +225,21 @@ def note_replaced(
 
 
 # ---------------------------------------------------------------- keeping
+
+
+def forget(conn: Connection, older_than: timedelta) -> None:
+    """Purge, if that was not done for a day; also definitions that are as old.
+
+    Args:
+        conn: in `store.engine.operating`.
+        older_than: for how long changes are kept.
+    """
+    now = database_now(conn)
+    noted = notes.get(conn, *_SWEPT)
+    if noted is None or now - datetime.fromisoformat(noted) >= _SWEEP_EVERY:
+        purge(conn, older_than)
+        definitions.purge(conn, now - older_than)
+        notes.put(conn, *_SWEPT, now.isoformat())
 
 
 def purge(conn: Connection, older_than: timedelta) -> int:

@@ -123,6 +123,13 @@ def every(conn: Connection, limit: int | None = None) -> list[Run]:
     return [_run(dict(row)) for row in conn.execute(query).mappings()]
 
 
+def latest(conn: Connection, kind: str) -> Run | None:
+    """The newest run of a kind that has ended."""
+    ended = select(RUNS).where(RUNS.c.kind == kind, RUNS.c.state != RUNNING)
+    row = conn.execute(ended.order_by(RUNS.c.run.desc()).limit(1)).mappings().first()
+    return None if row is None else _run(dict(row))
+
+
 def interrupt_unfinished(
     conn: Connection,
     *,

@@ -27,7 +27,10 @@ from worker.status import Status, StreamStatus, gather
 
 LOOK_EVERY: Final = timedelta(seconds=60)
 
-EVERY_KIND: Final = ("failed", "stale", "quarantine", "guard", "writeback_failed")
+EVERY_KIND: Final = (
+    *("failed", "stale", "quarantine", "guard", "writeback_failed"),
+    "difference",
+)
 """What is told where channels are configured without rules."""
 
 _SENDING_SECONDS: Final = 15.0
@@ -105,6 +108,9 @@ def _troubles(
             yield from _failed_writes(rule, pushes)
         case "guard":
             yield from _guarded(found)
+        case "difference":
+            if found.verified.differing is not None:
+                yield Trouble("difference", "verify", found.verified.differing)
         case _:
             for stream in found.streams:
                 if _concerns(rule, stream) and (words := _of_stream(rule, stream, now)):

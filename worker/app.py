@@ -38,6 +38,7 @@ COMPUTE: Final = "kpisync.compute"
 PUSH: Final = "kpisync.push_writeback"
 COMPARE: Final = "kpisync.compare_writeback"
 COPY: Final = "kpisync.copy_to_sink"
+VERIFY: Final = "kpisync.verify_share"
 
 RING_EVERY: Final = timedelta(seconds=2)
 VISIBILITY_TIMEOUT_SECONDS: Final = 900

@@ -46,6 +46,8 @@ def _schedules(config: Config) -> Iterator[tuple[str, Interval | Cron]]:
         yield f"write back {name}", writeback.every
     for name, sink in config.sinks.items():
         yield f"copy to {name}", sink.every
+    if config.advanced.verify_nights:
+        yield "verify", config.advanced.verify_at
 
 
 def _series(

@@ -6,7 +6,7 @@ import time
 from datetime import timedelta
 from typing import Final
 
-from store import outbox
+from store import outbox, record_history
 from store.engine import operating, reading
 from worker.computing import compute
 from worker.drift import watch_writeback
@@ -17,6 +17,7 @@ from worker.results import Kind, PassResult, RunResult, State
 from worker.runtime import Runtime
 from worker.schedule import Step, is_dirty
 from worker.sinks import sync_sink
+from worker.verifying import verify_share
 
 _POLL_SECONDS: Final = 0.2
 
@@ -37,6 +38,8 @@ def perform(runtime: Runtime, step: Step, *, max_rows: int | None = None) -> Run
             )
         case Step(kind=Kind.SINK, writeback=str(sink)):
             return sync_sink(runtime, sink)
+        case Step(kind=Kind.VERIFY):
+            return verify_share(runtime)
         case Step(kind=Kind.DRIFT, writeback=str(writeback)):
             return watch_writeback(runtime, writeback)
         case Step(writeback=str(writeback)):
@@ -44,7 +47,9 @@ def perform(runtime: Runtime, step: Step, *, max_rows: int | None = None) -> Run
             _forget_settled(runtime)
             return result
         case _:
-            return compute(runtime)
+            result = compute(runtime)
+            _forget_history(runtime)
+            return result
 
 
 def full_pass(runtime: Runtime) -> PassResult:
@@ -128,3 +133,9 @@ def _forget_settled(runtime: Runtime) -> None:
     with operating(runtime.engine) as conn:
         # The guard of a day's changes needs a day of history.
         outbox.purge(conn, max(runtime.config.advanced.keep_outbox, DAY))
+
+
+def _forget_history(runtime: Runtime) -> None:
+    """Once a day: what records and KPIs were longer ago than it is kept."""
+    with operating(runtime.engine) as conn:
+        record_history.forget(conn, max(runtime.config.advanced.keep_history, DAY))

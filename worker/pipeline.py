@@ -14,6 +14,7 @@ from worker.pushing import apply_plan, push_writeback
 from worker.results import Kind, PassResult, RunResult, State, exit_code
 from worker.reverting import CannotRevert, plan_revert, revert_run
 from worker.sinks import sync_sink
+from worker.verifying import verify_share
 
 __all__ = [
     "CannotRevert",
@@ -40,5 +41,6 @@ __all__ = [
     "setup_writeback",
     "stream_names",
     "sync_sink",
+    "verify_share",
     "watch_writeback",
 ]

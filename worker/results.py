@@ -17,6 +17,8 @@ class Kind(StrEnum):
     """A look at whether the fields of a write-back still hold what we wrote."""
     SINK = "sink"
     """A copy of the metrics table to another place."""
+    VERIFY = "verify"
+    """A share of the values, recomputed from the records and compared."""
 
 
 class State(StrEnum):

@@ -78,7 +78,8 @@ def interval_of(schedule: Interval | Cron) -> timedelta:
 def due(runtime: Runtime) -> tuple[Step, ...]:
     """Everything that should be done now, in a good order.
 
-    Pulls, computation, write-backs, then copies of the metrics table and looks at what was written.
+    Pulls, computation, write-backs, then copies of the metrics table, looks at what was written
+    and the nightly verification.
 
     Raises:
         StoreUnavailable: The database is away.
@@ -91,6 +92,7 @@ def due(runtime: Runtime) -> tuple[Step, ...]:
             *look.pushes(),
             *look.copies(),
             *look.comparisons(),
+            *look.verification(),
         )
 
 
@@ -258,6 +260,30 @@ class _Look:
             last = latest.get(name) or pushes.get(name)
             if is_free and last is not None and self._is_again_due(every, last):
                 yield Step(Kind.DRIFT, section.connection, writeback=name)
+
+    def verification(self) -> Iterator[Step]:
+        """The share of values whose night it is, once nothing waits to be computed."""
+        advanced = self._runtime.config.advanced
+        if not advanced.verify_nights or "verify" in self._held or self._is_loading():
+            return
+        begun = self._first_start()
+        latest = self._latest_alone(Kind.VERIFY)
+        last = latest.started if latest is not None else begun
+        if last is None or next_firing(advanced.verify_at, last, self._zone) > self._now:
+            return
+        if not _is_dirty(self._conn, self._runtime):
+            yield Step(Kind.VERIFY)
+
+    def _latest_alone(self, kind: Kind) -> _Push | None:
+        """The newest run of a kind of which there is one for all."""
+        query = (
+            select(RUNS.c.started, RUNS.c.state)
+            .where(RUNS.c.kind == kind)
+            .order_by(RUNS.c.run.desc())
+            .limit(1)
+        )
+        row = self._conn.execute(query).first()
+        return None if row is None else _Push(row.started, row.state)
 
     def _is_again_due(self, every: Interval | Cron, latest: _Push | None) -> bool:
         if latest is None:

@@ -16,6 +16,7 @@ from worker.reloading import CONFIGURATION_NOTE
 from worker.runtime import Runtime
 from worker.schedule import interval_of
 from worker.sinks import SinkState, sink_states
+from worker.verifying import Verified, verified_so_far
 from worker.writeback_states import WritebackState, writeback_states
 
 LATE_AFTER_INTERVALS = 3
@@ -59,6 +60,8 @@ class Status:
     """Write-backs that stand still until a person has looked, or whose fields others change."""
     sinks: Sequence[SinkState]
     quota: Sequence[Quota]
+    verified: Verified
+    """Whether values agree with the records behind them."""
     refused_writes: int
     """Records that a CRM refused to change and that wait in the dead letters."""
     sentences: Sequence[str]
@@ -75,7 +78,8 @@ class Status:
         )
         states = {"failed", "refused", "partly_failed"} & set(self.writeback_states.values())
         is_sink_broken = any(sink.state == "failed" for sink in self.sinks)
-        return is_stopped or bool(states) or is_sink_broken or self.refused_writes > 0
+        is_wrong = self.verified.differing is not None
+        return is_stopped or bool(states) or is_sink_broken or is_wrong or self.refused_writes > 0
 
     @property
     def is_stale(self) -> bool:
@@ -132,6 +136,12 @@ class Status:
                 }
                 for one in self.quota
             ],
+            "verified": {
+                "at": self.verified.at,
+                "state": self.verified.state,
+                "values": self.verified.values,
+                "differing": self.verified.differing,
+            },
             "messages": list(self.sentences),
         }
 
@@ -143,6 +153,7 @@ def gather(runtime: Runtime) -> Status:
         last_pushes = _last_pushes(conn)
         written = writeback_states(conn, runtime)
         sinks = sink_states(conn, runtime)
+        verified = verified_so_far(conn)
         return Status(
             streams=stream_states(runtime, conn),
             dirty_keys=conn.execute(select(func.count()).select_from(DIRTY_KEYS)).scalar_one(),
@@ -153,6 +164,7 @@ def gather(runtime: Runtime) -> Status:
             held=[one for one in written if one.hold or one.frozen or one.edited],
             sinks=sinks,
             quota=[_quota(runtime, conn, name) for name in runtime.config.connections],
+            verified=verified,
             refused_writes=sum(
                 letter.direction == deadletters.PUSH for letter in deadletters.every(conn)
             ),
@@ -163,6 +175,7 @@ def gather(runtime: Runtime) -> Status:
                 *(sentence for one in written for sentence in one.sentences()),
                 *(f"sink {one.sink}: {one.state}: {one.error}" for one in sinks if one.error),
                 *_letter_sentences(conn),
+                *([verified.differing] if verified.differing is not None else []),
             ],
         )
 

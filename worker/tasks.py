@@ -21,6 +21,7 @@ from worker.app import (
     PULL,
     PUSH,
     SWEEP,
+    VERIFY,
     app,
     config,
     config_path,
@@ -93,6 +94,11 @@ def copy_to_sink(sink: str) -> None:
     _if_due(Step(Kind.SINK, writeback=sink))
 
 
+def verify_share() -> None:
+    """Verify tonight's share of the values, if it is still due."""
+    _if_due(Step(Kind.VERIFY))
+
+
 def _ring() -> None:
     for step in due(_runtime()):
         send(step)
@@ -126,6 +132,8 @@ def _message(step: Step) -> tuple[list[str | None], str]:
             return [step.writeback], COMPARE
         case Kind.SINK:
             return [step.writeback], COPY
+        case Kind.VERIFY:
+            return [], VERIFY
         case _:
             return [], COMPUTE
 
@@ -180,5 +188,6 @@ for _name, _task in (
     (PUSH, push_writeback),
     (COMPARE, compare_writeback),
     (COPY, copy_to_sink),
+    (VERIFY, verify_share),
 ):
     app.task(name=_name)(_task)

@@ -170,6 +170,12 @@ def _listing(
     return lister.listing(kpi, view)
 
 
+def listing_at(conn: Connection, catalog: Catalog, place: Place, now: datetime) -> list[Line]:
+    """The records behind a value, published or not, for an instant; those of parts after it."""
+    reader, kpi = Reader(conn, catalog, now), catalog.kpi(place.kpi)
+    return list(_all_lines(_listing(reader, catalog, kpi, place, _entries(reader, kpi, place))))
+
+
 def groupings_beside(kpi: Kpi, grouping: Grouping) -> tuple[Grouping, ...]:
     """The groupings whose pages a recipe looks at for one group: its own and the inner ones."""
     return (grouping, *((*grouping, *inner) for inner in kpi.inner), *kpi.inner)

@@ -27,7 +27,7 @@ from metrics.explain.ledger import Entry, Ledger, told_again
 from metrics.explain.past import PastReader, WorldReader
 from metrics.explain.window import period_named
 from metrics.explain.world import EVERYBODYS, Name, World
-from metrics.verify import READERS, RECIPES
+from metrics.verify import readers_of, recipe_of
 from metrics.verify.book import EXACT, Book, View
 from metrics.verify.periods import Calendar
 from metrics.verify.reading import Reader
@@ -209,7 +209,7 @@ class _Story:
         self._now = begins
         self._settings = self._settings_at(begins)
         self._grouping = grouping_named(place.dimension)
-        self._recipe = RECIPES[place.kpi]
+        self._recipe = recipe_of(self._kpi)
         self._groupings = groupings_beside(self._kpi, self._grouping)
         self._entries: dict[str, Sequence[Entry]] = {}
         self._asked: set[str] = set()
@@ -425,7 +425,7 @@ class _Story:
 
     def _read(self, reader: Reader) -> dict[str, Sequence[Entry]]:
         ledger = Ledger(self._grouping, self._place.key)
-        for read in dict.fromkeys(READERS[subject] for subject in self._recipe.subjects):
+        for read in readers_of(self._kpi):
             read(reader, ledger)
         found: dict[str, list[Entry]] = defaultdict(list)
         for entry in ledger.entries:

@@ -76,6 +76,8 @@ class Difference:
     key: str
     stored: str | None
     recomputed: str | None
+    n: int = 0
+    """Records that are counted or left out, on the side that has more of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,9 @@ Place: TypeAlias = tuple[str, str, str, str]
 """KPI, dimension, key, period."""
 
 
-def verify(conn: Connection, catalog: Catalog, *, as_of: datetime) -> Verification:
+def verify(
+    conn: Connection, catalog: Catalog, *, as_of: datetime, kpis: Sequence[Kpi] | None = None
+) -> Verification:
     """Recompute every value of every kept KPI and compare it with the stored one, exactly.
 
     Args:
@@ -99,19 +103,21 @@ def verify(conn: Connection, catalog: Catalog, *, as_of: datetime) -> Verificati
         catalog: what is kept.
         as_of: the instant the values are compared for, where none were published yet; else
             they are compared for the instant of their publication.
+        kpis: only the values of these; None: of all, and there must be none of others.
     """
     reader = Reader(conn, catalog, clock.published_at(conn) or as_of)
     checked = 0
     differences: list[Difference] = []
     # One subject after the other: the groups of all of them at once would fill the memory.
-    for kpis in _apart(catalog.kpis):
-        recomputed = _recompute(reader, catalog, kpis)
-        stored = _stored(conn, [kpi.name for kpi in kpis])
+    for together in verified_together(catalog.kpis if kpis is None else kpis):
+        recomputed = _recompute(reader, catalog, together)
+        stored = _stored(conn, [kpi.name for kpi in together])
         checked += len(recomputed.keys() | stored.keys())
         differences += _differences(stored, recomputed)
-    unknown = {kpi for kpi, _, _ in kinds_of_current_values(conn)} - {
-        kpi.name for kpi in catalog.kpis
-    }
+    unknown: set[str] = set()
+    if kpis is None:
+        unknown = {kpi for kpi, _, _ in kinds_of_current_values(conn)}
+        unknown -= {kpi.name for kpi in catalog.kpis}
     stored = _stored(conn, sorted(unknown))
     differences += _differences(stored, {})
     return Verification(
@@ -162,7 +168,8 @@ def _differences(
         one, other = stored.get(place), recomputed.get(place)
         if not _agree(one, other):
             kpi, dimension, key, period = place
-            yield Difference(kpi, period, dimension, key, _words(one), _words(other))
+            n = max(facts.n + sum(dict(facts.left_out).values()) for facts in (one, other) if facts)
+            yield Difference(kpi, period, dimension, key, _words(one), _words(other), n)
 
 
 def _facts_of(value: KpiValue) -> _Facts:
@@ -199,7 +206,7 @@ def _words(facts: _Facts | None) -> str | None:
 # ---------------------------------------------------------------- recomputing
 
 
-def _apart(kpis: Sequence[Kpi]) -> list[list[Kpi]]:
+def verified_together(kpis: Sequence[Kpi]) -> list[list[Kpi]]:
     """The KPIs, those together that need the same subjects."""
     found: dict[tuple[str, ...], list[Kpi]] = defaultdict(list)
     for kpi in kpis:

@@ -68,6 +68,12 @@ def status(
         )
         waiting = ", ".join(f"{count} {state}" for state, count in found.outbox.items())
         printer.text(f"dirty keys: {found.dirty_keys}; outbox: {waiting}")
+        verified = found.verified
+        if verified.at is not None:
+            printer.text(
+                f"verified: {verified.values:,} values at {verified.at:%Y-%m-%d %H:%M} UTC "
+                f"({verified.state})"
+            )
         for quota in found.quota:
             printer.text(_quota_line(quota))
         for sentence in found.sentences:

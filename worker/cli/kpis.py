@@ -14,13 +14,15 @@ from metrics import values as published
 from metrics.confidence import Interval, interval_of, is_small
 from metrics.definition import Direction, Kpi
 from metrics.dimensions import DIMENSIONS, TOTAL_NAME
+from metrics.explain.counterexample import Counterexample, smallest
+from metrics.explain.document import exact
 from metrics.families import dimensions_of
 from metrics.values import KpiValue
 from metrics.verify import Verification
 from metrics.verify import verify as verify_store
 from store.engine import database_now, reading
 from store.kpis import count_dirty_keys
-from worker import pipeline
+from worker import pipeline, verifying
 from worker.cli.app import CommandError, app, session_of
 from worker.cli.exits import ExitCode
 from worker.cli.output import Printer, as_json
@@ -260,6 +262,10 @@ def verify(
         with reading(runtime.engine) as conn:
             verification = verify_store(conn, runtime.catalog, as_of=database_now(conn))
             waiting = count_dirty_keys(conn)
+            example = smallest(conn, runtime.catalog, verification)
+        if not waiting:
+            words = None if verification.ok else verifying.in_words(verification, example)
+            verifying.remember(runtime, verification, words)
         names = runtime.writebacks if is_online else ()
         reports = [pipeline.compare_live(runtime, name) for name in names]
     is_ok = verification.ok and all(report.ok for report in reports)
@@ -279,18 +285,21 @@ def verify(
                 }
                 for difference in verification.differences
             ],
+            "smallest": None if example is None else example.to_json(),
         }
         if is_online:
             document["online"] = [report.to_json() for report in reports]
         printer.document(document)
     else:
-        _show_verification(printer, verification, waiting)
+        _show_verification(printer, verification, waiting, example)
         for report in reports:
             _show_comparison(printer, report)
     raise typer.Exit(ExitCode.FINE if is_ok else ExitCode.FAILED)
 
 
-def _show_verification(printer: Printer, verification: Verification, waiting: int) -> None:
+def _show_verification(
+    printer: Printer, verification: Verification, waiting: int, example: Counterexample | None
+) -> None:
     if verification.ok:
         printer.text(f"{verification.checked:,} values recomputed, all equal")
         return
@@ -308,6 +317,21 @@ def _show_verification(printer: Printer, verification: Verification, waiting: in
             for d in verification.differences[:DIFFERENCES_SHOWN]
         ),
     )
+    if example is not None:
+        printer.text(f"the smallest: {example.words}")
+        printer.table(
+            ("record", "numerator", "denominator", "left out"),
+            (
+                (
+                    line.name,
+                    exact(line.numerator),
+                    exact(line.denominator),
+                    ", ".join(f"{reason} {count}" for reason, count in line.left_out.items()),
+                )
+                for line in example.lines[:DIFFERENCES_SHOWN]
+            ),
+            numbers=("numerator", "denominator"),
+        )
 
 
 def _show_comparison(printer: Printer, report: DriftReport) -> None:

@@ -60,6 +60,7 @@ def shown_counts(result: RunResult) -> Iterator[str]:
         Kind.PUSH: (0, 0, 0, 0, 0, result.sent, result.failed),
         Kind.DRIFT: (result.pulled, 0, result.unchanged, 0, 0, 0, 0),
         Kind.SINK: (0, 0, 0, 0, 0, result.sent, result.failed),
+        Kind.VERIFY: (result.pulled, 0, result.unchanged, 0, 0, 0, 0),
     }[result.kind]
     return (f"{count:,}" if count else "" for count in (*counts, result.calls))
 

@@ -1,0 +1,131 @@
+"""Verifying: values recomputed from the records and compared; a share of them each night.
+
+A share is some of the KPIs, chosen by the local date alone, so that after `verify_nights` nights
+all have had their turn. A KPI that differed is looked at every night until it agrees again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from sqlalchemy import Connection
+
+from metrics.definition import Kpi
+from metrics.explain.counterexample import Counterexample, smallest
+from metrics.verify import Verification, verified_together, verify
+from store import kpis, notes, runs
+from store.engine import database_now, operating, reading
+from worker.results import Kind, RunResult, State
+from worker.running import Running, Subject, record_run
+from worker.runtime import Runtime
+
+_NOTE: Final = ("", "verify.differing")
+"""The note that names the KPIs which differ, and says how."""
+
+_PATIENCE: Final = timedelta(seconds=30)
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What verifying has found so far."""
+
+    at: datetime | None
+    """The last nightly round; None: there was none."""
+    state: str | None
+    values: int
+    """How many it compared."""
+    differing: str | None
+    """Which values do not agree with the records, in words; None: none is known."""
+
+
+def verify_share(runtime: Runtime) -> RunResult:
+    """Compare tonight's share of the values with the records.
+
+    Raises:
+        StoreUnavailable: The database is away.
+    """
+    return record_run(
+        runtime,
+        Subject(kind=Kind.VERIFY),
+        _verify_share,
+        lease_names=("verify",),
+        patience=_PATIENCE,
+    )
+
+
+def share_of(runtime: Runtime, now: datetime) -> list[Sequence[Kpi]]:
+    """The KPIs whose night it is, those together that read the same records."""
+    together = verified_together(runtime.catalog.kpis)
+    nights = runtime.config.advanced.verify_nights
+    day = now.astimezone(runtime.company.timezone).date().toordinal()
+    return [kpis for place, kpis in enumerate(together) if place % nights == day % nights]
+
+
+def _verify_share(running: Running) -> State:
+    runtime = running.runtime
+    with reading(runtime.engine) as conn:
+        now = database_now(conn)
+        if kpis.count_dirty_keys(conn):
+            running.error = "changes came in meanwhile; it is tried again when they are computed"
+            return State.INTERRUPTED
+        differed = _differing_kpis(conn)
+        groups = share_of(runtime, now)
+        tonight = {kpi.name for group in groups for kpi in group}
+        again = [kpi for kpi in runtime.catalog.kpis if kpi.name in differed - tonight]
+        found: list[Verification] = []
+        for group in [*groups, *([again] if again else [])]:
+            if runtime.is_stopping:
+                return State.INTERRUPTED
+            found.append(verify(conn, runtime.catalog, as_of=now, kpis=group))
+        whole = Verification(
+            ok=all(one.ok for one in found),
+            checked=sum(one.checked for one in found),
+            differences=[difference for one in found for difference in one.differences],
+        )
+        words = None if whole.ok else in_words(whole, smallest(conn, runtime.catalog, whole))
+    remember(runtime, whole, words)
+    differing = len(whole.differences)
+    with operating(runtime.engine) as conn:
+        running.add(conn, pulled=whole.checked, unchanged=whole.checked - differing, dead=differing)
+    running.error = words
+    return State.OK if whole.ok else State.PARTLY_FAILED
+
+
+def remember(runtime: Runtime, found: Verification, words: str | None) -> None:
+    """Keep what differs until it agrees again; `status` and alerts tell of it."""
+    with operating(runtime.engine) as conn:
+        if words is None:
+            notes.drop(conn, *_NOTE)
+        else:
+            names = sorted({difference.kpi for difference in found.differences})
+            notes.put(conn, *_NOTE, json.dumps({"kpis": names, "words": words}))
+
+
+def verified_so_far(conn: Connection) -> Verified:
+    """What the nightly rounds have found."""
+    noted = notes.get(conn, *_NOTE)
+    last = runs.latest(conn, Kind.VERIFY)
+    return Verified(
+        at=None if last is None else last.started,
+        state=None if last is None else last.state,
+        values=0 if last is None else last.pulled,
+        differing=None if noted is None else json.loads(noted)["words"],
+    )
+
+
+def in_words(found: Verification, example: Counterexample | None) -> str:
+    """Differences as one sentence with the remedy."""
+    shown = "" if example is None else f"; the smallest: {example.words}"
+    return (
+        f"{len(found.differences):,} of {found.checked:,} values do not agree with the records"
+        f"{shown}. `kpisync verify` shows all, `kpisync compute --rebuild` mends them; tell us"
+    )
+
+
+def _differing_kpis(conn: Connection) -> set[str]:
+    noted = notes.get(conn, *_NOTE)
+    return set() if noted is None else set(json.loads(noted)["kpis"])
