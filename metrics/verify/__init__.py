@@ -11,8 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
-from typing import Final, TypeAlias
+from typing import Final
 
 from sqlalchemy import Connection
 
@@ -21,10 +20,11 @@ from metrics.catalog import Catalog
 from metrics.definition import MONEY_UNITS, Kpi
 from metrics.verify import custom, customers, emails, marketing, sales, service
 from metrics.verify.book import Book, Grouping, View
+from metrics.verify.comparing import Difference, Facts, Place, differing, stored_facts
 from metrics.verify.periods import Calendar, periods_for
 from metrics.verify.reading import Reader
 from metrics.verify.recipes import Ask, Recipe, Result, rounded
-from store.kpis import KpiValue, current_values, kinds_of_current_values, plain
+from store.kpis import kinds_of_current_values
 
 __all__ = [
     "Difference",
@@ -67,30 +67,12 @@ def readers_of(kpi: Kpi) -> list[Callable[[Reader, Book], None]]:
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
-    """A stored value that does not agree with the records."""
-
-    kpi: str
-    period: str
-    dimension: str
-    key: str
-    stored: str | None
-    recomputed: str | None
-    n: int = 0
-    """Records that are counted or left out, on the side that has more of them."""
-
-
-@dataclass(frozen=True, slots=True)
 class Verification:
-    """The outcome of comparing every value."""
+    """The outcome of comparing values."""
 
     ok: bool
     checked: int
     differences: list[Difference]
-
-
-Place: TypeAlias = tuple[str, str, str, str]
-"""KPI, dimension, key, period."""
 
 
 def verify(
@@ -111,15 +93,15 @@ def verify(
     # One subject after the other: the groups of all of them at once would fill the memory.
     for together in verified_together(catalog.kpis if kpis is None else kpis):
         recomputed = _recompute(reader, catalog, together)
-        stored = _stored(conn, [kpi.name for kpi in together])
+        stored = stored_facts(conn, [kpi.name for kpi in together])
         checked += len(recomputed.keys() | stored.keys())
-        differences += _differences(stored, recomputed)
+        differences += differing(stored, recomputed)
     unknown: set[str] = set()
     if kpis is None:
         unknown = {kpi for kpi, _, _ in kinds_of_current_values(conn)}
         unknown -= {kpi.name for kpi in catalog.kpis}
-    stored = _stored(conn, sorted(unknown))
-    differences += _differences(stored, {})
+    stored = stored_facts(conn, sorted(unknown))
+    differences += differing(stored, {})
     return Verification(
         ok=not differences,
         checked=checked + len(stored),
@@ -130,77 +112,6 @@ def verify(
 def missing_recipes(kpis: Iterable[str]) -> list[str]:
     """KPIs that nobody has written down a second time."""
     return sorted(set(kpis) - RECIPES.keys())
-
-
-# ---------------------------------------------------------------- comparing
-
-
-@dataclass(frozen=True, slots=True)
-class _Facts:
-    """What is compared of a value."""
-
-    value: Decimal | None
-    numerator: Decimal | None
-    denominator: Decimal | None
-    n: int
-    left_out: tuple[tuple[str, int], ...]
-    currency: str | None
-    definition: str
-    words: str | None
-
-    @property
-    def is_empty(self) -> bool:
-        """No record stands behind it: a group that emptied is like one that never was."""
-        return not self.n and not self.left_out and not self.value and not self.numerator
-
-
-def _stored(conn: Connection, kpis: Sequence[str]) -> dict[Place, _Facts]:
-    return {
-        (value.kpi, value.dimension, value.key, value.period): _facts_of(value)
-        for value in current_values(conn, kpis=kpis)
-    }
-
-
-def _differences(
-    stored: Mapping[Place, _Facts], recomputed: Mapping[Place, _Facts]
-) -> Iterator[Difference]:
-    for place in stored.keys() | recomputed.keys():
-        one, other = stored.get(place), recomputed.get(place)
-        if not _agree(one, other):
-            kpi, dimension, key, period = place
-            n = max(facts.n + sum(dict(facts.left_out).values()) for facts in (one, other) if facts)
-            yield Difference(kpi, period, dimension, key, _words(one), _words(other), n)
-
-
-def _facts_of(value: KpiValue) -> _Facts:
-    return _Facts(
-        value=value.value,
-        numerator=value.numerator,
-        denominator=value.denominator,
-        n=value.n,
-        left_out=tuple(sorted(value.left_out.items())),
-        currency=value.currency,
-        definition=value.definition,
-        words=value.words,
-    )
-
-
-def _agree(stored: _Facts | None, recomputed: _Facts | None) -> bool:
-    if stored is None or recomputed is None:
-        one = stored or recomputed
-        # A recomputed value always has records: only a stored one can be an emptied group.
-        return one is stored and one is not None and one.is_empty
-    return stored == recomputed
-
-
-def _words(facts: _Facts | None) -> str | None:
-    if facts is None:
-        return None
-    parts = [f"n {facts.n}", *(f"{reason} {count}" for reason, count in facts.left_out)]
-    if facts.denominator is not None:
-        parts.insert(0, f"{plain(facts.numerator)} / {plain(facts.denominator)}")
-    shown = facts.words or plain(facts.value) or "no value"
-    return f"{shown} ({', '.join(parts)}, {facts.definition})"
 
 
 # ---------------------------------------------------------------- recomputing
@@ -214,7 +125,7 @@ def verified_together(kpis: Sequence[Kpi]) -> list[list[Kpi]]:
     return [found[subjects] for subjects in sorted(found)]
 
 
-def _recompute(reader: Reader, catalog: Catalog, kpis: Sequence[Kpi]) -> dict[Place, _Facts]:
+def _recompute(reader: Reader, catalog: Catalog, kpis: Sequence[Kpi]) -> dict[Place, Facts]:
     subjects = recipe_of(kpis[0]).subjects
     groupings = {
         grouping
@@ -227,7 +138,7 @@ def _recompute(reader: Reader, catalog: Catalog, kpis: Sequence[Kpi]) -> dict[Pl
         read(reader, book)
     settings = catalog.settings
     calendar = Calendar(settings.week_starts, settings.fiscal_year_starts)
-    facts: dict[Place, _Facts] = {}
+    facts: dict[Place, Facts] = {}
     for kpi in kpis:
         ask = Ask(settings, catalog.own(kpi), reader.now)
         recipe = recipe_of(kpi)
@@ -261,11 +172,11 @@ def _views(  # noqa: PLR0917 - what a view is made of
             yield View(book, grouping, key, period, today, calendar)
 
 
-def _facts(kpi: Kpi, result: Result, currency: str) -> _Facts | None:
+def _facts(kpi: Kpi, result: Result, currency: str) -> Facts | None:
     left_out = {reason: count for reason, count in (result.left_out or {}).items() if count}
     if not result.n and not left_out:
         return None
-    return _Facts(
+    return Facts(
         value=rounded(result.value),
         numerator=rounded(result.numerator),
         denominator=rounded(result.denominator),
