@@ -14,7 +14,7 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, Date, Integer, Text, case, cast, extract, func, literal_column
+from sqlalchemy import BigInteger, Date, Integer, Text, case, cast, extract, func, literal, literal_column
 from sqlalchemy.dialects.postgresql import JSON, TIMESTAMP
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.sql.elements import ColumnElement
@@ -146,7 +146,7 @@ class OwnFields:
             return self._on_sqlite(name, "units", BigInteger(), digits)
         number = cast(self._json(name), Numeric())
         units = func.round(number * func.power(cast(10, Numeric()), digits))
-        fits = case((func.abs(units) <= LARGEST, cast(units, BigInteger)))
+        fits = case((func.abs(units) <= literal(LARGEST, BigInteger()), cast(units, BigInteger)))
         return case((self._is(name, "number"), fits))
 
     def day(self, name: str) -> ColumnElement[int]:

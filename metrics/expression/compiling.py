@@ -99,6 +99,9 @@ class Setting:
     for_postgresql: bool
 
 
+_BOUND: Final = literal(LARGEST, BigInteger())
+
+
 class Records:
     """The live records of a stream, as a FROM clause with everything expressions may name."""
 
@@ -190,7 +193,7 @@ class Records:
     def bounded_number(self, field: Field) -> ColumnElement[int]:
         """The same, unknown where sums could overflow."""
         number = self.number(field)
-        return number if field.is_own else case((func.abs(number) <= LARGEST, number))
+        return number if field.is_own else case((number.between(-_BOUND, _BOUND), number))
 
     def instant(self, field: Field) -> ColumnElement[int]:
         """An instant."""

@@ -381,12 +381,23 @@ def _format_faults(
         "mixed": set(),
     }[kind]
     if written.format not in fits:
-        shown = "numbers of different kinds" if kind == "mixed" else f"a {kind}"
-        message = f'The value is {shown}; "{written.format}" does not fit.'
+        if kind == "mixed":
+            message = "A time between two dates cannot be divided by money."
+            yield CustomFault("numerator", ExpressionFault(message, 1, ""))
+            return
+        message = f'The value is {_SHOWN[kind]}; "{written.format}" does not fit.'
         choices = sorted(one for one in fits if one is not None)
-        yield CustomFault(
-            "format", ExpressionFault(message, 1, f"It may be: {', '.join(choices)}.")
-        )
+        hint = f"It may be: {', '.join(choices)}."
+        yield CustomFault("format", ExpressionFault(message, 1, hint))
+
+
+_SHOWN: Final = {
+    "money": "money",
+    "span": "a time",
+    "count": "a count",
+    "number": "a number",
+    "ratio": "a ratio",
+}
 
 
 def _kind_of(above: tree.Aggregate, below: tree.Aggregate | None) -> str:
@@ -395,7 +406,7 @@ def _kind_of(above: tree.Aggregate, below: tree.Aggregate | None) -> str:
         return kinds[0]
     first, second = kinds
     if second == "money":
-        return "ratio"
+        return "mixed" if first == "span" else "ratio"
     if first in {"money", "span"}:
         return first
     return "ratio"

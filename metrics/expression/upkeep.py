@@ -222,7 +222,7 @@ def _value(part: FamilyPart, records: Records) -> _Value:
         return _Value(None, literal(NO_CURRENCY, Text()))
     if isinstance(value, tree.Span):
         seconds = _seconds(value, records)
-        number = case((and_(seconds >= 0, seconds <= LARGEST), seconds))
+        number = case((and_(seconds >= 0, seconds <= literal(LARGEST, BigInteger())), seconds))
         return _Value(number, _named(number, literal(IN_UNITS, Text())), seconds < 0)
     number = records.bounded_number(value)
     if part.is_money:
@@ -234,10 +234,12 @@ def _value(part: FamilyPart, records: Records) -> _Value:
 
 def _seconds(span: tree.Span, records: Records) -> ColumnElement[int]:
     if span.is_of_days:
-        return (records.day(span.end) - records.day(span.start)) * _SECONDS_PER_DAY
+        days = cast(records.day(span.end) - records.day(span.start), BigInteger)
+        return days * _SECONDS_PER_DAY
     length = records.instant(span.end) - records.instant(span.start)
     # Below zero, where a division would round the other way, nothing is counted.
-    return case((length < 0, -1), else_=cast(length, BigInteger) // _MICROSECONDS)
+    backwards = literal(-1, BigInteger())
+    return case((length < 0, backwards), else_=cast(length, BigInteger) // _MICROSECONDS)
 
 
 def _named(number: ColumnElement[int], unit: ColumnElement[str]) -> ColumnElement[str]:

@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import BigInteger, Column, Connection, MetaData, Text, case, select
+from sqlalchemy import BigInteger, Column, Connection, MetaData, Text, case, cast, literal, select
 from sqlalchemy.sql.elements import ColumnElement
 
 from store import temporary
@@ -108,7 +108,7 @@ def local_day(instant: ColumnElement[int]) -> ColumnElement[int]:
 
 def midnight(day: ColumnElement[int]) -> ColumnElement[int]:
     """The instant with which a local day begins."""
-    shown = day * DAY
+    shown = cast(day, BigInteger) * literal(DAY, BigInteger())
     begins = shown - CLOCKS.c.ahead
     return (
         select(case((begins < CLOCKS.c.since, CLOCKS.c.since), else_=begins))
