@@ -87,7 +87,7 @@ _FAMILIES: Final[Mapping[str, Family]] = MappingProxyType(
                 *("measured", "days", "negative", "undated"),
                 source="deals",
                 bucket=Bucket.VALUE,
-                version=2,
+                version=3,
             ),
             _family(
                 "deals_open",
@@ -200,6 +200,7 @@ _FAMILIES: Final[Mapping[str, Family]] = MappingProxyType(
                     source="tickets",
                     dimensions=TICKET_DIMENSIONS,
                     bucket=Bucket.VALUE,
+                    version=2,
                 )
                 for formula in ("resolution", "first_response")
             ),
@@ -220,6 +221,9 @@ _FAMILIES: Final[Mapping[str, Family]] = MappingProxyType(
     }
 )
 
+_MEASURED: Final = frozenset({"sales_cycle", "resolution", "first_response"})
+"""Formulas whose values are asked for in their order by some KPIs, and only as sums by others."""
+
 NEIGHBOURLY: Final = frozenset({"tickets_created"})
 """Formulas of row-wise families in which a record counts by others of its account."""
 
@@ -239,15 +243,21 @@ def dimensions_of(kpi: Kpi) -> tuple[str, ...]:
     return tuple(name for name in _FAMILIES[kpi.family].dimensions if name in common)
 
 
-def family_of(formula: str, kind: str, own: OwnSettings) -> Family:
+def family_of(formula: str, kind: str, own: OwnSettings, *, has_percentile: bool = False) -> Family:
     """The family whose cells give a term's sums for periods of a kind.
 
     Args:
         formula: as the term names it.
         kind: the kind of period.
         own: the settings of the KPI that asks.
+        has_percentile: whether that KPI is one of values in their order.
     """
     family = _FAMILIES[formula]
+    if formula in _MEASURED and not has_percentile:
+        # A sum over a year need not read a cell for each second that a ticket was open.
+        family = replace(family, bucket=Bucket.NONE)
+    elif formula in _MEASURED:
+        family = replace(family, name=f"{formula}_values")
     if formula == "activity":
         days = own.window or ACTIVE_DAYS
         family = replace(family, name=f"{formula}_{days}d", window=days)
@@ -255,7 +265,7 @@ def family_of(formula: str, kind: str, own: OwnSettings) -> Family:
         days = STALLED_DAYS if own.stalled_days is None else own.stalled_days
         family = replace(family, name=f"{formula}_{days}d", window=days)
     elif formula in {"resolution", "first_response"} and own.clock == "business_hours":
-        family = replace(family, name=f"{formula}_business", is_business_hours=True)
+        family = replace(family, name=f"{family.name}_business", is_business_hours=True)
     elif formula == "answers" and own.answers == "latest":
         family = replace(family, name=f"{formula}_latest", is_latest=True)
     elif formula == "costs" and own.costs:

@@ -59,6 +59,10 @@ class RateBook:
         """Whether any rate changes with time."""
         return any(len(spans) > 1 for spans in self.spans.values())
 
+    def is_constant(self, currency: str) -> bool:
+        """Whether one unit of a currency has the same worth on all days, or none."""
+        return currency == self.company or len(self.spans.get(currency, ())) < 2  # noqa: PLR2004 - one
+
     def factor(self, currency: str, since: int | None) -> Decimal | None:
         """Company units for one minor unit; None: nobody knows.
 

@@ -33,7 +33,8 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from metrics import period_sql, rates
 from metrics.catalog import Bundle, Catalog
-from metrics.contributions.terms import MICROSECONDS_PER_DAY
+from metrics.contributions.terms import MICROSECONDS_PER_DAY, NO_CURRENCY
+from metrics.contributions.terms import text_of as text_constant
 from metrics.definition import (
     DAYS_PER_YEAR,
     VELOCITY_DAYS,
@@ -60,7 +61,7 @@ from metrics.periods import (
 from metrics.rates import RateBook
 from store import kpis as stored
 from store import temporary
-from store.compiled import in_written_order, text_of
+from store.compiled import in_written_order, rows_of, text_of
 from store.conversion import instant_number, local_day
 from store.engine import is_postgresql
 from store.kpis import Content
@@ -205,7 +206,7 @@ class Series:
         for family in bundle.families:
             spans = bundle.spans_of(family.name)
             text = _starts_in_cells(family.name, kind, self._calendar, self._for_postgresql)
-            for dimension, key, start in self._conn.exec_driver_sql(text):
+            for dimension, key, start in rows_of(self._conn, text):
                 starts = found[Group(dimension, key)]
                 if Span.PERIOD in spans:
                     starts.add(start)
@@ -269,7 +270,7 @@ class Series:
             else _sums(family, self._book.is_dated and bool(family.money), self._for_postgresql)
         )
         instant = self._moment.instant
-        for row in self._conn.exec_driver_sql(text.replace(_NOW, str(instant))):
+        for row in rows_of(self._conn, text.replace(_NOW, str(instant))):
             reader.add(tallies[row[0]], row)
 
     def _days(self, family: Family, span: Span, period: Period) -> tuple[int, int]:
@@ -309,12 +310,19 @@ class Series:
 
     def keys_of(self, family: str, dimension: str) -> list[str]:
         """The groups of a dimension that have cells, sorted."""
-        query = (
-            select(CELLS.c.key)
-            .where(CELLS.c.family == family, CELLS.c.dimension == dimension)
-            .distinct()
-        )
-        return sorted(self._conn.execute(query).scalars())
+        found: list[str] = []
+        after = ""
+        while True:
+            # From one key to the next through the index, not through all cells.
+            following: str | None = self._conn.execute(
+                select(func.min(CELLS.c.key)).where(
+                    CELLS.c.family == family, CELLS.c.dimension == dimension, CELLS.c.key > after
+                )
+            ).scalar_one()
+            if following is None:
+                return found
+            found.append(following)
+            after = following
 
     def medians(
         self, family: Family, kpi: Kpi, ranges: Sequence[tuple[object, ...]]
@@ -349,21 +357,37 @@ class Series:
     def _ranked(self, family: Family, kpi: Kpi) -> dict[int, tuple[int, Fraction | None]]:
         percent = MEDIAN if kpi.percentile is None else kpi.percentile
         text = _ranks(family.name, percent, self._for_postgresql)
-        return {
-            row[0]: (row[1], Fraction(row[2] + row[3], 2))
-            for row in self._conn.exec_driver_sql(text)
-        }
+        return {row[0]: (row[1], Fraction(row[2] + row[3], 2)) for row in rows_of(self._conn, text)}
 
     def _ranked_money(self, family: Family, kpi: Kpi) -> dict[int, tuple[int, Fraction | None]]:
+        """Percentiles of amounts: by the database where all of a place have one worth."""
+        percent = kpi.percentile or MEDIAN
+        found: dict[int, tuple[int, Fraction | None]] = {}
+        mixed: list[int] = []
+        text = _ranks_of_money(family.name, percent, self._for_postgresql)
+        for place, total, lower, upper, currency, other in rows_of(self._conn, text):
+            if currency != other or not self._book.is_constant(currency):
+                mixed.append(place)
+                continue
+            factor = self._book.factor(currency, None)
+            if factor is not None:
+                found[place] = (total, Fraction(factor) * Fraction(lower + upper, 2))
+        if mixed:
+            found |= self._ranked_mixtures(family, percent, mixed)
+        return found
+
+    def _ranked_mixtures(
+        self, family: Family, percent: int, places: Sequence[int]
+    ) -> dict[int, tuple[int, Fraction | None]]:
         found: dict[int, dict[Decimal, dict[int, int]]] = defaultdict(dict)
+        chosen = set(places)
         text = _buckets(family.name, self._book.is_dated, self._for_postgresql)
-        for place, currency, since, bucket, count in self._conn.exec_driver_sql(text):
-            factor = self._book.factor(currency, since) if currency else None
+        for place, currency, since, bucket, count in rows_of(self._conn, text):
+            factor = self._book.factor(currency, since) if currency and place in chosen else None
             if factor is not None:
                 # Two currencies, or two spans of dated rates, may be worth the same.
                 units = found[place].setdefault(factor, {})
                 units[bucket] = units.get(bucket, 0) + count
-        percent = MEDIAN if kpi.percentile is None else kpi.percentile
         return {place: _ranked_amounts(of_place, percent) for place, of_place in found.items()}
 
 
@@ -493,16 +517,42 @@ def _starts_in_cells(family: str, kind: Kind, calendar: Calendar, for_postgresql
 @lru_cache(maxsize=64)
 def _ranks(family: str, percent: int, for_postgresql: bool) -> str:
     """Of each place: how many values, and the two whose mean is the percentile."""
+    return _ranked_by(family, percent, for_postgresql, CELLS.c.bucket >= 0)
+
+
+@lru_cache(maxsize=16)
+def _ranks_of_money(family: str, percent: int, for_postgresql: bool) -> str:
+    """The same of amounts, and the first and the last of their currencies."""
+    has_amount = CELLS.c.currency != text_constant(NO_CURRENCY)
+    return _ranked_by(
+        family,
+        percent,
+        for_postgresql,
+        has_amount,
+        func.min(CELLS.c.currency).label("first_currency"),
+        func.max(CELLS.c.currency).label("last_currency"),
+    )
+
+
+def _ranked_by(
+    family: str,
+    percent: int,
+    for_postgresql: bool,
+    where: ColumnElement[bool],
+    *ends: ColumnElement[str],
+) -> str:
     counted = (
-        select(RANGES.c.place, CELLS.c.bucket, func.sum(CELLS.c.m1).label("n"))
+        select(RANGES.c.place, CELLS.c.bucket, func.sum(CELLS.c.m1).label("n"), *ends)
         .join_from(RANGES, CELLS, _in_range(family))
-        .where(CELLS.c.bucket >= 0)
+        .where(where)
         .group_by(RANGES.c.place, CELLS.c.bucket)
         .subquery("counted")
     )
+    names = [end.name for end in ends]
     passed = select(
         counted.c.place,
         counted.c.bucket,
+        *(counted.c[name] for name in names),
         func.sum(counted.c.n)
         .over(partition_by=counted.c.place, order_by=counted.c.bucket)
         .label("passed"),
@@ -510,11 +560,16 @@ def _ranks(family: str, percent: int, for_postgresql: bool) -> str:
     ).subquery("passed")
     is_reached = passed.c.passed * 100 >= passed.c.total * percent
     is_upper = passed.c.passed * 2 > passed.c.total if percent == MEDIAN else is_reached
+    extremes = [
+        func.min(passed.c[name]) if place == 0 else func.max(passed.c[name])
+        for place, name in enumerate(names)
+    ]
     statement = select(
         passed.c.place,
         cast(func.max(passed.c.total), BigInteger),
         func.min(case((is_reached, passed.c.bucket))),
         func.min(case((is_upper, passed.c.bucket))),
+        *extremes,
     ).group_by(passed.c.place)
     return in_written_order(text_of(statement, for_postgresql), for_postgresql)
 

@@ -12,12 +12,13 @@ from datetime import datetime
 from functools import lru_cache
 from itertools import groupby
 from operator import attrgetter
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import (
     BigInteger,
     Connection,
     Integer,
+    Text,
     and_,
     cast,
     func,
@@ -38,7 +39,7 @@ from metrics.rates import RateBook
 from metrics.rebuild import rebuild, stale_families
 from metrics.series import Group, Moment, Series, Wanted, want
 from store import kpis as stored
-from store.compiled import in_written_order, text_of
+from store.compiled import in_written_order, rows_of, text_of
 from store.engine import is_postgresql
 from store.kpis import Content, Current, DirtyKey, KpiValue, NewValue, Place
 from store.tables import CELLS, MEASURES, NO_DAY
@@ -144,8 +145,10 @@ def _end_unconfigured(conn: Connection, catalog: Catalog, as_of: datetime) -> in
 # ---------------------------------------------------------------- one step
 
 
-@dataclass(frozen=True, slots=True)
-class _Group:
+_KINDS: Final = {str(kind): kind for kind in Kind}
+
+
+class _Group(NamedTuple):
     """A group and the periods of one kind that are to be computed."""
 
     dimension: str
@@ -154,6 +157,7 @@ class _Group:
     stop: int
     period: str | None
     """None: all of them."""
+    kind: str
 
 
 class _Publication:
@@ -179,6 +183,7 @@ class _Publication:
         self._book = book
         self._moment = moment
         self._labels = labels.Labels(conn)
+        self._calendar = catalog.settings.calendar
         self._has_values = stored.has_values(conn)
 
     def renew(self, taken: Sequence[DirtyKey], families: Mapping[str, Family]) -> None:
@@ -200,6 +205,7 @@ class _Publication:
                 self._write()
 
     def _renew_family(self, family: Family, keys: Sequence[DirtyKey]) -> None:
+        named: dict[_Group, None] = {}
         by_kind: dict[str, dict[_Group, None]] = defaultdict(dict)
         whole = {(key.dimension, key.key) for key in keys if key.day == stored.WHOLE_GROUP}
         for key in keys:
@@ -210,7 +216,10 @@ class _Publication:
             for kind in self._catalog.kinds_published(family.name, key.dimension):
                 group = self._group(key, kind)
                 if group is not None:
-                    by_kind[kind][group] = None
+                    (by_kind[kind] if group.period is None else named)[group] = None
+        if named:
+            self._renew_named(family, list(named))
+            self._write()
         for kind, groups in by_kind.items():
             self._renew_kind(family, kind, list(groups))
             self._write()
@@ -229,7 +238,10 @@ class _Publication:
                 *((group.dimension, group.key, None, 0, 0) for group in wanted.whole),
             ],
         )
-        before = self._before(bundle.kind, [kpi.name for kpi in bundle.kpis])
+        names = [kpi.name for kpi in bundle.kpis]
+        before = self._current(names, whole=False) if len(places) > len(wanted.whole) else {}
+        if wanted.whole:
+            before |= self._before(bundle.kind, names)
         contents = (
             bottlenecks(series, bundle, places)
             if bundle.kpis[0].unit is Unit.TEXT
@@ -261,15 +273,43 @@ class _Publication:
     def _group(self, key: DirtyKey, kind: str) -> _Group | None:
         is_all = kind in (Kind.ALL, Kind.NOW)
         if is_all:
-            return _Group(key.dimension, key.key, NO_DAY, LAST_DAY, str(kind))
+            return _Group(key.dimension, key.key, NO_DAY, LAST_DAY, str(kind), kind)
         if key.day == stored.WHOLE_GROUP:
-            return _Group(key.dimension, key.key, FIRST_DAY, LAST_DAY, None)
+            return _Group(key.dimension, key.key, FIRST_DAY, LAST_DAY, None, kind)
         if key.day == NO_DAY:
             return None  # an unknown day lies in no period but "all"
-        period = period_of(self._catalog.settings.calendar, Kind(kind), key.day)
-        return _Group(key.dimension, key.key, period.start, period.stop, period.label)
+        period = period_of(self._calendar, _KINDS[kind], key.day)
+        return _Group(key.dimension, key.key, period.start, period.stop, period.label, kind)
 
-    def _renew_kind(self, family: Family, kind: str, groups: Sequence[_Group]) -> None:
+    def _renew_named(self, family: Family, groups: Sequence[_Group]) -> None:
+        """Of single periods of groups: of any kinds, by one look at the cells."""
+        self._set_places(groups)
+        kpis = [self._catalog.published(family.name, one.kind, one.dimension) for one in groups]
+        names = sorted({kpi.name for published in kpis for kpi in published})
+        before = self._current(names, whole=False)
+        positions, formulas = self._formulas(names)
+        tallies: list[Tally | None] = [None] * len(groups)
+        text = _sums_of_places(
+            family, self._book.is_dated and bool(family.money), is_postgresql(self._conn)
+        )
+        reader = Tallies(family, list(positions), positions, self._book)
+        for row in rows_of(self._conn, text):
+            tally = tallies[row[0]]
+            if tally is None:
+                tallies[row[0]] = tally = [0] * len(positions)
+            reader.add(tally, row)
+        for group, published, tally in zip(groups, kpis, tallies, strict=True):
+            period = str(group.period)
+            for kpi in published:
+                place = Place(kpi.name, group.dimension, group.key, period)
+                replaced = before.get(place)
+                content = None if tally is None else formulas[kpi.name].content(tally)
+                if content is not None:
+                    self._compare(place, content, replaced)
+                elif replaced is not None:
+                    self._compare(place, formulas[kpi.name].emptied, replaced)
+
+    def _set_places(self, groups: Sequence[_Group]) -> None:
         stored.set_places(
             self._conn,
             [
@@ -277,17 +317,28 @@ class _Publication:
                 for group in groups
             ],
         )
+
+    def _formulas(self, names: Sequence[str]) -> tuple[dict[Term, int], dict[str, Formula]]:
+        positions: dict[Term, int] = {}
+        currency = self._catalog.company.currency
+        formulas = {name: Formula(self._catalog.kpi(name), positions, currency) for name in names}
+        return positions, formulas
+
+    def _current(self, names: Sequence[str], *, whole: bool) -> dict[Place, Current]:
+        if not self._has_values:
+            return {}
+        return stored.current_at_places(self._conn, names, whole=whole)
+
+    def _renew_kind(self, family: Family, kind: str, groups: Sequence[_Group]) -> None:
+        """Of every period of a kind of groups."""
+        self._set_places(groups)
         kpis = {
             dimension: self._catalog.published(family.name, kind, dimension)
             for dimension in {group.dimension for group in groups}
         }
         names = sorted({kpi.name for published in kpis.values() for kpi in published})
         before = self._before(kind, names)
-        positions: dict[Term, int] = {}
-        formulas = {
-            name: Formula(self._catalog.kpi(name), positions, self._catalog.company.currency)
-            for name in names
-        }
+        positions, formulas = self._formulas(names)
         computed: set[tuple[str, str, str]] = set()
         for dimension, key, period, tally in self._tallies(family, kind, positions):
             computed.add((dimension, key, period))
@@ -308,9 +359,7 @@ class _Publication:
         return any(kpi.name == place.kpi for kpi in kpis.get(place.dimension, ()))
 
     def _before(self, kind: str, names: Sequence[str]) -> dict[Place, Current]:
-        if not self._has_values:
-            return {}
-        found = stored.current_at_places(self._conn, names)
+        found = self._current(names, whole=True)
         return {place: value for place, value in found.items() if kind_of(place.period) == kind}
 
     def _tallies(
@@ -321,7 +370,7 @@ class _Publication:
         text = _sums(family, kind, calendar, is_dated, is_postgresql(self._conn))
         reader = Tallies(family, list(positions), positions, self._book)
         tallies: dict[tuple[str, str, int], Tally] = {}
-        for row in self._conn.exec_driver_sql(text):
+        for row in rows_of(self._conn, text):
             place = (row[0], row[1], row[2])
             tally = tallies.get(place)
             if tally is None:
@@ -342,20 +391,36 @@ class _Publication:
 def _sums(
     family: Family, kind: str, calendar: Calendar, is_dated: bool, for_postgresql: bool
 ) -> str:
-    """The family's sums in the groups and periods of `PLACES`: one row for each currency."""
+    """The family's sums in the groups of `PLACES`, in each period: one row for each currency."""
     places = stored.PLACES
-    start = (
-        cast(0, BigInteger)
-        if kind in (Kind.ALL, Kind.NOW)
-        else period_sql.start_of(calendar, Kind(kind), CELLS.c.day)
-    ).label("start")
+    start = period_sql.start_of(calendar, Kind(kind), CELLS.c.day).label("start")
+    named = (places.c.dimension, places.c.key, start)
+    return _summed(family, named, named, is_dated, for_postgresql)
+
+
+@lru_cache(maxsize=512)
+def _sums_of_places(family: Family, is_dated: bool, for_postgresql: bool) -> str:
+    """The family's sums in each of `PLACES`, by its number: one row for each currency."""
+    places = stored.PLACES
+    nothing = literal_column("NULL", Text)
+    named = (places.c.place, nothing, nothing)
+    return _summed(family, named, named[:1], is_dated, for_postgresql)
+
+
+def _summed(
+    family: Family,
+    named: Sequence[ColumnElement[Any]],
+    grouped: Sequence[ColumnElement[Any]],
+    is_dated: bool,
+    for_postgresql: bool,
+) -> str:
+    places = stored.PLACES
     since = rates.since() if is_dated else cast(literal_column("NULL"), Integer)
     has_buckets = family.bucket in (Bucket.PROBABILITY, Bucket.SHARES)
-    apart: list[ColumnElement[Any]] = [places.c.dimension, places.c.key, start, CELLS.c.currency]
-    if is_dated:
-        apart.append(since)
-    if has_buckets:
-        apart.append(CELLS.c.bucket)
+    bucket = CELLS.c.bucket if has_buckets else cast(0, BigInteger)
+    apart = [*grouped, CELLS.c.currency]
+    apart += [since] if is_dated else []
+    apart += [bucket] if has_buckets else []
     is_in_place = and_(
         CELLS.c.family == family.name,
         CELLS.c.dimension == places.c.dimension,
@@ -363,10 +428,9 @@ def _sums(
         CELLS.c.day >= places.c.start,
         CELLS.c.day < places.c.stop,
     )
-    bucket = CELLS.c.bucket if has_buckets else cast(0, BigInteger)
     sums = [cast(func.sum(CELLS.c[name]), BigInteger) for name in MEASURES[: len(family.measures)]]
     statement = (
-        select(*apart[:4], since.label("since"), bucket.label("bucket"), *sums)
+        select(*named, CELLS.c.currency, since.label("since"), bucket.label("bucket"), *sums)
         .join_from(places, CELLS, is_in_place)
         .group_by(*apart)
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
-from sqlalchemy import Dialect
+from sqlalchemy import Connection, Dialect
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.expression import ClauseElement, Select
 
@@ -40,3 +40,14 @@ def in_written_order(text: str, for_postgresql: bool) -> str:
     https://sqlite.org/optoverview.html#manual_control_of_query_plans_using_cross_join
     """
     return text if for_postgresql else text.replace(" JOIN ", " CROSS JOIN ")
+
+
+def rows_of(conn: Connection, text: str) -> list[tuple[Any, ...]]:
+    """All rows of a statement that has no parameters, as the driver gives them.
+
+    SQLAlchemy's rows, fetched one by one, cost more than those of the database.
+    """
+    result = conn.exec_driver_sql(text)
+    rows: list[tuple[Any, ...]] = result.cursor.fetchall()  # type: ignore[union-attr]  # of a SELECT
+    result.close()
+    return rows

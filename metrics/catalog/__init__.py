@@ -128,7 +128,7 @@ class Catalog:
         """The family of a formula, as a KPI's settings want it, for periods of a kind."""
         if kpi.custom is not None:
             return self._custom_families[formula]
-        return family_of(formula, kind, self.own(kpi))
+        return family_of(formula, kind, self.own(kpi), has_percentile=kpi.percentile is not None)
 
     @cached_property
     def custom_parts(self) -> Mapping[str, FamilyPart]:

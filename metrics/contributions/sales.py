@@ -29,6 +29,7 @@ from metrics.contributions.terms import (
     MICROSECONDS_PER_DAY,
     NO_BUCKET,
     NO_CURRENCY,
+    bucket_of,
     day_or_unknown,
     flag,
     is_live,
@@ -411,8 +412,8 @@ def deals_created(facts: Facts, _: Family) -> Rows:
     )
 
 
-def sales_cycle(facts: Facts, _: Family) -> Rows:
-    """Won deals on their close day; the bucket is the days since creation."""
+def sales_cycle(facts: Facts, family: Family) -> Rows:
+    """Won deals on their close day; the bucket is the days since creation, where they count."""
     deals = facts.of("deals")
     days = deals.c.closed_day - deals.c.created_day
     is_measured = days >= zero
@@ -425,7 +426,7 @@ def sales_cycle(facts: Facts, _: Family) -> Rows:
             flag(days < zero),
             flag(days.is_(None)),
         ),
-        bucket=case((is_measured, days), else_=number(NO_BUCKET)),
+        bucket=bucket_of(family, days, is_measured),
         where=(deals.c.is_won == one,),
     )
 

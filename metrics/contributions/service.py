@@ -15,7 +15,7 @@ from metrics.contributions.sales import resolved_account, shortened, stands_for
 from metrics.contributions.terms import (
     MICROSECONDS,
     MICROSECONDS_PER_DAY,
-    NO_BUCKET,
+    bucket_of,
     day_or_unknown,
     flag,
     is_live,
@@ -255,19 +255,20 @@ def tickets_open(facts: Facts, _: Family) -> Rows:
 
 
 def resolution(facts: Facts, family: Family) -> Rows:
-    """Tickets that are closed now; the bucket is the seconds since creation."""
+    """Tickets that are closed now; the bucket is the seconds since creation, where they count."""
     tickets = facts.of("tickets")
     seconds, is_negative = _seconds(tickets, "closed", family)
     return _durations(
-        tickets, tickets.c.closed_day, seconds, is_negative, (tickets.c.is_closed == one,)
+        family, tickets, tickets.c.closed_day, seconds, is_negative, (tickets.c.is_closed == one,)
     )
 
 
 def first_response(facts: Facts, family: Family) -> Rows:
-    """Tickets with a public reply, on its day; the bucket is the seconds since creation."""
+    """Tickets with a public reply, on its day; the bucket as of resolutions."""
     tickets = facts.of("tickets")
     seconds, is_negative = _seconds(tickets, "first_response", family)
     return _durations(
+        family,
         tickets,
         tickets.c.first_response_day,
         seconds,
@@ -287,7 +288,8 @@ def _seconds(
     return case((is_negative, None), else_=micros // number(MICROSECONDS)), is_negative
 
 
-def _durations(
+def _durations(  # noqa: PLR0917 - what the two kinds of durations differ in
+    family: Family,
     source: FromClause,
     day: ColumnElement[int],
     seconds: ColumnElement[int],
@@ -304,7 +306,7 @@ def _durations(
             flag(is_negative),
             flag(and_(seconds.is_(None), ~func.coalesce(is_negative, False))),
         ),
-        bucket=case((is_measured, seconds), else_=number(NO_BUCKET)),
+        bucket=bucket_of(family, seconds, is_measured),
         where=where,
     )
 

@@ -22,6 +22,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.elements import ColumnElement
 
+from metrics.definition import Bucket, Family
 from store.tables import NO_DAY
 
 BEFORE: Final = -1
@@ -77,6 +78,15 @@ def least(one_value: ColumnElement[int], other: ColumnElement[int]) -> ColumnEle
 def day_or_unknown(day: ColumnElement[int]) -> ColumnElement[int]:
     """The day of a contribution, whose column cannot be null."""
     return func.coalesce(day, number(NO_DAY))
+
+
+def bucket_of(
+    family: Family, value: ColumnElement[int], is_known: ColumnElement[bool]
+) -> ColumnElement[int]:
+    """The value, where the family keeps values in their order."""
+    if family.bucket is Bucket.NONE:
+        return zero
+    return case((is_known, value), else_=number(NO_BUCKET))
 
 
 def is_live(table: FromClause) -> ColumnElement[bool]:

@@ -16,6 +16,7 @@ from store.canonical import (
     Contract,
     Cost,
     DealContact,
+    DealLine,
     EmailStatistics,
     Lead,
     Owner,
@@ -303,10 +304,23 @@ def rates(draw: st.DrawFn) -> CanonicalRecord:
     )
 
 
+@st.composite
+def lines(draw: st.DrawFn) -> CanonicalRecord:
+    total = draw(st.sampled_from([None, "0", "12.5", "99"]))
+    return DealLine(
+        ref=ref("deal_lines", f"N{draw(st.integers(0, 3))}"),
+        deal=key(draw(st.sampled_from(DEAL_NAMES))) or "",
+        product=draw(st.sampled_from([None, "pump", "a,b"])),
+        total=None if total is None else Decimal(total),
+        currency=draw(st.sampled_from([None, "USD", "XTS"])),
+        deleted=draw(rarely),
+    )
+
+
 records = st.one_of(
     *(deals(), deals(), deals(), deals()),
     *(changes(), changes(), accounts(), owners(), stages(), roles()),
-    *(contacts(), leads(), campaigns(), members(), members(), emails(), costs(), rates()),
+    *(lines(), contacts(), leads(), campaigns(), members(), members(), emails(), costs(), rates()),
     *(tickets(), tickets(), ticket_changes(), answers(), contracts()),
 )
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import random
+from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
@@ -12,8 +13,21 @@ from metrics import clock
 from metrics.catalog import PACKS, build
 from metrics.catalog.examples import answer, contract, lead
 from metrics.definition import Bucket, DatedRate, KpiSettings, OwnSettings
+from store.canonical import CanonicalRecord, Contract, Lead, SurveyResponse, Ticket
 from store.engine import reading
-from tests.pipeline.metrics.books import BERLIN, Books, deal, entered, stage, won
+from tests.pipeline.metrics.books import (
+    BERLIN,
+    Books,
+    account,
+    deal,
+    entered,
+    key,
+    lost,
+    ref,
+    stage,
+    won,
+)
+from tests.pipeline.metrics.test_incremental import EVERYTHING
 
 ROLLING = ("won_value", "buyers", "stage_conversion", "reopen_rate", "sales_cycle_days_median")
 SETTINGS = KpiSettings(
@@ -193,3 +207,104 @@ def test_a_new_rate_changes_the_values_of_its_currency_from_its_day_on(
     assert missing.left_out == {"no_rate": 1}
     books.check()
     books.close()
+
+
+@pytest.mark.slow
+def test_a_year_of_days_over_every_kpi_costs_what_changes(sqlite_database: str) -> None:
+    books = Books(sqlite_database, EVERYTHING)
+    books.now = NOON
+    chance = random.Random(20240101)  # noqa: S311 - test data
+    books.commit(*_random_company(chance, 400))
+    books.publish()
+    touched = changed = checks = 0
+
+    for day in range(366):
+        seconds = chance.randrange(1, 86_400)
+        for later in (timedelta(seconds=seconds), timedelta(seconds=86_400 - seconds)):
+            done = books.publish(later=later)
+            touched, changed = touched + done.changed + done.unchanged, changed + done.changed
+        if day % 15 == 0:
+            books.check()
+            checks += 1
+    values = len(books.current())
+    books.close()
+
+    print(  # noqa: T201 - the figure is asked for
+        f"\n{values} values; {checks} instants checked; in 732 moves of the clock {touched} values "
+        f"were computed, of which {changed} changed"
+    )
+    assert changed > values / 10
+    assert touched < 4 * changed
+
+
+def _random_company(chance: random.Random, count: int) -> list[CanonicalRecord]:
+    """Records of all streams, of two years around the one that passes."""
+
+    def instant() -> datetime:
+        return NOON + timedelta(seconds=chance.randrange(-400 * 86_400, 400 * 86_400))
+
+    made: list[CanonicalRecord] = [
+        stage("new"),
+        stage("offer"),
+        stage("won", is_closed=True),
+        *(account(f"A{number}") for number in range(count // 8)),
+    ]
+    for number in range(count):
+        owner, of = f"o{chance.randrange(6)}", f"A{chance.randrange(count // 8)}"
+        created, closes = instant(), instant().date()
+        outcome = chance.choice((won, won, lost, None))
+        fields = {
+            "account": of,
+            "owner": owner,
+            "amount": chance.randrange(1, 9_000),
+            "currency": chance.choice((None, "USD", "JPY")),
+            "created": created,
+            "stage": "won" if outcome else chance.choice(("new", "offer")),
+            "pipeline": "sales",
+        }
+        if outcome is None:
+            made.append(deal(f"D{number}", close_date=closes, **fields))  # type: ignore[arg-type]  # fields of `deal`
+        else:
+            made.append(outcome(f"D{number}", closes, **fields))
+        made.append(entered(f"D{number}", "new", created))
+        made.append(entered(f"D{number}", "offer", created + timedelta(days=9)))
+        if number % 4 == 0:
+            made += _others(chance, number, of, owner, instant)
+    return made
+
+
+def _others(
+    chance: random.Random, number: int, of: str, owner: str, instant: Callable[[], datetime]
+) -> list[CanonicalRecord]:
+    start = instant().date()
+    return [
+        Contract(
+            ref=ref("contracts", f"V{number}"),
+            account=key(of),
+            start_date=start,
+            end_date=start + timedelta(days=chance.randrange(20, 400)),
+        ),
+        Ticket(
+            ref=ref("tickets", f"T{number}"),
+            account=key(of),
+            owner=key(owner),
+            category=chance.choice(("billing", "login")),
+            created_at=instant(),
+            is_closed=number % 8 == 0,
+            closed_at=NOON + timedelta(days=410),
+        ),
+        Lead(
+            ref=ref("leads", f"L{number}"),
+            created_at=instant(),
+            qualified_at=instant(),
+            source="web",
+            owner=key(owner),
+        ),
+        SurveyResponse(
+            ref=ref("survey_responses", f"S{number}"),
+            kind="nps",
+            score=Decimal(chance.randrange(11)),
+            submitted_at=instant(),
+            account=key(of),
+        ),
+    ]
