@@ -185,6 +185,8 @@ class Family:
     """Only the last answer of each person counts."""
     origins: tuple[str, ...] = ()
     """Which costs count; none named: all."""
+    mapped: tuple[str, ...] = ()
+    """Mapped fields that it can be grouped by, too, each in a place of the facts."""
     meaning: str = ""
     """Of custom KPIs: a digest of what is counted."""
 
@@ -527,6 +529,8 @@ class KpiSettings:
     """Month 1..12."""
     custom: tuple[Written, ...] = ()
     """KPIs of the company's own."""
+    fields: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Stream -> its mapped fields by which built-in KPIs can be grouped, too."""
 
     @property
     def identity(self) -> IdentityRules:

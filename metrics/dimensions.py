@@ -55,6 +55,13 @@ COST_DIMENSIONS: Final = ("campaign", "channel", "source", "category")
 EMAIL_DIMENSIONS: Final = ("campaign", "channel", "email")
 CONTRACT_DIMENSIONS: Final = ("account", "owner", "region", "segment")
 STAGE_DIMENSIONS: Final = ("pipeline",)
+OWN_PLACES: Final = ("own_1", "own_2", "own_3", "own_4")
+"""Columns of facts for mapped fields that are no dimension of ours."""
+DEAL_COLUMNS: Final = (*DEAL_DIMENSIONS, *OWN_PLACES)
+TICKET_COLUMNS: Final = (*TICKET_DIMENSIONS, *OWN_PLACES)
+LEAD_COLUMNS: Final = (*LEAD_DIMENSIONS, *OWN_PLACES)
+SURVEY_COLUMNS: Final = (*SURVEY_DIMENSIONS, *OWN_PLACES)
+
 CREDIT_DIMENSIONS: Final = DEAL_DIMENSIONS
 """Those of the deal, but the campaign and the channel are those of the touch."""
 
@@ -102,6 +109,13 @@ LONGEST: Final = 3
 def name_of(grouping: Grouping) -> str:
     """The dimension name of a grouping: ``all``, ``owner``, ``owner,region``."""
     return ",".join(grouping) or TOTAL_NAME
+
+
+def places_in(grouping: Grouping, mapped: Sequence[str]) -> Grouping:
+    """A grouping by columns of the facts: mapped fields stand in places of their own."""
+    if not mapped:
+        return grouping
+    return tuple(OWN_PLACES[mapped.index(name)] if name in mapped else name for name in grouping)
 
 
 def grouping_named(name: str) -> Grouping:

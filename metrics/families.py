@@ -233,14 +233,49 @@ def sources_of(family: Family) -> frozenset[str]:
     return frozenset({family.source, *family.also})
 
 
-def dimensions_of(kpi: Kpi) -> tuple[str, ...]:
-    """What a KPI can be grouped by: what all of its families can."""
+def dimensions_of(
+    kpi: Kpi, fields: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+) -> tuple[str, ...]:
+    """What a KPI can be grouped by: what all of its families can.
+
+    Args:
+        kpi: a KPI.
+        fields: stream -> its mapped fields, which it can be grouped by, too.
+    """
     if kpi.custom is not None:
         return kpi.custom.dimensions
     families = {term.family or kpi.family for term in kpi.terms} | {kpi.family}
     allowed = [set(_FAMILIES[formula].dimensions) for formula in sorted(families)]
     common = set.intersection(*allowed)
-    return tuple(name for name in _FAMILIES[kpi.family].dimensions if name in common)
+    built_in = tuple(name for name in _FAMILIES[kpi.family].dimensions if name in common)
+    others = fields.get(mapped_stream_of(kpi) or "", ())
+    return built_in + tuple(name for name in others if name not in built_in)
+
+
+_MAPPED_STREAMS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "deals": "deals",
+        "visits": "deals",
+        "purchases": "deals",
+        "credits": "deals",
+        "tickets": "tickets",
+        "closings": "tickets",
+        "leads": "leads",
+        "surveys": "survey_responses",
+    }
+)
+
+
+def mapped_stream_of(kpi: Kpi) -> str | None:
+    """The stream whose mapped fields a built-in KPI can be grouped by: that of all its families."""
+    formulas = {term.family or kpi.family for term in kpi.terms} | {kpi.family}
+    streams = {stream_of_source(_FAMILIES[formula].source) for formula in formulas}
+    return streams.pop() if len(streams) == 1 else None
+
+
+def stream_of_source(source: str) -> str | None:
+    """The stream whose mapped fields facts of a source carry; None: they carry none."""
+    return _MAPPED_STREAMS.get(source)
 
 
 def family_of(formula: str, kind: str, own: OwnSettings, *, has_percentile: bool = False) -> Family:

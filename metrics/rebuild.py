@@ -12,6 +12,7 @@ from sqlalchemy import Connection, delete, insert
 from metrics import file_costs, identities, local_days, working_hours
 from metrics.catalog import Catalog
 from metrics.contributions import all_facts, everything
+from metrics.contributions.own import Mapped
 from metrics.contributions.summing import cells_of
 from metrics.contributions.tables import CELL_COLUMNS, FACTS, TEMPORARY, columns_of
 from metrics.contributions.terms import AFTER
@@ -82,7 +83,12 @@ def _gather(conn: Connection, catalog: Catalog, families: Collection[Family]) ->
     if custom:
         upkeep.prepare(conn, catalog, custom)
         upkeep.note(conn, catalog, custom, AFTER, only_touched=False)
-    for source, facts in everything(catalog.company.currency, sources):
+    is_postgres = is_postgresql(conn)
+
+    def mapped(source: str) -> Mapped:
+        return Mapped(catalog.mapped_fields(source), is_postgres)
+
+    for source, facts in everything(catalog.company.currency, sources, mapped):
         table = FACTS[source]
         statement = insert(table).from_select(columns_of(table), facts)
         stored = conn.exec_driver_sql(text_of(statement, is_postgresql(conn)))

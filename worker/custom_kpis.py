@@ -10,7 +10,7 @@ from config.models import CustomKpi as CustomSection
 from metrics.catalog import PACKS, available
 from metrics.definition import Kpi
 from metrics.expression.definition import CustomFault, Written, faults_of, kpi_of, understood
-from metrics.expression.fields import canonical_fields
+from metrics.expression.fields import Type, canonical_fields
 
 _TEXTS = frozenset({"where", "numerator", "denominator", "value"})
 
@@ -71,6 +71,19 @@ def own_fields(config: Config, stream: str) -> tuple[tuple[str, str | None], ...
     return tuple(sorted(found.items()))
 
 
+def grouping_fields(config: Config) -> Mapping[str, tuple[str, ...]]:
+    """Stream -> its fields by which built-in KPIs can be grouped beside their own dimensions."""
+    return {
+        stream: tuple(
+            sorted(
+                {name for name, one in canonical_fields(stream).items() if one.type is Type.TEXT}
+                | {name for name, _ in own_fields(config, stream)}
+            )
+        )
+        for stream in ("deals", "tickets", "leads", "survey_responses")
+    }
+
+
 # ---------------------------------------------------------------- what is wrong
 
 
@@ -109,9 +122,7 @@ def _is_implied(stream: str, streams: set[str]) -> bool:
     return stream in {"deal_lines", "deal_contacts"} and "deals" in streams
 
 
-def _problem(
-    config: Config, path: Path, section: CustomSection, fault: CustomFault
-) -> Problem:
+def _problem(config: Config, path: Path, section: CustomSection, fault: CustomFault) -> Problem:
     part = fault.part
     if part == "numerator" and section.value is not None:
         part = "value"

@@ -25,7 +25,7 @@ from metrics.dimensions import Grouping
 from metrics.families import dimensions_of, has_rolling
 from metrics.periods import Kind, is_rolling, kind_of
 from store.canonical import Company, Cost, RecordRef
-from worker.custom_kpis import custom_problems, known_kpis, written_kpis
+from worker.custom_kpis import custom_problems, grouping_fields, known_kpis, written_kpis
 from worker.identity_settings import identity_rules
 from worker.writeback_settings import dimension_of_target, period_of_field
 
@@ -60,6 +60,7 @@ def kpi_settings(config: Config) -> KpiSettings:
         periods=tuple(config.kpis.periods),
         by={name: groupings for name, groupings in by.items() if name in available()},
         custom=written_kpis(config),
+        fields=grouping_fields(config),
         implied={
             name: tuple(dict.fromkeys(one for one, _ in wanted))
             for name, wanted in _implied(config).items()
@@ -82,6 +83,7 @@ def kpi_settings(config: Config) -> KpiSettings:
 def _implied(config: Config) -> dict[str, list[tuple[Grouping, str]]]:
     """KPI -> groupings that write-backs carry, each with the kind of period it is needed for."""
     known = known_kpis(config)
+    fields = grouping_fields(config)
     found: dict[str, list[tuple[Grouping, str]]] = {}
     for section in config.writebacks.values():
         target = dimension_of_target(config, section)
@@ -89,7 +91,7 @@ def _implied(config: Config) -> dict[str, list[tuple[Grouping, str]]]:
             kpi = known.get(written.kpi)
             dimension = written.by or target
             # Of a dimension that the KPI has not the write-back itself complains.
-            if kpi is None or dimension is None or dimension not in dimensions_of(kpi):
+            if kpi is None or dimension is None or dimension not in dimensions_of(kpi, fields):
                 continue
             found.setdefault(kpi.name, []).append(((dimension,), _kind(kpi, written)))
     return found

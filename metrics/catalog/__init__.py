@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from difflib import get_close_matches
 from functools import cached_property, lru_cache
@@ -23,7 +23,7 @@ from metrics.definition import (
     Term,
     Unit,
 )
-from metrics.dimensions import TOTAL, Grouping, checked_grouping, name_of
+from metrics.dimensions import OWN_PLACES, TOTAL, Grouping, checked_grouping, name_of
 from metrics.expression.definition import (
     MOST_DIMENSIONS,
     CustomKpi,
@@ -33,7 +33,13 @@ from metrics.expression.definition import (
     understood,
 )
 from metrics.expression.tree import money_compared
-from metrics.families import dimensions_of, family_of, has_rolling
+from metrics.families import (
+    dimensions_of,
+    family_of,
+    has_rolling,
+    mapped_stream_of,
+    stream_of_source,
+)
 from metrics.periods import Kind, is_rolling, kind_named
 from store.canonical import Company
 
@@ -128,7 +134,32 @@ class Catalog:
         """The family of a formula, as a KPI's settings want it, for periods of a kind."""
         if kpi.custom is not None:
             return self._custom_families[formula]
-        return family_of(formula, kind, self.own(kpi), has_percentile=kpi.percentile is not None)
+        family = family_of(
+            formula, kind, self.own(kpi), has_percentile=kpi.percentile is not None
+        )
+        mapped = self.mapped_fields(family.source)
+        return replace(family, mapped=mapped) if mapped else family
+
+    def mapped_fields(self, source: str) -> tuple[str, ...]:
+        """The mapped fields by which families of a source are grouped, each in its place."""
+        stream = stream_of_source(source)
+        return () if stream is None else self.mapped_by_stream.get(stream, ())
+
+    @cached_property
+    def mapped_by_stream(self) -> Mapping[str, tuple[str, ...]]:
+        """Stream -> the mapped fields by which built-in KPIs are grouped."""
+        found: dict[str, set[str]] = {}
+        for kpi in self.kpis:
+            stream = None if kpi.custom is not None else mapped_stream_of(kpi)
+            if stream is not None:
+                named = {
+                    name
+                    for kind in self.kinds_of(kpi)
+                    for grouping in self.groupings_of(kpi, kind)
+                    for name in grouping
+                }
+                found.setdefault(stream, set()).update(named.difference(dimensions_of(kpi)))
+        return {stream: tuple(sorted(names)) for stream, names in found.items() if names}
 
     @cached_property
     def custom_parts(self) -> Mapping[str, FamilyPart]:
@@ -257,6 +288,7 @@ class Catalog:
                     family.is_latest,
                     family.origins,
                     family.meaning,
+                    self._places_used(family),
                     family.source == "costs" and self.costs_digest,
                     # Only families that cut time themselves depend on how it is cut.
                     None
@@ -266,6 +298,11 @@ class Catalog:
                 for name, family in self.families.items()
             }
         )
+
+    def _places_used(self, family: Family) -> list[str | None]:
+        """The mapped fields of a family's groupings, each in its place: places may move."""
+        used = {name for grouping in self.groupings[family.name] for name in grouping}
+        return [name if name in used else None for name in family.mapped]
 
     @cached_property
     def publication_fingerprint(self) -> str:
@@ -450,18 +487,7 @@ def build(settings: KpiSettings) -> Catalog:
     for name in settings.skip:
         chosen.discard(_known("kpis.skip", name, known).name)
     chosen = {name for name in chosen if _is_on(known[name], settings)}
-    for place, groupings in (("kpis.settings", settings.by), ("writebacks", settings.implied)):
-        for name, wanted in groupings.items():
-            kpi = _known(place, name, known)
-            for grouping in wanted:
-                checked_grouping(f"{place}.{name}.by", grouping, dimensions_of(kpi))
-    for name, periods in settings.rolling.items():
-        kpi = _resolved(_known("writebacks", name, known), settings)
-        if periods and not (kpi.has_rolling and has_rolling(kpi)):
-            raise ValueError(f'"{name}" cannot be had for rolling periods such as {periods[0]}')
-    for currency, rate in settings.rates.items():
-        if not rate.is_finite() or rate <= 0:
-            raise ValueError(f"company.fx: the rate of {currency} is {rate}; a rate is above 0")
+    _refuse_impossible(settings, known)
     # In the order of `Kind`, whatever the configuration's: nothing may depend on that.
     named = {kind_named(period) for period in settings.periods}
     catalog = Catalog(
@@ -470,13 +496,39 @@ def build(settings: KpiSettings) -> Catalog:
         kinds=tuple(kind for kind in Kind if kind in named),
     )
     _ = settings.calendar  # refuses impossible weekdays and months
+    _refuse_too_many(catalog)
+    return catalog
+
+
+def _refuse_impossible(settings: KpiSettings, known: Mapping[str, Kpi]) -> None:
+    for place, groupings in (("kpis.settings", settings.by), ("writebacks", settings.implied)):
+        for name, wanted in groupings.items():
+            kpi = _known(place, name, known)
+            for grouping in wanted:
+                known_dimensions = dimensions_of(kpi, settings.fields)
+                checked_grouping(f"{place}.{name}.by", grouping, known_dimensions)
+    for name, periods in settings.rolling.items():
+        kpi = _resolved(_known("writebacks", name, known), settings)
+        if periods and not (kpi.has_rolling and has_rolling(kpi)):
+            raise ValueError(f'"{name}" cannot be had for rolling periods such as {periods[0]}')
+    for currency, rate in settings.rates.items():
+        if not rate.is_finite() or rate <= 0:
+            raise ValueError(f"company.fx: the rate of {currency} is {rate}; a rate is above 0")
+
+
+def _refuse_too_many(catalog: Catalog) -> None:
+    for stream, names in catalog.mapped_by_stream.items():
+        if len(names) > len(OWN_PLACES):
+            raise ValueError(
+                f"KPIs are grouped by more than {len(OWN_PLACES)} mapped fields of {stream}: "
+                f"{', '.join(names)}"
+            )
     for name in catalog.custom_parts:
         if len(catalog.families[name].dimensions) > MOST_DIMENSIONS:
             raise ValueError(
                 f"{name.removeprefix('custom_')} is grouped by more than {MOST_DIMENSIONS} "
                 "different dimensions"
             )
-    return catalog
 
 
 def custom_kpis(settings: KpiSettings) -> Mapping[str, Kpi]:

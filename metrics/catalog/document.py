@@ -13,7 +13,7 @@ from metrics.catalog import (
     available,
 )
 from metrics.definition import Direction, Kpi
-from metrics.dimensions import LONGEST_VALUE, name_of
+from metrics.dimensions import LONGEST_VALUE, OWN_PLACES, name_of
 from metrics.families import dimensions_of
 from metrics.periods import CALENDAR_KINDS
 
@@ -95,7 +95,9 @@ def _groups_and_periods() -> Iterator[str]:
     yield ""
     yield (
         "`by` takes any dimension of the KPI, and lists of up to three as combinations "
-        "(`[owner, region]`). The value of a dimension is the record's value today; records "
+        "(`[owner, region]`). KPIs of deals, tickets, leads and surveys can also be grouped by the "
+        "fields of your own mapping, and by every other text field of these records, by up to "
+        f"{len(OWN_PLACES)} of each. The value of a dimension is the record's value today; records "
         "without one are in no group of it. Texts are told apart by their first "
         f"{LONGEST_VALUE} characters."
     )

@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import Final
 
 from metrics.contributions import custom, customers, emails, marketing, sales, service
+from metrics.contributions.own import NOTHING, Mapped
 from metrics.contributions.rows import Contribution, Facts
 from metrics.contributions.tables import FACTS
 from metrics.contributions.terms import AFTER
@@ -75,23 +76,26 @@ CONTRIBUTIONS: Final[Mapping[str, Contribution]] = MappingProxyType(
 """Formula of a family -> what the facts amount to in it."""
 
 
-def everything(currency: str, sources: Collection[str]) -> Iterator[tuple[str, AnySelect]]:
+def everything(
+    currency: str, sources: Collection[str], mapped: Callable[[str], Mapped] = lambda _: NOTHING
+) -> Iterator[tuple[str, AnySelect]]:
     """The SELECTs of the facts of the whole store; each may read the ones before.
 
     Args:
         currency: of amounts without one: the company's.
         sources: the facts that are wanted.
+        mapped: of a source, the fields beside its built-in dimensions.
     """
     deals, tickets = FACTS["deals"], FACTS["tickets"]
     wanted: Mapping[str, Callable[[], AnySelect]] = {
-        "deals": partial(sales.deal_facts, AFTER, currency),
-        "tickets": partial(service.ticket_facts, AFTER),
+        "deals": partial(sales.deal_facts, AFTER, currency, mapped=mapped("deals")),
+        "tickets": partial(service.ticket_facts, AFTER, mapped=mapped("tickets")),
         "visits": partial(sales.visits_of, deals, DEAL_STAGE_CHANGES),
         "purchases": partial(customers.purchases_of, deals),
         "credits": partial(marketing.credits_of, deals),
         "closings": partial(service.closings_of, tickets, TICKET_STATUS_CHANGES),
-        "leads": partial(marketing.lead_facts, AFTER),
-        "surveys": partial(service.survey_facts, AFTER),
+        "leads": partial(marketing.lead_facts, AFTER, mapped=mapped("leads")),
+        "surveys": partial(service.survey_facts, AFTER, mapped=mapped("surveys")),
         "costs": partial(marketing.cost_facts, AFTER, currency),
         "emails": partial(emails.email_facts, AFTER),
         "contracts": partial(customers.contract_facts, AFTER),

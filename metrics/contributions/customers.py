@@ -28,7 +28,7 @@ from metrics.contributions.terms import (
     zero,
 )
 from metrics.definition import Family
-from metrics.dimensions import DEAL_DIMENSIONS, Grouping
+from metrics.dimensions import DEAL_COLUMNS, Grouping
 from metrics.periods import LAST_DAY, Kind
 from store.compiled import AnySelect
 from store.tables import ACCOUNTS, CONTRACTS, IDENTITY
@@ -39,7 +39,7 @@ UPSELL: Final = "upsell"
 
 def purchases_of(deals: FromClause) -> AnySelect:
     """The deals that are purchases."""
-    names = ("ref", "side", *DEAL_DIMENSIONS, "closed_day")
+    names = ("ref", "side", *DEAL_COLUMNS, "closed_day")
     return select(*(deals.c[name] for name in names)).where(deals.c.is_won == one)
 
 
@@ -98,7 +98,7 @@ def first_purchases(facts: Facts, _: Family) -> Rows:
     )
     ranked = select(
         rows.c.sign.label("side"),
-        *(rows.c[name] for name in DEAL_DIMENSIONS),
+        *(rows.c[name] for name in DEAL_COLUMNS),
         rows.c.closed_day,
         place.label("place"),
     ).subquery("ranked")

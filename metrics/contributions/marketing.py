@@ -9,6 +9,7 @@ from sqlalchemy import FromClause, Text, and_, case, cast, exists, func, or_, se
 from sqlalchemy.sql.elements import ColumnElement
 
 from metrics.contributions.customers import buyer_of
+from metrics.contributions.own import NOTHING, Mapped, places_of
 from metrics.contributions.rows import Facts, Rows
 from metrics.contributions.running import both_ways
 from metrics.contributions.sales import (
@@ -31,7 +32,7 @@ from metrics.contributions.terms import (
     zero,
 )
 from metrics.definition import Family
-from metrics.dimensions import CREDIT_DIMENSIONS, NO_CAMPAIGN
+from metrics.dimensions import DEAL_COLUMNS, NO_CAMPAIGN
 from store.compiled import AnySelect
 from store.tables import (
     CAMPAIGN_MEMBERS,
@@ -55,7 +56,7 @@ FILE_CONNECTION: Final = "file"
 # ---------------------------------------------------------------- leads
 
 
-def lead_facts(side: int, chosen: FromClause | None = None) -> AnySelect:
+def lead_facts(side: int, chosen: FromClause | None = None, mapped: Mapped = NOTHING) -> AnySelect:
     """Live leads and what has become of them."""
     owners, accounts = IDENTITY.alias("lead_owners"), IDENTITY.alias("lead_accounts")
     people = OWNERS.alias("lead_people")
@@ -75,6 +76,7 @@ def lead_facts(side: int, chosen: FromClause | None = None) -> AnySelect:
             shortened(LEADS.c.source).label("source"),
             owner.label("owner"),
             shortened(people.c.team).label("team"),
+            *places_of(LEADS, mapped),
             LEADS.c.created_day,
             LEADS.c.qualified_day,
             flag(LEADS.c.qualified_at.is_not(None)).label("is_qualified"),
@@ -275,7 +277,7 @@ def credits_of(deals: FromClause, touches: FromClause | None = None) -> AnySelec
         joined.c.side,
         *(
             (touched[name] if name in touched else joined.c[name]).label(name)
-            for name in CREDIT_DIMENSIONS
+            for name in DEAL_COLUMNS
         ),
         joined.c.closed_day,
         joined.c.amount,
@@ -297,7 +299,7 @@ def _ranked_purchases(deals: FromClause) -> FromClause:
         partition_by=buyer_of(deals),
         order_by=(flag(deals.c.closed_day.is_(None)), deals.c.closed_day, deals.c.ref),
     )
-    names = ("ref", "side", *CREDIT_DIMENSIONS, "closed_day", "amount", "currency")
+    names = ("ref", "side", *DEAL_COLUMNS, "closed_day", "amount", "currency")
     return (
         select(*(deals.c[name] for name in names), place.label("purchase_place"))
         .where(deals.c.is_won == one)
@@ -479,4 +481,4 @@ def credit_primary(facts: Facts, _: Family) -> Rows:
 
 def _with_campaign(deals: FromClause) -> list[ColumnElement[Any]]:
     unnamed = func.coalesce(deals.c.campaign, text_of(NO_CAMPAIGN)).label("campaign")
-    return [unnamed if name == "campaign" else deals.c[name] for name in CREDIT_DIMENSIONS]
+    return [unnamed if name == "campaign" else deals.c[name] for name in DEAL_COLUMNS]

@@ -22,6 +22,7 @@ from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.sql.selectable import ScalarSelect
 
 from metrics.contributions.keys import key_column
+from metrics.contributions.own import NOTHING, Mapped, places_of
 from metrics.contributions.rows import Distinct, Facts, Grouped, Rows
 from metrics.contributions.running import both_ways, presences
 from metrics.contributions.terms import (
@@ -40,7 +41,7 @@ from metrics.contributions.terms import (
     zero,
 )
 from metrics.definition import Family
-from metrics.dimensions import DEAL_DIMENSIONS, FREE_TEXT, LONGEST_VALUE, Grouping
+from metrics.dimensions import DEAL_COLUMNS, DEAL_DIMENSIONS, FREE_TEXT, LONGEST_VALUE, Grouping
 from store.compiled import AnySelect
 from store.money import USUAL_MINOR_UNITS, unusual_minor_units
 from store.tables import (
@@ -92,13 +93,16 @@ def shortened(column: ColumnElement[str]) -> ColumnElement[str]:
 # ---------------------------------------------------------------- deals
 
 
-def deal_facts(side: int, currency: str, chosen: FromClause | None = None) -> AnySelect:
+def deal_facts(
+    side: int, currency: str, chosen: FromClause | None = None, mapped: Mapped = NOTHING
+) -> AnySelect:
     """Live deals as they count, with account and owner resolved through `identity`.
 
     Args:
         side: `BEFORE`, `BOTH` or `AFTER`; a column of the result.
         currency: of amounts without one: the company's.
         chosen: keys of the deals; None: all of them.
+        mapped: their fields beside the built-in dimensions.
     """
     accounts, owners = IDENTITY.alias("account_identity"), IDENTITY.alias("owner_identity")
     people, campaigns = OWNERS.alias("deal_owners"), CAMPAIGNS.alias("deal_campaigns")
@@ -128,6 +132,7 @@ def deal_facts(side: int, currency: str, chosen: FromClause | None = None) -> An
                 (resolved[name] if name in resolved else DEALS.c[name]).label(name)
                 for name in DEAL_DIMENSIONS
             ),
+            *places_of(DEALS, mapped),
             flag(DEALS.c.is_closed).label("is_closed"),
             flag(and_(DEALS.c.is_closed, DEALS.c.is_won)).label("is_won"),
             DEALS.c.amount,
@@ -279,7 +284,7 @@ def visits_of(deals: FromClause, changes: FromClause) -> AnySelect:
             deals.c.side,
             *(
                 (entries.c.stage if name == "stage" else deals.c[name]).label(name)
-                for name in DEAL_DIMENSIONS
+                for name in DEAL_COLUMNS
             ),
             deals.c.is_won,
             deals.c.is_closed,
@@ -307,7 +312,7 @@ def visits_of(deals: FromClause, changes: FromClause) -> AnySelect:
     is_advanced = or_(joined.c.is_won == one, joined.c.furthest > joined.c.position)
     return select(
         joined.c.side,
-        *(joined.c[name] for name in DEAL_DIMENSIONS),
+        *(joined.c[name] for name in DEAL_COLUMNS),
         joined.c.left_day.label("day"),
         ((joined.c.left_at - joined.c.at) // number(MICROSECONDS)).label("seconds"),
         joined.c.at_day.label("entered_day"),

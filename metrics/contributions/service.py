@@ -8,6 +8,7 @@ from sqlalchemy import BigInteger, FromClause, Integer, and_, case, func, or_, s
 from sqlalchemy.sql.elements import ColumnElement
 
 from metrics.contributions.keys import key_column
+from metrics.contributions.own import NOTHING, Mapped, places_of
 from metrics.contributions.rows import Distinct, Facts, Grouped, Rows
 from metrics.contributions.running import both_ways, presences
 from metrics.contributions.sales import resolved as resolved_key
@@ -26,7 +27,7 @@ from metrics.contributions.terms import (
     zero,
 )
 from metrics.definition import Family
-from metrics.dimensions import TICKET_DIMENSIONS, Grouping
+from metrics.dimensions import TICKET_COLUMNS, TICKET_DIMENSIONS, Grouping
 from store.compiled import AnySelect
 from store.tables import (
     IDENTITY,
@@ -47,12 +48,15 @@ _BEST: Final = 10
 # ---------------------------------------------------------------- tickets
 
 
-def ticket_facts(side: int, chosen: FromClause | None = None) -> AnySelect:
+def ticket_facts(
+    side: int, chosen: FromClause | None = None, mapped: Mapped = NOTHING
+) -> AnySelect:
     """Live tickets as they count, with account and owner resolved.
 
     Args:
         side: `BEFORE` or `AFTER`; a column of the result.
         chosen: keys of tickets: all those of an account, or none; None: all of them.
+        mapped: their fields beside the built-in dimensions.
     """
     accounts, owners = IDENTITY.alias("ticket_accounts"), IDENTITY.alias("ticket_owners")
     contacts = IDENTITY.alias("ticket_contacts")
@@ -94,6 +98,7 @@ def ticket_facts(side: int, chosen: FromClause | None = None) -> AnySelect:
                 (resolved[name] if name in resolved else TICKETS.c[name]).label(name)
                 for name in TICKET_DIMENSIONS
             ),
+            *places_of(TICKETS, mapped),
             TICKETS.c.created_day,
             TICKETS.c.created_at,
             flag(TICKETS.c.is_closed).label("is_closed"),
@@ -150,7 +155,7 @@ def closings_of(tickets: FromClause, changes: FromClause) -> AnySelect:
     was_reopened = or_(
         tickets.c.is_closed == zero, func.coalesce(history.c.stays_closed, one) == zero
     )
-    dimensions = [tickets.c[name] for name in TICKET_DIMENSIONS]
+    dimensions = [tickets.c[name] for name in TICKET_COLUMNS]
     told = (
         select(
             tickets.c.ref,
@@ -176,12 +181,15 @@ def closings_of(tickets: FromClause, changes: FromClause) -> AnySelect:
 # ---------------------------------------------------------------- surveys
 
 
-def survey_facts(side: int, chosen: FromClause | None = None) -> AnySelect:
+def survey_facts(
+    side: int, chosen: FromClause | None = None, mapped: Mapped = NOTHING
+) -> AnySelect:
     """Live answers to the question of recommendation.
 
     Args:
         side: `BEFORE` or `AFTER`; a column of the result.
         chosen: keys of answers: all those of a person, or none; None: all of them.
+        mapped: their fields beside the built-in dimensions.
     """
     surveys, accounts = SURVEY_RESPONSES, IDENTITY.alias("survey_accounts")
     contacts = IDENTITY.alias("survey_contacts")
@@ -206,6 +214,7 @@ def survey_facts(side: int, chosen: FromClause | None = None) -> AnySelect:
             resolved_account(surveys.c.account, accounts).label("account"),
             shortened(surveys.c.category).label("category"),
             person.label("contact"),
+            *places_of(surveys, mapped),
             surveys.c.submitted_day.label("day"),
             surveys.c.score,
             flag(is_valid).label("is_valid"),

@@ -22,7 +22,7 @@ from metrics.contributions.terms import (
     zero,
 )
 from metrics.definition import Family
-from metrics.dimensions import Grouping, name_of
+from metrics.dimensions import Grouping, name_of, places_in
 from metrics.periods import Kind
 from store.compiled import AnySelect
 from store.tables import MEASURES, NO_DAY
@@ -49,7 +49,7 @@ def cells_of(
 def _netted(family: Family, groupings: Sequence[Grouping], rows: Rows, facts: Facts) -> CTE:
     """The contributions summed over everything that tells them apart; what cancels is gone."""
     sign = rows.source.c.side
-    used = sorted({name for grouping in groupings for name in grouping})
+    used = sorted({name for one in groupings for name in places_in(one, family.mapped)})
     sums = dict(zip(MEASURES, rows.measures, strict=False))
     signed = (
         select(
@@ -78,7 +78,7 @@ def _netted(family: Family, groupings: Sequence[Grouping], rows: Rows, facts: Fa
 
 
 def _summed_cells(family: Family, grouping: Grouping, netted: CTE) -> AnySelect:
-    columns = [netted.c[name] for name in grouping]
+    columns = [netted.c[name] for name in places_in(grouping, family.mapped)]
     apart = [netted.c.day, netted.c.currency, netted.c.bucket]
     sums = {name: sum_of(netted.c[name]) for name in ("n", *MEASURES[: len(family.measures)])}
     return (
@@ -98,7 +98,7 @@ def _summed_cells(family: Family, grouping: Grouping, netted: CTE) -> AnySelect:
 
 def _distinct_cells(family: Family, grouping: Grouping, rows: Distinct, facts: Facts) -> AnySelect:
     """Members that are there after but not before, less those that were and are no more."""
-    columns = [rows.source.c[name] for name in grouping]
+    columns = [rows.source.c[name] for name in places_in(grouping, family.mapped)]
     kind = Kind(family.kind or Kind.ALL)
     is_dated = kind is not Kind.ALL
     start = period_sql.start_of(facts.calendar, kind, rows.day) if is_dated else number(NO_DAY)
@@ -152,7 +152,7 @@ def _distinct_cells(family: Family, grouping: Grouping, rows: Distinct, facts: F
 
 
 def _grouped_cells(family: Family, grouping: Grouping, shape: Grouped) -> AnySelect:
-    rows = shape.rows(grouping).subquery("rows_of_units")
+    rows = shape.rows(places_in(grouping, family.mapped)).subquery("rows_of_units")
     measures = MEASURES[: len(family.measures)]
     sums = {"n": sum_of(rows.c.side), **{m: sum_of(rows.c.side * rows.c[m]) for m in measures}}
     return (

@@ -9,13 +9,12 @@ from sqlalchemy import BigInteger, Column, Integer, MetaData, Table, Text
 from metrics.dimensions import (
     CONTRACT_DIMENSIONS,
     COST_DIMENSIONS,
-    CREDIT_DIMENSIONS,
-    DEAL_DIMENSIONS,
+    DEAL_COLUMNS,
     EMAIL_DIMENSIONS,
-    LEAD_DIMENSIONS,
+    LEAD_COLUMNS,
     STAGE_DIMENSIONS,
-    SURVEY_DIMENSIONS,
-    TICKET_DIMENSIONS,
+    SURVEY_COLUMNS,
+    TICKET_COLUMNS,
 )
 from store import temporary
 from store.tables import KEY, MEASURES
@@ -95,7 +94,7 @@ MOVED_KEYS: Final = temporary.table(
 
 DEAL_FACTS: Final = _facts(
     "deal_facts",
-    DEAL_DIMENSIONS,
+    DEAL_COLUMNS,
     _flag("is_closed"),
     _flag("is_won"),
     Column("amount", BigInteger),
@@ -113,7 +112,7 @@ DEAL_FACTS: Final = _facts(
 
 VISIT_FACTS: Final = _facts(
     "visit_facts",
-    DEAL_DIMENSIONS,
+    DEAL_COLUMNS,
     Column("day", Integer),
     Column("seconds", BigInteger),
     Column("entered_day", Integer),
@@ -127,12 +126,12 @@ VISIT_FACTS: Final = _facts(
 """Entries into stages; the deal's dimensions, but the stage is the one entered. The day and the
 seconds are those of leaving, null while the deal stands there."""
 
-PURCHASE_FACTS: Final = _facts("purchase_facts", DEAL_DIMENSIONS, Column("closed_day", Integer))
+PURCHASE_FACTS: Final = _facts("purchase_facts", DEAL_COLUMNS, Column("closed_day", Integer))
 """Won deals of the touched accounts; those that did not change stand on the side `BOTH`."""
 
 CREDIT_FACTS: Final = _facts(
     "credit_facts",
-    CREDIT_DIMENSIONS,
+    DEAL_COLUMNS,
     Column("closed_day", Integer),
     Column("amount", BigInteger),
     Column("currency", Text, nullable=False),
@@ -158,7 +157,7 @@ TOUCHES: Final = temporary.table(
 
 TICKET_FACTS: Final = _facts(
     "ticket_facts",
-    TICKET_DIMENSIONS,
+    TICKET_COLUMNS,
     Column("created_day", Integer),
     Column("created_at", BigInteger),
     _flag("is_closed"),
@@ -174,13 +173,13 @@ TICKET_FACTS: Final = _facts(
 )
 
 CLOSING_FACTS: Final = _facts(
-    "closing_facts", TICKET_DIMENSIONS, Column("day", Integer), _flag("was_reopened")
+    "closing_facts", TICKET_COLUMNS, Column("day", Integer), _flag("was_reopened")
 )
 """Each time a ticket was closed."""
 
 LEAD_FACTS: Final = _facts(
     "lead_facts",
-    LEAD_DIMENSIONS,
+    LEAD_COLUMNS,
     Column("created_day", Integer),
     Column("qualified_day", Integer),
     _flag("is_qualified"),
@@ -190,7 +189,7 @@ LEAD_FACTS: Final = _facts(
 
 SURVEY_FACTS: Final = _facts(
     "survey_facts",
-    SURVEY_DIMENSIONS,
+    SURVEY_COLUMNS,
     Column("day", Integer),
     Column("score", BigInteger),
     _flag("is_valid"),

@@ -34,6 +34,7 @@ def read_leads(reader: Reader, book: Book) -> None:
             "owner": owner,
             "team": reader.team(owner),
             "record": named(lead),
+            **reader.mapped(lead),
         }
         created = reader.local_day(lead.created_at)
         if lead.converted_deal is not None:

@@ -27,9 +27,11 @@ from store.canonical import (
     DealContact,
     Owner,
     Rate,
+    Scalar,
     Stage,
     StageChange,
 )
+from store.kpis import plain
 
 _R = TypeVar("_R", bound=CanonicalRecord)
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -57,6 +59,7 @@ class Reader:
         self._conn = conn
         self._company = catalog.company
         self.settings = catalog.settings
+        self._mapped_fields = catalog.mapped_by_stream
         self.now = now
         self.today = now.astimezone(catalog.company.timezone).date()
 
@@ -161,6 +164,16 @@ class Reader:
             "decision_makers": str(len(self.roles.get(deal.ref.key, ()))),
             "deal": deal.ref.key,
             "record": named(deal),
+            **self.mapped(deal),
+        }
+
+    def mapped(self, record: CanonicalRecord) -> Dimensions:
+        """The mapped fields of a record by which built-in KPIs are grouped."""
+        return {
+            name: _group_of(
+                getattr(record, name) if hasattr(record, name) else record.extra.get(name)
+            )
+            for name in self._mapped_fields.get(record.STREAM, ())
         }
 
     # ---- money
@@ -291,6 +304,20 @@ class Reader:
                 worked += max(timedelta(), min(closes, end) - max(opens, start))
             day += timedelta(days=1)
         return worked // timedelta(seconds=1)
+
+
+def _group_of(value: Scalar) -> str | None:
+    """What tells groups apart: a text, a number, yes or no, a day."""
+    match value:
+        case None | datetime():
+            return None
+        case bool():
+            return "true" if value else "false"
+        case int() | Decimal():
+            return plain(Decimal(value))
+        case date():
+            return value.isoformat()
+    return cut(value)
 
 
 def _band(amount: Decimal | None) -> str | None:

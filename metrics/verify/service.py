@@ -31,6 +31,7 @@ def _of_ticket(reader: Reader, ticket: Ticket) -> Mapping[str, str | None]:
         "contact": reader.person(ticket.contact),
         "ticket": ticket.ref.key,
         "record": named(ticket),
+        **reader.mapped(ticket),
     }
 
 
@@ -139,6 +140,7 @@ def read_answers(reader: Reader, book: Book) -> None:
             "category": cut(answer.category),
             "contact": reader.person(answer.contact),
             "record": named(answer),
+            **reader.mapped(answer),
         }
         figures = {_kind(answer): 1}
         day = reader.local_day(answer.submitted_at)

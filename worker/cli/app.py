@@ -24,7 +24,7 @@ from store.errors import StoreError
 from worker.cli.exits import ExitCode
 from worker.cli.output import Printer
 from worker.cli.progress import progress_for
-from worker.custom_kpis import known_kpis
+from worker.custom_kpis import grouping_fields, known_kpis
 from worker.observe import configure_logging
 from worker.runtime import Runtime, open_runtime
 
@@ -104,6 +104,16 @@ class Session:
             )
             return available()
         return known_kpis(config)
+
+    def grouping_fields(self) -> Mapping[str, tuple[str, ...]]:
+        """Stream -> its mapped fields by which built-in KPIs can be grouped, too."""
+        if not self.config_path.exists():
+            return {}
+        try:
+            config, _ = self.read()
+        except ConfigurationError:
+            return {}
+        return grouping_fields(config)
 
     @contextmanager
     def runtime(

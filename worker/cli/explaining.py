@@ -37,7 +37,7 @@ from store import checkpoints
 from store.checkpoints import Checkpoint
 from store.engine import database_now, reading
 from store.kpis import Place, plain
-from worker.cli.app import CommandError, app, session_of
+from worker.cli.app import CommandError, Session, app, session_of
 from worker.cli.exits import ExitCode
 from worker.cli.kpis import (
     INSTANT_FORMATS,
@@ -91,7 +91,7 @@ def explain(  # noqa: PLR0917 - each is an option of the command line
             raise CommandError(ExitCode.USAGE, f"{option} belongs to --changes")
     known = session.kpis()
     refuse_unknown("KPI", kpi, tuple(known), "kpisync kpi list")
-    dimension, key = _group(by, known.values())
+    dimension, key = _group(by, session)
     with session.runtime() as runtime, reading(runtime.engine) as conn:
         catalog = runtime.catalog
         kept = _kept(catalog, kpi)
@@ -119,11 +119,11 @@ def explain(  # noqa: PLR0917 - each is an option of the command line
         raise CommandError(ExitCode.FAILED, _doubt(explanation))
 
 
-def _group(by: str | None, kpis: Iterable[Kpi]) -> tuple[str, str]:
+def _group(by: str | None, session: Session) -> tuple[str, str]:
     if by is None:
         return TOTAL_NAME, TOTAL_KEY
     dimension, equals, key = by.partition("=")
-    refuse_unknown_dimensions(dimension, kpis)
+    refuse_unknown_dimensions(dimension, session)
     if not equals and dimension != TOTAL_NAME:
         raise CommandError(
             ExitCode.USAGE,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Context, Decimal
 from typing import Annotated, Final
@@ -23,7 +23,7 @@ from metrics.verify import verify as verify_store
 from store.engine import database_now, reading
 from store.kpis import count_dirty_keys
 from worker import pipeline, verifying
-from worker.cli.app import CommandError, app, session_of
+from worker.cli.app import CommandError, Session, app, session_of
 from worker.cli.exits import ExitCode
 from worker.cli.output import Printer, as_json
 from worker.drift import DriftReport
@@ -43,7 +43,7 @@ def instant_of(given: datetime | None) -> datetime | None:
     return None if given is None else given.replace(tzinfo=UTC)
 
 
-def _as_object(kpi: Kpi) -> dict[str, object]:
+def _as_object(kpi: Kpi, fields: Mapping[str, tuple[str, ...]]) -> dict[str, object]:
     return {
         "kpi": kpi.name,
         "label": kpi.label,
@@ -54,7 +54,7 @@ def _as_object(kpi: Kpi) -> dict[str, object]:
         "version": kpi.version,
         "formula": kpi.formula,
         "counts_on": kpi.counting_day,
-        "dimensions": list(dimensions_of(kpi)),
+        "dimensions": list(dimensions_of(kpi, fields)),
         "settings": list(kpi.settings),
         "left_out": sorted(kpi.left_out),
         "example": kpi.example.text,
@@ -75,7 +75,7 @@ def list_kpis(context: typer.Context) -> None:
     printer = session.printer
     kpis = [kpi for _, kpi in sorted(session.kpis().items())]
     if printer.is_json:
-        printer.document([_as_object(kpi) for kpi in kpis])
+        printer.document([_as_object(kpi, session.grouping_fields()) for kpi in kpis])
         return
     printer.table(
         ("kpi", "label", "unit", "better", "formula", "definition"),
@@ -98,13 +98,13 @@ def show_kpi(context: typer.Context, name: str) -> None:
         )
     kpi = known[name]
     if printer.is_json:
-        printer.document(_as_object(kpi))
+        printer.document(_as_object(kpi, session.grouping_fields()))
         return
     printer.text(f"{kpi.name} - {kpi.label}  [{kpi.unit}, formula {kpi.name}@{kpi.version}]")
     printer.text(f"  {kpi.definition}")
     when = f"Counts on: {kpi.counting_day}." if kpi.counting_day else "True of now."
     printer.text(f"  Better: {_BETTER[kpi.direction]}. {when}")
-    printer.text(f"  Groups: {', '.join(dimensions_of(kpi))}")
+    printer.text(f"  Groups: {', '.join(dimensions_of(kpi, session.grouping_fields()))}")
     if kpi.settings:
         printer.text(f"  Settings: {', '.join(kpi.settings)}")
     for caveat in kpi.caveats:
@@ -132,7 +132,7 @@ def show_values(
     if kpi is not None:
         refuse_unknown("KPI", kpi, tuple(known), "kpisync kpi list")
     if by is not None:
-        refuse_unknown_dimensions(by, known.values())
+        refuse_unknown_dimensions(by, session)
     with session.runtime() as runtime, reading(runtime.engine) as conn:
         catalog = runtime.catalog
         rows = published.current(
@@ -190,13 +190,15 @@ def sentences_of(fresh: Mapping[str, Freshness]) -> list[str]:
     ]
 
 
-def refuse_unknown_dimensions(by: str, kpis: Iterable[Kpi]) -> None:
+def refuse_unknown_dimensions(by: str, session: Session) -> None:
     """The same of what values are grouped by.
 
     Raises:
         CommandError: a dimension is not known.
     """
-    own = {name for kpi in kpis if kpi.custom is not None for name in dimensions_of(kpi)}
+    custom = (kpi for kpi in session.kpis().values() if kpi.custom is not None)
+    own = {name for kpi in custom for name in dimensions_of(kpi)}
+    own.update(name for names in session.grouping_fields().values() for name in names)
     known = tuple(dict.fromkeys((TOTAL_NAME, *DIMENSIONS, *sorted(own))))
     for name in by.split(","):
         refuse_unknown("dimension", name, known, "docs/kpis.md")

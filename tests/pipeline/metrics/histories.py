@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 
@@ -72,7 +73,8 @@ rarely = st.integers(0, 3).map(lambda number: number == 0)
 @st.composite
 def deals(draw: st.DrawFn) -> CanonicalRecord:
     outcome = draw(one("open", "won", "won", "lost"))
-    return deal(
+    tier = draw(st.sampled_from([None, "gold", "", 7, Decimal("7.50"), True, date(2024, 1, 1)]))
+    found = deal(
         draw(st.sampled_from(DEAL_NAMES)),
         account=draw(maybe(*ACCOUNT_NAMES)),  # type: ignore[arg-type]  # a name
         owner=draw(maybe(*OWNER_NAMES)),  # type: ignore[arg-type]  # a name
@@ -95,6 +97,7 @@ def deals(draw: st.DrawFn) -> CanonicalRecord:
         deleted=draw(rarely),
         merged_into=draw(st.sampled_from([None, None, None, None, "D5"])),
     )
+    return replace(found, extra={} if tier is None else {"tier": tier})
 
 
 @st.composite
@@ -250,6 +253,8 @@ def tickets(draw: st.DrawFn) -> CanonicalRecord:
         priority=draw(st.sampled_from([None, "high"])),
         is_closed=draw(st.booleans()),
         closed_at=draw(st.sampled_from([None, *INSTANTS])),
+        status=draw(st.sampled_from([None, "waiting"])),
+        extra=draw(st.sampled_from([{}, {"line": "pumps"}, {"line": "x" * 130}])),
         first_response_at=draw(st.sampled_from([None, *INSTANTS])),
         deleted=draw(rarely),
     )

@@ -1,0 +1,37 @@
+"""Mapped fields that no built-in dimension carries, as columns of the facts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import FromClause, func
+from sqlalchemy.sql.elements import ColumnElement
+
+from metrics.contributions.terms import no_text, number, one
+from metrics.dimensions import LONGEST_VALUE, OWN_PLACES
+from store.own_fields import OwnFields
+
+
+@dataclass(frozen=True, slots=True)
+class Mapped:
+    """Which fields of a stream stand in which places."""
+
+    names: tuple[str, ...] = ()
+    for_postgresql: bool = False
+
+
+NOTHING: Final = Mapped()
+
+
+def places_of(table: FromClause, mapped: Mapped) -> Iterator[ColumnElement[str]]:
+    """A column for each of `OWN_PLACES`; those without a field are null."""
+    own = OwnFields(table.c.extra, for_postgresql=mapped.for_postgresql)
+    for place, label in enumerate(OWN_PLACES):
+        if place >= len(mapped.names):
+            yield no_text().label(label)
+            continue
+        name = mapped.names[place]
+        column = table.c[name] if name in table.c else own.key(name)
+        yield func.substr(column, one, number(LONGEST_VALUE)).label(label)
