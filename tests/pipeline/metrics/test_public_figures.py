@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from metrics.definition import KpiSettings
-from store.canonical import CanonicalRecord, Company, Deal
+from store.canonical import CanonicalRecord, Company, Deal, Owner
 from tests.pipeline.metrics.books import Books, key, ref
 
 DATA = Path(
@@ -49,6 +49,13 @@ def _deals() -> Iterator[CanonicalRecord]:
             )
 
 
+def _sellers() -> Iterator[CanonicalRecord]:
+    """Each seller with the manager's team."""
+    with (DATA / "sales_teams.csv").open(encoding="utf-8-sig", newline="") as lines:
+        for row in csv.DictReader(lines):
+            yield Owner(ref=ref("owners", row["sales_agent"]), team=row["manager"])
+
+
 def _noon(day: date) -> datetime:
     return datetime(day.year, day.month, day.day, 12, tzinfo=UTC)
 
@@ -57,8 +64,9 @@ def _noon(day: date) -> datetime:
 def books(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Books]:
     company = Company(ZoneInfo("America/New_York"), "USD")
     path = tmp_path_factory.mktemp("public") / "kpisync.db"
-    made = Books(f"sqlite:///{path}", KpiSettings(company=company))
-    deals = list(_deals())
+    by_team = dict.fromkeys(("won_count", "lost_count", "win_rate"), (("owner",), ("team",)))
+    made = Books(f"sqlite:///{path}", KpiSettings(company=company, by=by_team))
+    deals = [*_sellers(), *_deals()]
     for start in range(0, len(deals), 1_000):
         made.commit(*deals[start : start + 1_000])
     made.publish()
@@ -114,6 +122,23 @@ def test_the_top_seller(books: Books) -> None:
     assert by_seller[top] == 1_153_214
     assert books.number("won_count", dimension="owner", key=top) == 349
     assert books.number("lost_count", dimension="owner", key=top) == 204
+
+
+def test_the_manager_with_the_most_deals_won_has_the_sums_of_the_team(books: Books) -> None:
+    current = books.current()
+    won = {
+        place[3]: value.value or 0
+        for place, value in current.items()
+        if place[:3] == ("won_count", "all", "team")
+    }
+
+    manager = max(won, key=lambda team: won[team])
+    rate = current["win_rate", "all", "team", manager]
+
+    assert (len(won), won[manager]) == (6, 882)
+    assert books.number("lost_count", dimension="team", key=manager) == 536
+    assert (rate.numerator, rate.denominator) == (882, 882 + 536)
+    assert sum(won.values()) == 4_238
 
 
 def test_open_deals_without_amount_or_account_are_counted_and_reported(books: Books) -> None:
