@@ -647,14 +647,30 @@ class Kpis(Section):
 class Target(Section):
     """What a KPI should reach."""
 
-    period: PeriodKind
-    """The period it is for."""
-    at_least: Text | PercentOrCount | None = None
-    """The value to reach."""
-    at_most: Text | PercentOrCount | None = None
+    period: Period
+    """The period it is for: a kind (the running one), a label such as 2026-Q4, last_90d, now."""
+    by: Word | None = None
+    """A dimension each of whose groups is to reach it, or the one that `key` names."""
+    key: Text | None = None
+    """The group: SALESFORCE:ID of an owner, or a value such as EMEA."""
+    at_least: Threshold | None = None
+    """The value to reach, in the KPI's unit (28% of ratios)."""
+    at_most: Threshold | None = None
     """The value not to pass."""
-    warn_at: Text | PercentOrCount | None = None
-    """From where on it is at risk."""
+    warn_at: Threshold | None = None
+    """The value that separates at risk from missed while the period runs."""
+    owner: Text | None = None
+    """Who answers for it; named where it is missed."""
+
+
+def _several_targets(value: object) -> object:
+    return (value,) if isinstance(value, Mapping) else value
+
+
+Targets: TypeAlias = Annotated[
+    tuple[Target, ...],
+    BeforeValidator(_several_targets, json_schema_input_type=Target | tuple[Target, ...]),
+]
 
 
 class AlertRule(Section):
@@ -895,7 +911,7 @@ class Config(Section):
     """How records that several CRMs know are recognised as one."""
     kpis: Kpis = Kpis()
     """Which KPIs are kept."""
-    targets: Mapping[Word, Target] = Field(default_factory=dict)
+    targets: Mapping[Word, Targets] = Field(default_factory=dict)
     """What KPIs should reach."""
     alerts: Alerts = Alerts()
     """Who is told about what."""

@@ -12,17 +12,10 @@ from typing import Final
 from config.errors import Finding, Path, quoted
 from config.interpolate import Value
 
-NOT_YET_KEYS: Final = (
-    "targets",
-)
+NOT_YET_KEYS: Final[tuple[str, ...]] = ()
 """Keys; ``*`` stands for any one key or list position."""
 
-NOT_YET_VALUES: Final[Mapping[str, tuple[re.Pattern[str], str]]] = {
-    "alerts.rules.*.when": (
-        re.compile(r"target_missed"),
-        "Use stale, failed, quarantine, guard or writeback_failed.",
-    ),
-}
+NOT_YET_VALUES: Final[Mapping[str, tuple[re.Pattern[str], str]]] = {}
 """Values of supported keys, and what may be used instead."""
 
 

@@ -14,7 +14,18 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, Date, Integer, Text, case, cast, extract, func, literal, literal_column
+from sqlalchemy import (
+    BigInteger,
+    Date,
+    Integer,
+    Text,
+    case,
+    cast,
+    extract,
+    func,
+    literal,
+    literal_column,
+)
 from sqlalchemy.dialects.postgresql import JSON, TIMESTAMP
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.sql.elements import ColumnElement
@@ -191,5 +202,3 @@ class OwnFields:
     def _inner(self, name: str, part: str) -> ColumnElement[str]:
         text: ColumnElement[str] = cast(self._extra, JSON)[name][part].astext
         return text
-
-

@@ -108,6 +108,10 @@ def _troubles(
             yield from _failed_writes(rule, pushes)
         case "guard":
             yield from _guarded(found)
+        case "target_missed":
+            for one in found.targets:
+                if one.is_missed and rule.kpi in {None, one.target.kpi}:
+                    yield Trouble("target_missed", one.subject, one.words)
         case "difference":
             if found.verified.differing is not None:
                 yield Trouble("difference", "verify", found.verified.differing)

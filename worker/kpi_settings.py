@@ -27,6 +27,7 @@ from metrics.periods import Kind, is_rolling, kind_of
 from store.canonical import Company, Cost, RecordRef
 from worker.custom_kpis import custom_problems, grouping_fields, known_kpis, written_kpis
 from worker.identity_settings import identity_rules
+from worker.targets import target_problems
 from worker.writeback_settings import dimension_of_target, period_of_field
 
 T = TypeVar("T")
@@ -94,11 +95,20 @@ def _implied(config: Config) -> dict[str, list[tuple[Grouping, str]]]:
             if kpi is None or dimension is None or dimension not in dimensions_of(kpi, fields):
                 continue
             found.setdefault(kpi.name, []).append(((dimension,), _kind(kpi, written)))
+    for name, sections in config.targets.items():
+        kpi = known.get(name)
+        for target in sections:
+            if kpi is not None and target.by is not None and target.by in dimensions_of(kpi):
+                kind = _kind_of(str(target.period))
+                found.setdefault(name, []).append(((target.by,), kind))
     return found
 
 
 def _kind(kpi: Kpi, written: WrittenKpi) -> str:
-    period = period_of_field(kpi, written)
+    return _kind_of(period_of_field(kpi, written))
+
+
+def _kind_of(period: str) -> str:
     return period if period in set(Kind) else str(kind_of(period))
 
 
@@ -121,6 +131,11 @@ def _rolling(config: Config) -> dict[str, tuple[str, ...]]:
                 period = period_of_field(kpi, written)
                 if is_rolling(period):
                     found.setdefault(kpi.name, {})[period] = None
+    for name, sections in config.targets.items():
+        kpi = known.get(name)
+        for target in sections:
+            if kpi is not None and has_rolling_periods(kpi) and is_rolling(str(target.period)):
+                found.setdefault(name, {})[str(target.period)] = None
     for name, one in config.kpis.settings.items():
         if one.window is not None and name in known and "window" not in known[name].settings:
             found.setdefault(name, {})[f"last_{one.window.days}d"] = None
@@ -254,7 +269,11 @@ def built_catalog(config: Config) -> tuple[Catalog | None, list[Problem]]:
         return None, problems
     settings = kpi_settings(config)
     problems.extend(_build_problem(config, settings, ("kpis",)))
-    return (None, problems) if problems else (build(settings), [])
+    if problems:
+        return None, problems
+    catalog = build(settings)
+    problems.extend(target_problems(config, catalog))
+    return (None, problems) if problems else (catalog, [])
 
 
 def _build_problem(config: Config, settings: KpiSettings, path: Path) -> Iterator[Problem]:

@@ -16,6 +16,7 @@ from worker.reloading import CONFIGURATION_NOTE
 from worker.runtime import Runtime
 from worker.schedule import interval_of
 from worker.sinks import SinkState, sink_states
+from worker.targets import Standing, is_any_missed, standings
 from worker.verifying import Verified, verified_so_far
 from worker.writeback_states import WritebackState, writeback_states
 
@@ -62,6 +63,8 @@ class Status:
     quota: Sequence[Quota]
     verified: Verified
     """Whether values agree with the records behind them."""
+    targets: Sequence[Standing]
+    """How every target stands in its running period."""
     refused_writes: int
     """Records that a CRM refused to change and that wait in the dead letters."""
     sentences: Sequence[str]
@@ -85,6 +88,11 @@ class Status:
     def is_stale(self) -> bool:
         """A stream is later than its schedule explains."""
         return any(stream.state == "late" for stream in self.streams)
+
+    @property
+    def has_missed_target(self) -> bool:
+        """A target is missed."""
+        return is_any_missed(self.targets)
 
     def to_json(self) -> dict[str, object]:
         """The shape other programs read."""
@@ -142,6 +150,7 @@ class Status:
                 "values": self.verified.values,
                 "differing": self.verified.differing,
             },
+            "targets": [one.to_json() for one in self.targets],
             "messages": list(self.sentences),
         }
 
@@ -153,6 +162,7 @@ def gather(runtime: Runtime) -> Status:
         last_pushes = _last_pushes(conn)
         written = writeback_states(conn, runtime)
         sinks = sink_states(conn, runtime)
+        targets = standings(conn, runtime.config, runtime.catalog)
         verified = verified_so_far(conn)
         return Status(
             streams=stream_states(runtime, conn),
@@ -165,6 +175,7 @@ def gather(runtime: Runtime) -> Status:
             sinks=sinks,
             quota=[_quota(runtime, conn, name) for name in runtime.config.connections],
             verified=verified,
+            targets=targets,
             refused_writes=sum(
                 letter.direction == deadletters.PUSH for letter in deadletters.every(conn)
             ),
@@ -175,6 +186,7 @@ def gather(runtime: Runtime) -> Status:
                 *(sentence for one in written for sentence in one.sentences()),
                 *(f"sink {one.sink}: {one.state}: {one.error}" for one in sinks if one.error),
                 *_letter_sentences(conn),
+                *(f"target missed: {one.words}" for one in targets if one.is_missed),
                 *([verified.differing] if verified.differing is not None else []),
             ],
         )

@@ -24,7 +24,6 @@ from sqlalchemy import (
     and_,
     case,
     cast,
-
     func,
     literal,
     not_,
@@ -295,9 +294,7 @@ class Records:
 
     # ---- conditions
 
-    def condition(
-        self, node: tree.Condition, today: ColumnElement[int]
-    ) -> ColumnElement[bool]:
+    def condition(self, node: tree.Condition, today: ColumnElement[int]) -> ColumnElement[bool]:
         """A condition as it is on a day.
 
         Args:
@@ -433,6 +430,3 @@ def thresholds(
                     place = (atom.field, shift - atom.days)
                     found[place] = records.day(atom.field) + place[1]
     return list(found.values())
-
-
-

@@ -535,11 +535,7 @@ def kpi_of(custom: CustomKpi) -> Kpi:
     """The KPI as the catalogue keeps it."""
     parts = custom.parts
     above = _figures(custom, parts[0], "above", custom.above)
-    below = (
-        None
-        if custom.below is None
-        else _figures(custom, parts[-1], "below", custom.below)
-    )
+    below = None if custom.below is None else _figures(custom, parts[-1], "below", custom.below)
     left_out: dict[str, Sum] = dict(above.left_out)
     if below is not None and len(parts) > 1:
         for reason, terms in below.left_out.items():

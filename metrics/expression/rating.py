@@ -123,5 +123,3 @@ def next_change(conn: Connection, catalog: Catalog, after: datetime) -> int | No
     book = rates.load_book(conn, catalog.settings)
     coming = [since for spans in book.spans.values() for since, _ in spans if since > today]
     return min(coming, default=None)
-
-

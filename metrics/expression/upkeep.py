@@ -182,9 +182,7 @@ def _dated(asked: _Asked, records: Records) -> Iterator[AnySelect]:
         before = {role: _holds(records, one, day - 1) for role, one in part.conditions}
         after = {role: _holds(records, one, day) for role, one in part.conditions}
         lost, gained = _measures(part, before, value), _measures(part, after, value)
-        differs = or_(
-            *(before[role].is_distinct_from(after[role]) for role in before)
-        )
+        differs = or_(*(before[role].is_distinct_from(after[role]) for role in before))
         is_first = and_(true(), *(day.is_distinct_from(other) for other in days[:place]))
         yield _select(
             asked,
@@ -311,5 +309,3 @@ def _select(  # noqa: PLR0917 - the columns of a row
         .select_from(records.source())
         .where(records.exist(), where, *is_touched)
     )
-
-

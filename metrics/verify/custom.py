@@ -350,10 +350,7 @@ def reader_of(kpi: Kpi) -> Callable[[Reader, Book], None]:
             _read_one(_Look(reader, record, reader.settings.company.currency), book)
 
     def _read_one(look: _Look, book: Book) -> None:
-        counted = {
-            role: (one, look.holds(condition))
-            for role, one, condition in _roles(custom)
-        }
+        counted = {role: (one, look.holds(condition)) for role, one, condition in _roles(custom)}
         if not any(holds for _, holds in counted.values()):
             return
         day = None if custom.date is None else look.counting_day(custom.date)
@@ -415,9 +412,7 @@ def recipe_of(kpi: Kpi) -> Recipe:
     subject = subject_of(kpi)
 
     def make(view: View, _: Ask) -> Result:
-        reasons = {
-            reason: count for reason in _REASONS if (count := view.count(subject, reason))
-        }
+        reasons = {reason: count for reason in _REASONS if (count := view.count(subject, reason))}
         if custom.above.function in RANKED:
             return _rank(view, reasons)
         above = _figure(view, custom.above, "above")
@@ -481,5 +476,3 @@ class _Figure:
     n: int
     total: Fraction
     value: Fraction | None
-
-

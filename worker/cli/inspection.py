@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, fields
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -20,8 +20,10 @@ from store.engine import database_now, operating, reading, writing
 from worker import status as operations
 from worker.cli.app import CommandError, app, session_of
 from worker.cli.exits import ExitCode
+from worker.cli.output import Printer
 from worker.firings import upcoming
 from worker.runtime import Runtime
+from worker.targets import STATES, Standing, share, shown
 
 runs_app = typer.Typer(help="The history of what ran.", no_args_is_help=True)
 state_app = typer.Typer(help="Where each stream stands.", no_args_is_help=True)
@@ -30,13 +32,13 @@ app.add_typer(runs_app, name="runs")
 app.add_typer(dump_app, name="dump")
 app.add_typer(state_app, name="state")
 
-FAIL_ON = {"stale", "failed"}
+FAIL_ON = {"stale", "failed", "target"}
 
 
 @app.command()
 def status(
     context: typer.Context,
-    fail_on: Annotated[str, typer.Option(help="stale, failed (comma between).")] = "",
+    fail_on: Annotated[str, typer.Option(help="stale, failed, target (comma between).")] = "",
 ) -> None:
     """Freshness, lag and everything that failed, in plain words."""
     wanted = {word.strip() for word in fail_on.split(",") if word.strip()}
@@ -76,10 +78,39 @@ def status(
             )
         for quota in found.quota:
             printer.text(_quota_line(quota))
+        _show_targets(printer, found.targets)
         for sentence in found.sentences:
             printer.warn(sentence)
-    if ("failed" in wanted and found.has_failed) or ("stale" in wanted and found.is_stale):
+    is_hit = {
+        "failed": found.has_failed,
+        "stale": found.is_stale,
+        "target": found.has_missed_target,
+    }
+    if any(is_hit[word] for word in wanted):
         raise typer.Exit(ExitCode.FAIL_ON_HIT)
+
+
+def _show_targets(printer: Printer, targets: Sequence[Standing]) -> None:
+    if not targets:
+        return
+    printer.table(
+        ("target", "of", "period", "value", "wanted", "attained", "pace", "state", "owner"),
+        (
+            (
+                one.target.kpi,
+                one.label or one.key,
+                one.period,
+                shown(None if one.value is None else one.value.value),
+                f"{'>=' if one.target.is_at_least else '<='} {shown(one.target.value)}",
+                share(one.judged.attainment),
+                shown(one.judged.pace),
+                STATES[one.judged.state],
+                one.target.owner or "",
+            )
+            for one in targets
+        ),
+        numbers=("value", "attained", "pace"),
+    )
 
 
 def _quota_line(quota: operations.Quota) -> str:

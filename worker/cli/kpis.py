@@ -17,10 +17,11 @@ from metrics.dimensions import DIMENSIONS, TOTAL_NAME
 from metrics.explain.counterexample import Counterexample, smallest
 from metrics.explain.document import exact
 from metrics.families import dimensions_of
+from metrics.targets import Judge, Judged
 from metrics.values import KpiValue
 from metrics.verify import Verification
-from metrics.verify import verify as verify_store
-from store.engine import database_now, reading
+from metrics.verify.duck import NoDuckDb
+from store.engine import reading
 from store.kpis import count_dirty_keys
 from worker import pipeline, verifying
 from worker.cli.app import CommandError, Session, app, session_of
@@ -28,11 +29,13 @@ from worker.cli.exits import ExitCode
 from worker.cli.output import Printer, as_json
 from worker.drift import DriftReport
 from worker.feeds import Freshness, freshness
+from worker.targets import STATES, judge_of, share, shown
 
 kpi_app = typer.Typer(help="The catalogue and the values.", no_args_is_help=True)
 app.add_typer(kpi_app, name="kpi")
 
 DIFFERENCES_SHOWN = 20
+ENGINES = ("python", "duckdb")
 
 INSTANT_FORMATS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ"]
 """How an instant (UTC) may be written on the command line."""
@@ -141,12 +144,18 @@ def show_values(
         names = sorted({row.kpi for row in rows})
         # How fresh the records were in the past nobody knows any more.
         fresh = {} if as_of else freshness(runtime, conn, catalog, names)
+        judge = judge_of(conn, runtime.config, catalog, at=instant_of(as_of))
     printer = session.printer
     kpis = {one.name: one for one in catalog.kpis}
     if printer.is_json:
-        printer.document([with_honesty(row, kpis.get(row.kpi), fresh) for row in rows])
+        printer.document(
+            [
+                {**with_honesty(row, kpis.get(row.kpi), fresh), **judge.of(row).to_json()}
+                for row in rows
+            ]
+        )
         return
-    print_values(printer, rows, kpis)
+    print_values(printer, rows, kpis, judge)
     for sentence in sentences_of(fresh):
         printer.warn(sentence)
 
@@ -205,12 +214,19 @@ def refuse_unknown_dimensions(by: str, session: Session) -> None:
 
 
 def print_values(
-    printer: Printer, rows: Sequence[KpiValue], kpis: Mapping[str, Kpi] | None = None
+    printer: Printer,
+    rows: Sequence[KpiValue],
+    kpis: Mapping[str, Kpi] | None = None,
+    judge: Judge | None = None,
 ) -> None:
     """The values as a table for people; of shares with the interval they lie in."""
     known = kpis or {}
+    # Columns of targets only where there are any: most tables are wide enough.
+    judged = [] if judge is None else [judge.of(row) for row in rows]
+    has_targets = any(one.target is not None for one in judged)
+    columns = ("target", "attained", "pace", "state") if has_targets else ()
     printer.table(
-        ("kpi", "period", "by", "of", "value", "unit", "95 % within", "n", "", "left out"),
+        ("kpi", "period", "by", "of", "value", "unit", *columns, *_BESIDE),
         (
             (
                 row.kpi,
@@ -219,15 +235,28 @@ def print_values(
                 row.label or row.key,
                 display(row),
                 row.currency or row.unit,
+                *(_beside_target(judged[place]) if has_targets else ()),
                 _within(interval_of(known.get(row.kpi), row)),
                 row.n,
                 "small sample" if row.denominator is not None and is_small(row) else "",
                 ", ".join(f"{reason} {count}" for reason, count in row.left_out.items()),
             )
-            for row in rows
+            for place, row in enumerate(rows)
         ),
-        numbers=("value", "n"),
+        numbers=("value", "attained", "pace", "n"),
     )
+
+
+_BESIDE: Final = ("95 % within", "n", "", "left out")
+
+
+def _beside_target(judged: Judged) -> tuple[str, ...]:
+    target = judged.target
+    if target is None:
+        return ("", "", "", "")
+    sign = ">=" if target.is_at_least else "<="
+    wanted = f"{sign} {shown(target.value)}"
+    return (wanted, share(judged.attainment), shown(judged.pace), STATES[judged.state])
 
 
 def _within(interval: Interval | None) -> str:
@@ -257,12 +286,26 @@ def verify(
     is_online: Annotated[
         bool, typer.Option("--online", help="Also compare the CRM fields with what was written.")
     ] = False,
+    engine: Annotated[
+        str,
+        typer.Option(
+            help="python, or duckdb for cells and values of sums, and python for the rest."
+        ),
+    ] = "python",
 ) -> None:
     """Recompute everything from the stored records and compare with the stored values."""
     session = session_of(context)
+    if engine not in ENGINES:
+        raise typer.BadParameter(f"--engine knows {' and '.join(ENGINES)}, not {engine}")
     with session.runtime() as runtime:
         with reading(runtime.engine) as conn:
-            verification = verify_store(conn, runtime.catalog, as_of=database_now(conn))
+            try:
+                everything = verifying.verify_everything(
+                    conn, runtime, with_duckdb=engine == "duckdb"
+                )
+            except NoDuckDb as error:
+                raise CommandError(ExitCode.FAILED, str(error)) from None
+            verification = everything.verification
             waiting = count_dirty_keys(conn)
             example = smallest(conn, runtime.catalog, verification)
         if not waiting:
@@ -289,10 +332,14 @@ def verify(
             ],
             "smallest": None if example is None else example.to_json(),
         }
+        if everything.by_duckdb is not None:
+            document["duckdb"] = everything.by_duckdb.to_json()
         if is_online:
             document["online"] = [report.to_json() for report in reports]
         printer.document(document)
     else:
+        if everything.by_duckdb is not None:
+            printer.say(everything.by_duckdb.words(len(runtime.catalog.kpis)))
         _show_verification(printer, verification, waiting, example)
         for report in reports:
             _show_comparison(printer, report)
