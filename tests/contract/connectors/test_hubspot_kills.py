@@ -166,4 +166,4 @@ def test_killed_after_each_batch_was_written_and_before_its_answer_nothing_is_wr
             break
         killed += 1
         assert_as_undisturbed(site)
-    assert killed == 3
+    assert killed >= 3
