@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psycopg
 
+from tests.acceptance.wire import Wire, wire_to
 from tests.acceptance.yaml_texts import two_crms
 from tests.chaos.inside import Inside
 from tests.chaos.service import Service
@@ -33,6 +34,7 @@ class Site:
     sandbox: Sandbox
     postgres: PostgresServer
     redis: RedisServer
+    wire: Wire
     worker: Service
     beat: Service
     _numbers: Iterator[int] = field(default_factory=lambda: count(1))
@@ -40,7 +42,7 @@ class Site:
     # ------------------------------------------------------------ seen from the CRM
 
     def sell(self) -> Callable[[], bool]:
-        """Win a deal for a new account; whether its worth has come back into the account's field."""
+        """Win a deal for a new account; whether its worth has come back into the account."""
         number = next(self._numbers)
         account = self.sandbox.salesforce.create("Account", {"Name": f"Account {number:04d}"})
         self.sandbox.salesforce.create(
@@ -114,16 +116,13 @@ class Site:
 
 
 @contextmanager
-def at_work(
-    folder: Path, *, advanced: str = SHORT, size: int = 40, broker: str | None = None
-) -> Iterator[Site]:
+def at_work(folder: Path, *, advanced: str = SHORT, size: int = 40) -> Iterator[Site]:
     """An installation whose first load and first push are done.
 
     Args:
         folder: Where it lives.
         advanced: The section of that name.
         size: Deals of the company.
-        broker: Another way to the Redis server than the straight one.
     """
     with ExitStack() as stack:
         postgres = stack.enter_context(start_postgres())
@@ -133,7 +132,9 @@ def at_work(
         )
         with_fields(sandbox)
         cli = Inside(folder)
-        text = two_crms(sandbox, database=postgres.url, broker=broker or redis.url)
+        wire = stack.enter_context(wire_to(redis.port))
+        broker = redis.url.replace(str(redis.port), str(wire.port))
+        text = two_crms(sandbox, database=postgres.url, broker=broker)
         head, _, _ = text.partition("advanced:")
         cli.configure(f"{head}advanced: {advanced}\n")
         cli("db", "upgrade")
@@ -142,6 +143,6 @@ def at_work(
         for service in (worker, beat):
             service.start()
             stack.callback(service.stop)
-        site = Site(cli, sandbox, postgres, redis, worker, beat)
+        site = Site(cli, sandbox, postgres, redis, wire, worker, beat)
         site.recovers(90)
         yield site
