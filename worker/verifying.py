@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 
 from metrics.definition import Kpi
 from metrics.explain.counterexample import Counterexample, smallest
-from metrics.verify import Verification, verified_together, verify
+from metrics.verify import Verification, duck, verified_together, verify
 from store import kpis, notes, runs
 from store.engine import database_now, operating, reading
 from worker.results import Kind, RunResult, State
@@ -80,7 +80,7 @@ def _verify_share(running: Running) -> State:
         for group in [*groups, *([again] if again else [])]:
             if runtime.is_stopping:
                 return State.INTERRUPTED
-            found.append(verify(conn, runtime.catalog, as_of=now, kpis=group))
+            found.append(_share(conn, runtime, now, group))
         whole = Verification(
             ok=all(one.ok for one in found),
             checked=sum(one.checked for one in found),
@@ -93,6 +93,41 @@ def _verify_share(running: Running) -> State:
         running.add(conn, pulled=whole.checked, unchanged=whole.checked - differing, dead=differing)
     running.error = words
     return State.OK if whole.ok else State.PARTLY_FAILED
+
+
+def _share(conn: Connection, runtime: Runtime, now: datetime, kpis: Sequence[Kpi]) -> Verification:
+    return verify(conn, runtime.catalog, as_of=now, kpis=kpis, with_others=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Everything:
+    """One comparison of everything."""
+
+    verification: Verification
+    by_duckdb: duck.DuckVerification | None
+    """What of it DuckDB has compared; None: it was not asked."""
+
+
+def verify_everything(conn: Connection, runtime: Runtime, *, with_duckdb: bool) -> Everything:
+    """Compare every value with the records, by plain Python where DuckDB does not reach.
+
+    Args:
+        conn: in `store.engine.reading`.
+        runtime: what it works with.
+        with_duckdb: let DuckDB compare the cells and values that it covers.
+
+    Raises:
+        NoDuckDb: it is not installed.
+    """
+    now, catalog = database_now(conn), runtime.catalog
+    if not with_duckdb:
+        return Everything(verify(conn, catalog, as_of=now), None)
+    found = duck.verify(conn, catalog, as_of=now)
+    others = [kpi for kpi in catalog.kpis if kpi.name not in found.kpis]
+    rest = verify(conn, catalog, as_of=now, kpis=others)
+    differences = [*found.differences, *rest.differences]
+    checked = found.cells + found.values + rest.checked
+    return Everything(Verification(not differences, checked, differences), found)
 
 
 def remember(runtime: Runtime, found: Verification, words: str | None) -> None:

@@ -72,8 +72,9 @@ def smallest(conn: Connection, catalog: Catalog, found: Verification) -> Counter
     kept = {kpi.name for kpi in catalog.kpis}
     known = [one for one in found.differences if one.kpi in kept]
     if not known:
-        # Only values of KPIs that are not kept: there is nothing to recompute.
-        return Counterexample(found.differences[0], ()) if found.differences else None
+        # Only cells, or values of KPIs that are not kept: there is nothing to recompute.
+        others = sorted(found.differences, key=lambda other: (other.n, other.kpi, other.key))
+        return Counterexample(others[0], ()) if others else None
     one = min(
         known, key=lambda other: (other.n, other.kpi, other.dimension, other.key, other.period)
     )
