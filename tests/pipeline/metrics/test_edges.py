@@ -323,43 +323,41 @@ def test_a_lead_becomes_a_customer_when_its_account_buys_on_its_day_or_later(boo
 # ---------------------------------------------------------------- customers
 
 
-def test_the_anchor_of_customer_lifetime_value(sqlite_database: str) -> None:
-    books = Books(
-        sqlite_database,
-        KpiSettings(
-            company=BERLIN,
-            use=("avg_purchase_value", "purchase_frequency", "customer_value", "cltv", "ltv_cac"),
-            periods=("year",),
-        ),
+def test_the_anchors_of_customer_lifetime_value_and_of_what_a_customer_costs(
+    sqlite_database: str,
+) -> None:
+    names = (
+        *("revenue", "purchases", "buyers", "avg_purchase_value", "purchase_frequency"),
+        *("customer_value", "customer_lifespan_days", "cltv", "cac", "ltv_cac"),
     )
-    four_years = timedelta(days=1461)
+    books = Books(sqlite_database, KpiSettings(company=BERLIN, use=names, periods=("year",)))
+    day = date(2024, 6, 1)
     deals = [
         won(f"D{account}-{place}", day, account=f"A{account}", amount=3_000)
         for account in range(100)
-        for place, day in enumerate([date(2024, 6, 1)] * 4)
+        for place in range(4)
     ]
-    # One purchase four years before, of which the year knows nothing but the lifespan.
+    # Thirty are new; the others' first purchases lie so far back that the mean is four years.
     before = [
-        won(f"E{account}", date(2024, 6, 1) - four_years, account=f"A{account}", amount=1)
-        for account in range(100)
+        won(f"E{n}", day - timedelta(days=2_087 + (n < 10)), account=f"A{n}", amount=1)
+        for n in range(70)
     ]
-    costs = [Cost(ref=ref("costs", "K"), date=date(2024, 1, 1), amount=Decimal(90_000))]
-    new = [won(f"N{n}", date(2024, 6, 1), account=f"N{n}", amount=3_000) for n in range(30)]
-    books.commit(*deals, *before)
+    spent = Cost(ref=ref("costs", "K"), date=date(2024, 1, 1), amount=Decimal(90_000))
+    books.commit(*deals, *before, spent)
     books.publish()
 
-    year = {
-        kpi: books.number(kpi, "2024")
-        for kpi in ("avg_purchase_value", "purchase_frequency", "customer_value", "cltv")
-    }
-    assert year == {
+    assert {name: books.number(name, "2024") for name in names} == {
+        "revenue": 1_200_000,
+        "purchases": 400,
+        "buyers": 100,
         "avg_purchase_value": 3_000,
         "purchase_frequency": 4,
         "customer_value": 12_000,
+        "customer_lifespan_days": 1_461,
         "cltv": 48_000,
+        "cac": 3_000,
+        "ltv_cac": 16,
     }
-    books.commit(*costs, *new)
-    books.publish()
     books.check()
     books.close()
 

@@ -3,6 +3,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -12,6 +14,7 @@ from metrics import values
 from metrics.definition import KpiSettings
 from metrics.rebuild import stale_families
 from metrics.verify import verify
+from store import kpis
 from store.canonical import Company
 from store.engine import reading, writing
 from store.errors import StoreError
@@ -433,3 +436,41 @@ def test_an_unknown_family_of_another_version_is_dropped_at_the_next_rebuild(boo
 
     with reading(books.engine) as conn:
         assert conn.execute(select(CELLS).where(CELLS.c.family == "of_old")).all() == []
+
+
+# ---------------------------------------------------------------- however often it is computed
+
+
+def believed(books: Books, kpi: str, dimension: str, key: str) -> list[Decimal | None]:
+    """Every value that was believed of something true now, the oldest first."""
+    with reading(books.engine) as conn:
+        found = kpis.versions(conn, kpis.Place(kpi, dimension, key, "now"))
+    return [version.value.value for version in found]
+
+
+def test_history_does_not_depend_on_how_often_it_was_computed(tmp_path: Path) -> None:
+    """One deal rests for three days while another changes every day."""
+    often, seldom = (
+        Books(f"sqlite:///{tmp_path / name}.db", KpiSettings(company=BERLIN, use=("sales",)))
+        for name in ("often", "seldom")
+    )
+    try:
+        for one in (often, seldom):
+            one.commit(deal("resting", amount=10), deal("busy", amount=1))
+            one.publish()
+        for day in range(1, 4):
+            for one in (often, seldom):
+                one.commit(deal("busy", amount=day + 1))
+            for _ in range(5):
+                often.publish(later=timedelta(hours=4))
+            seldom.publish(later=timedelta(hours=20))
+
+        open_value = [believed(one, "open_value", "all", "*") for one in (often, seldom)]
+        resting = [believed(one, "is_stalled", "deal", "crm:resting") for one in (often, seldom)]
+        assert open_value == [[11, 12, 13, 14]] * 2
+        assert resting == [[1]] * 2
+        for one in (often, seldom):
+            one.check()
+    finally:
+        often.close()
+        seldom.close()
