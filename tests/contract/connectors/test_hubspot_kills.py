@@ -124,7 +124,11 @@ def live(site: Site) -> dict[str, list[object]]:
 
 
 @pytest.mark.parametrize(
-    ("path", "number"), [("associations/deals/contacts", 2), (WRITING, 2)], ids=["links", "write"]
+    ("path", "number"),
+    [
+        pytest.param("associations/deals/contacts", 2, marks=pytest.mark.slow, id="links"),
+        pytest.param(WRITING, 2, id="write"),
+    ],
 )
 def test_killed_in_the_midst_of_a_call_the_next_pass_ends_like_an_undisturbed_one(
     site: Site, path: str, number: int
