@@ -498,7 +498,7 @@ def _text_of(value: PublishedValue, plan: FieldPlan) -> str | None:
 
 def _words_of(value: PublishedValue) -> str | None:
     # Only values whose unit is text have words.
-    words = getattr(value, "words", None)
+    words = getattr(value, "named", None) or getattr(value, "words", None)
     return words if isinstance(words, str) else None
 
 

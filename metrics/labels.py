@@ -97,6 +97,13 @@ class Labels:
         return known
 
 
+def stage_names(conn: Connection, keys: Iterable[str]) -> dict[str, str]:
+    """What people call stages, by key; those without a name are left out."""
+    names = Labels(conn)
+    names.load(("stage", key) for key in keys)
+    return {key: name for key in keys if (name := names.of("stage", key)) != key}
+
+
 # ---------------------------------------------------------------- renaming
 
 

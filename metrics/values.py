@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
 from itertools import groupby
@@ -464,7 +464,13 @@ def current(
     names = [kept.name for kept in catalog.kpis if kpi in (None, kept.name)]
     if period in set(catalog.kinds):
         values = stored.current_values(conn, kpis=names, dimension=dimension, key=key, at=at)
-        return [value for value in values if kind_of(value.period) == period]
-    return stored.current_values(
-        conn, kpis=names, period=period, dimension=dimension, key=key, at=at
-    )
+        found = [value for value in values if kind_of(value.period) == period]
+    else:
+        found = stored.current_values(
+            conn, kpis=names, period=period, dimension=dimension, key=key, at=at
+        )
+    worded = {value.words for value in found if value.words is not None}
+    known = labels.stage_names(conn, worded) if worded else {}
+    if not known:
+        return found
+    return [replace(value, named=known.get(value.words or "")) for value in found]

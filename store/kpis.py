@@ -133,6 +133,8 @@ class KpiValue:
     """Name and formula version: ``win_rate@1``."""
     words: str | None = None
     """The value where the unit is text."""
+    named: str | None = None
+    """What people call the record that `words` is the key of."""
 
     def to_json(self) -> dict[str, object]:
         """The row as in `kpi values --json`: numbers at full precision, as strings."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Final
 
@@ -31,6 +31,7 @@ from metrics.definition import (
     WorkedExample,
 )
 from metrics.dimensions import Grouping
+from store.canonical import CanonicalRecord
 
 MEDIAN_CAVEAT: Final = "The middle value; of an even number the mean of the two in the middle."
 RANK_CAVEAT: Final = "By nearest rank: the smallest value that at least 90 % do not exceed."
@@ -274,6 +275,31 @@ STAGE_CONVERSION: Final = Kpi(
     ),
 )
 
+
+def _passing(deal: int, start: datetime, *days: int) -> tuple[CanonicalRecord, ...]:
+    """A deal stands in one stage after the other, for so many days."""
+    instants = [start + timedelta(days=sum(days[:place])) for place in range(len(days) + 1)]
+    stages = ("qualify", "offer", "won")
+    return (
+        won(deal, stage="won"),
+        *(entered(deal, name, at) for name, at in zip(stages, instants, strict=True)),
+    )
+
+
+_SLOWER = (
+    stage("qualify", position=1),
+    stage("offer", position=2),
+    stage("won", is_closed=True, position=3),
+    *(
+        record
+        for deal in range(20)
+        for record in (
+            *_passing(deal, datetime(2023, 6, 1, 12, tzinfo=UTC), 4, 1),
+            *_passing(100 + deal, datetime(2024, 1, 10, 12, tzinfo=UTC), 5, 2),
+        )
+    ),
+)
+
 BOTTLENECK: Final = Kpi(
     name="bottleneck",
     label="Bottleneck",
@@ -293,14 +319,19 @@ BOTTLENECK: Final = Kpi(
     counting_day=VISIT_DAY,
     caveats=(
         "Where no stage has enough visits the value is 'not enough data'.",
+        "The value is the key of the stage; people and CRM fields see its name.",
         "A stage that was always slow is no bottleneck: it is compared with itself.",
     ),
     example=WorkedExample(
-        text="Three visits are too few to say anything: not enough data.",
-        records=_VISITS,
+        text=(
+            "Twenty deals of 2023 stood in 'qualify' for 4 days and in 'offer' for 1, twenty of "
+            "January in 'qualify' for 5 days and in 'offer' for 2: a fourth more in one, twice as "
+            "much in the other, which is the bottleneck."
+        ),
+        records=_SLOWER,
         period="2024-01",
         value=None,
-        words="not enough data",
+        words="crm:offer",
     ),
 )
 

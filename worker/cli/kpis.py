@@ -179,6 +179,7 @@ def with_honesty(
     interval = interval_of(kpi, row)
     return {
         **row.to_json(),
+        **({} if row.named is None else {"value_label": row.named}),
         "small_sample": is_small(row),
         "interval": None if interval is None else interval.to_json(),
         **(fresh[row.kpi].to_json() if row.kpi in fresh else {}),
@@ -266,7 +267,7 @@ def _within(interval: Interval | None) -> str:
 def display(row: KpiValue) -> str:
     """A value as people read it: rounded half-up, a dash where there is none."""
     if row.words is not None:
-        return row.words
+        return row.named or row.words
     if row.value is None:
         return "-"
     digits = 4 if row.unit == "ratio" else 2

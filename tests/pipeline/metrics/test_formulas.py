@@ -522,3 +522,26 @@ def test_an_account_and_a_deal_with_the_same_key_are_two_things(books: Books) ->
     buyers = books.value("buyers")
     assert buyers is not None
     assert (buyers.value, buyers.left_out) == (1, {"no_account": 1})
+
+
+def test_a_bottleneck_needs_twenty_visits_now_and_before_and_people_see_its_name(
+    books: Books,
+) -> None:
+    records = available()["bottleneck"].example.records
+    renamed = replace(stage("offer"), label="Offer made")
+    books.now = datetime(2024, 2, 1, tzinfo=UTC)
+    books.commit(*records, renamed)
+    books.publish()
+
+    found = books.value("bottleneck", "2024-01")
+    too_few = books.value("bottleneck", "2023-06")
+    assert found is not None
+    assert too_few is not None
+    assert (found.words, found.named, found.n) == ("crm:offer", "Offer made", 40)
+    assert (too_few.words, too_few.named) == ("not enough data", None)
+
+    books.commit(deleted=[record.ref for record in records if record.ref.native_id == "D119"])
+    books.publish()
+    fewer = books.value("bottleneck", "2024-01")
+    assert fewer is not None
+    assert fewer.words == "not enough data"
