@@ -7,6 +7,8 @@ from decimal import ROUND_HALF_UP, Context, Decimal
 from typing import Final
 
 from metrics.definition import Kpi
+from metrics.expression import tree
+from metrics.expression.definition import CustomKpi
 from store.kpis import KpiValue
 
 SMALL: Final = 20
@@ -39,9 +41,25 @@ def is_small(value: KpiValue) -> bool:
 
 def interval_of(kpi: Kpi | None, value: KpiValue) -> Interval | None:
     """The interval of a share; None for what is none, or has no value."""
-    if kpi is None or not kpi.is_share or value.numerator is None or not value.denominator:
+    if kpi is None or value.numerator is None or not value.denominator:
         return None
-    return wilson(value.numerator, value.denominator)
+    is_share = kpi.is_share if kpi.custom is None else _is_custom_share(kpi.custom)
+    return wilson(value.numerator, value.denominator) if is_share else None
+
+
+def _is_custom_share(custom: CustomKpi) -> bool:
+    """Whether an expression shows that what is above the line is also counted below it."""
+    above, below = custom.above, custom.below
+    if below is None or (above.function, below.function) != ("count", "count"):
+        return False
+    match above.where, below.where:
+        case _, None:
+            return True
+        case one, tree.Or(parts) if one in parts:
+            return True
+        case tree.And(parts), one if one in parts:
+            return True
+    return above.where == below.where
 
 
 def wilson(part: Decimal, whole: Decimal) -> Interval | None:

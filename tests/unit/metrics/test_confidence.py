@@ -9,6 +9,7 @@ import pytest
 
 from metrics.catalog import available
 from metrics.confidence import interval_of, is_small, wilson
+from metrics.expression.definition import Written, kpi_of, understood
 from store.kpis import KpiValue
 
 
@@ -59,6 +60,27 @@ def test_shares_have_an_interval_and_other_ratios_have_none() -> None:
     assert interval_of(known["win_rate"], value("win_rate", 0, 0, 0)) is None
     assert interval_of(known["completion_rate"], value("completion_rate", 3, 4, 4)) is None
     assert interval_of(None, value("of_old", 3, 4, 4)) is None
+
+
+@pytest.mark.parametrize(
+    ("above", "below", "is_share"),
+    [
+        ("count(where won)", "count(where won or lost)", True),
+        ("count(where won)", "count()", True),
+        ("count(where won and amount > 5)", "count(where won)", True),
+        ("count(where won)", "count(where lost)", False),
+        ("sum(amount where won)", "count()", False),
+    ],
+)
+def test_a_custom_rate_has_an_interval_where_the_expression_shows_that_it_is_a_share(
+    above: str, below: str, is_share: bool
+) -> None:
+    written = Written(
+        name="rate", label="Rate", of="deals", date="closed_at", numerator=above, denominator=below
+    )
+    kpi = kpi_of(understood(written))
+
+    assert (interval_of(kpi, value("rate", 3, 4, 4)) is not None) == is_share
 
 
 def test_below_twenty_records_a_sample_is_small() -> None:
