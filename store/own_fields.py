@@ -76,8 +76,9 @@ def units_of(value: Scalar, digits: int) -> int | None:
 
 def day_of(value: Scalar) -> int | None:
     """Of a day its number."""
-    is_day = isinstance(value, date) and not isinstance(value, datetime)
-    return day_number(value) if is_day else None  # type: ignore[arg-type]  # it is a day
+    if isinstance(value, datetime) or not isinstance(value, date):
+        return None
+    return day_number(value)
 
 
 def instant_of(value: Scalar) -> int | None:
@@ -107,7 +108,7 @@ def _fields(extra: str) -> Mapping[str, Scalar]:
 
 def register(connection: DBAPIConnection) -> None:
     """Let a SQLite connection know the function."""
-    connection.create_function(_FUNCTION, 4, _read, deterministic=True)  # type: ignore[attr-defined]  # of sqlite3
+    connection.create_function(_FUNCTION, 4, _read, deterministic=True)
 
 
 # ---------------------------------------------------------------- as statements read them

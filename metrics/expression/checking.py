@@ -16,7 +16,6 @@ _CLOSED: Final = "is_closed"
 _WON: Final = "is_won"
 
 _MIRRORED: Final = {"=": "=", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
-_LONGEST_LITERAL: Final = 1_000
 
 
 def words_of(fields: Mapping[str, Field]) -> Mapping[str, tree.Condition]:
@@ -76,10 +75,7 @@ class Checker:
 
     def _value(self, call: parsing.Call) -> tree.Value | None:
         if call.function == "count":
-            if call.names:
-                message = "count counts records and takes no field."
-                hint = "Write count(where …), or distinct(field) for different values."
-                raise ExpressionFault(message, call.names[0].column, hint)
+            self._refuse_names(call)
             return None
         if not call.names:
             example = "account" if call.function == "distinct" else "amount"
@@ -88,16 +84,28 @@ class Checker:
         if len(call.names) > 1:
             return self._span(call)
         name = call.names[0]
+        return self._member(name) if call.function == "distinct" else self._number(call, name)
+
+    @staticmethod
+    def _refuse_names(call: parsing.Call) -> None:
+        if call.names:
+            message = "count counts records and takes no field."
+            hint = "Write count(where ...), or distinct(field) for different values."
+            raise ExpressionFault(message, call.names[0].column, hint)
+
+    def _member(self, name: parsing.Name) -> Field:
         field = self._field(name)
-        if call.function == "distinct":
-            if field.type in TEXTS:
-                return field
-            if field.type is Type.UNSAID:
-                return replace(field, type=Type.TEXT)
-            hint = "Different texts and links can be counted, such as distinct(account)."
-            raise ExpressionFault(f'"{field.name}" is {_a(field.type)}.', name.column, hint)
+        if field.type in TEXTS:
+            return field
         if field.type is Type.UNSAID:
-            return replace(field, type=Type.NUMBER)
+            return replace(field, type=Type.TEXT)
+        hint = "Different texts and links can be counted, such as distinct(account)."
+        raise ExpressionFault(f'"{field.name}" is {_a(field.type)}.', name.column, hint)
+
+    def _number(self, call: parsing.Call, name: parsing.Name) -> Field:
+        field = self._field(name)
+        if field.type is Type.UNSAID:
+            raise _no_type(field, name.column)
         if field.type not in NUMBERS | {Type.MONEY}:
             known = [one.name for one in self.fields.values() if one.type in NUMBERS]
             known += [one.name for one in self.fields.values() if one.type is Type.MONEY]
@@ -211,8 +219,9 @@ class Checker:
         self, field: Field, operator: str, written: parsing.Written
     ) -> tree.Condition:
         value = written.value
-        if field.type is Type.UNSAID:
-            field = replace(field, type=_TYPE_OF[type(value)])
+        field = self._said(field, written)
+        if isinstance(value, Decimal) and field.type is Type.PERCENT and not field.is_own:
+            self._refuse_beyond_one(field, value, written.column)
         if isinstance(value, bool):
             if field.type is not Type.BOOLEAN or operator != "=":
                 raise self._unlike(field, written)
@@ -227,14 +236,26 @@ class Checker:
         )
         if not is_alike:
             raise self._unlike(field, written)
-        if isinstance(value, str):
-            if operator != "=":
-                message = f'"{field.name}" is {_a(field.type)}, and texts have no order here.'
-                raise ExpressionFault(message, written.column, "Use =, != or in.")
-            if len(value) > _LONGEST_LITERAL:
-                message = f"A text is at most {_LONGEST_LITERAL} characters long."
-                raise ExpressionFault(message, written.column, "")
+        if isinstance(value, str) and operator != "=":
+            message = f'"{field.name}" is {_a(field.type)}, and texts have no order here.'
+            raise ExpressionFault(message, written.column, "Use =, != or in.")
         return tree.Compare(field, operator, value)
+
+    @staticmethod
+    def _said(field: Field, written: parsing.Written) -> Field:
+        """The field with the type that a literal beside it says."""
+        if field.type is not Type.UNSAID:
+            return field
+        if isinstance(written.value, Decimal):
+            raise _no_type(field, written.column)
+        return replace(field, type=_TYPE_OF[type(written.value)])
+
+    @staticmethod
+    def _refuse_beyond_one(field: Field, value: Decimal, column: int) -> None:
+        if not 0 <= value <= 1:
+            message = f'"{field.name}" lies between 0 and 1.'
+            hint = f"Write {value:f}%, or {value.scaleb(-2):f}."
+            raise ExpressionFault(message, column, hint)
 
     def _unlike(self, field: Field, written: parsing.Written) -> ExpressionFault:
         message = f'"{field.name}" is {_a(field.type)} and cannot be compared with this.'
@@ -265,9 +286,15 @@ class Checker:
         return tree.CompareFields(field, operator, other)
 
 
+def _no_type(field: Field, column: int) -> ExpressionFault:
+    # Amounts of several currencies must not pass for plain numbers.
+    message = f'Nobody says whether "{field.name}" is money or a number.'
+    hint = "Give it a type where it is mapped: {from: ..., type: money}, or number, integer."
+    return ExpressionFault(message, column, hint)
+
+
 _TYPE_OF: Final = {
     str: Type.TEXT,
-    Decimal: Type.NUMBER,
     date: Type.DATETIME,
     bool: Type.BOOLEAN,
 }

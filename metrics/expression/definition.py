@@ -328,36 +328,44 @@ def _faults_of_whole(written: Written) -> Iterator[CustomFault]:
     below = None if written.denominator is None else checker.aggregate(written.denominator)
     where = None if written.where is None else checker.filter(written.where)
 
-    def fault(part: str, message: str, hint: str = "") -> CustomFault:
-        return CustomFault(part, ExpressionFault(message, 1, hint))
-
-    if below is not None:
-        for part, one in (("numerator", above), ("denominator", below)):
-            if one.function in RANKED:
-                message = f"{one.function} cannot be a part of a ratio."
-                yield fault(part, message, f"Give {one.function} a KPI of its own.")
-        if isinstance(below.value, tree.Span):
-            yield fault("denominator", "A time between two dates cannot be divided by.")
+    yield from _ratio_faults(above, below)
     conditions = [tree.both(where, one.where) for one in (above, below) if one is not None]
     if any(tree.depends_on_today(one) for one in conditions):
-        for part, one in (("numerator", above), ("denominator", below)):
-            if one is not None and one.function not in ADDITIVE:
-                message = (
-                    f"{one.function} together with today cannot be kept exact from day to day."
-                )
-                hint = (
-                    "Use window: 90d for the last days, count, sum or mean, or compare with a "
-                    "fixed date."
-                )
-                yield fault(part, message, hint)
+        yield from _today_faults(above, below)
     if sum(_threshold_count(one) for one in conditions) > MOST_THRESHOLDS:
-        yield fault("where", f"today stands here more than {MOST_THRESHOLDS // 2} times.")
+        yield _fault("where", f"today stands here more than {MOST_THRESHOLDS // 2} times.")
     money = {atom.literal for one in conditions for atom in tree.money_compared(one)}
     if len(money) > MOST_MONEY_BOUNDS:
-        yield fault("where", f"More than {MOST_MONEY_BOUNDS} amounts are compared.")
+        yield _fault("where", f"More than {MOST_MONEY_BOUNDS} amounts are compared.")
     if written.window is not None and written.date is None:
-        yield fault("window", "A window needs a date that decides who is in it.", "Name a date.")
+        yield _fault("window", "A window needs a date that decides who is in it.", "Name a date.")
     yield from _format_faults(written, above, below)
+
+
+def _fault(part: str, message: str, hint: str = "") -> CustomFault:
+    return CustomFault(part, ExpressionFault(message, 1, hint))
+
+
+def _ratio_faults(above: tree.Aggregate, below: tree.Aggregate | None) -> Iterator[CustomFault]:
+    if below is None:
+        return
+    for part, one in (("numerator", above), ("denominator", below)):
+        if one.function in RANKED:
+            message = f"{one.function} cannot be a part of a ratio."
+            yield _fault(part, message, f"Give {one.function} a KPI of its own.")
+    if isinstance(below.value, tree.Span):
+        yield _fault("denominator", "A time between two dates cannot be divided by.")
+
+
+def _today_faults(above: tree.Aggregate, below: tree.Aggregate | None) -> Iterator[CustomFault]:
+    for part, one in (("numerator", above), ("denominator", below)):
+        if one is not None and one.function not in ADDITIVE:
+            message = f"{one.function} together with today cannot be kept exact from day to day."
+            hint = (
+                "Use window: 90d for the last days, count, sum or mean, or compare with a fixed "
+                "date."
+            )
+            yield _fault(part, message, hint)
 
 
 def _threshold_count(condition: tree.Condition | None) -> int:

@@ -13,7 +13,6 @@ from functools import cache
 from typing import Final, TypeAlias
 
 from lark import Lark, Token, Transformer, UnexpectedCharacters, UnexpectedInput, UnexpectedToken
-from lark.exceptions import UnexpectedEOF
 
 from metrics.expression.faults import ExpressionFault, nearest
 
@@ -402,7 +401,8 @@ _NEEDED: Final = {
 
 def _misread(text: str, error: UnexpectedInput, start: str) -> ExpressionFault:
     if isinstance(error, UnexpectedCharacters):
-        column = max(1, error.pos_in_stream + 1) if error.pos_in_stream is not None else 1
+        place: int | None = getattr(error, "pos_in_stream", None)
+        column = 1 if place is None else place + 1
         letter = text[column - 1 : column]
         if letter in "'\"":
             return ExpressionFault("A text is not closed.", column, "End it with the same quote.")
@@ -416,9 +416,7 @@ def _misread(text: str, error: UnexpectedInput, start: str) -> ExpressionFault:
         hint = f"Here may stand {' or '.join(expected)}." if expected else _HINTS[start]
         shown = str(token)[:40]
         return ExpressionFault(f'"{shown}" cannot stand here.', _at(token), hint)
-    if isinstance(error, UnexpectedEOF | UnexpectedToken):
-        return ExpressionFault("It ends too early.", len(text) + 1, _HINTS[start])
-    return ExpressionFault("It cannot be read.", 1, _HINTS[start])
+    return ExpressionFault("It ends too early.", len(text) + 1, _HINTS[start])
 
 
 _HINTS: Final = {

@@ -220,7 +220,8 @@ def _value(part: FamilyPart, records: Records) -> _Value:
         return _Value(None, literal(NO_CURRENCY, Text()))
     if isinstance(value, tree.Span):
         seconds = _seconds(value, records)
-        number = case((and_(seconds >= 0, seconds <= literal(LARGEST, BigInteger())), seconds))
+        is_kept = and_(seconds >= 0, seconds <= literal(LARGEST, BigInteger()))
+        number: ColumnElement[int] = case((is_kept, seconds))
         return _Value(number, _named(number, literal(IN_UNITS, Text())), seconds < 0)
     number = records.bounded_number(value)
     if part.is_money:

@@ -33,8 +33,8 @@ _OWN_VALUES: Final[Mapping[str, tuple[Scalar, ...]]] = {
     "x_count": (0, 1, -3, 10**17, "7"),
     "x_day": (*histories.DATES, True),
     "x_flag": (True, False, "yes"),
-    "x_money": (Decimal("0"), Decimal("99.995"), Decimal(100), Decimal("-5.5"), Decimal("1e16")),
-    "x_number": (Decimal("0.1"), Decimal("2.5000005"), Decimal("-1"), 3, Decimal("1e10"), "n"),
+    "x_money": (Decimal(0), Decimal("99.995"), Decimal(100), Decimal("-5.5"), Decimal("1e16")),
+    "x_number": (Decimal("0.1"), Decimal("2.5000005"), Decimal(-1), 3, Decimal("1e10"), "n"),
     "x_text": ("a", "A", "it's", "", "ä" * 130, 5),
 }
 
@@ -82,7 +82,7 @@ Page = tuple[list[CanonicalRecord], list[RecordRef]]
 _STREAMS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
     "deals": {
         "text": ("segment", "region", "kind", "owner", "account", "x_text", "x_any", "currency"),
-        "number": ("probability", "x_number", "x_any"),
+        "number": ("probability", "x_number"),
         "integer": ("x_count",),
         "money": ("amount", "x_money"),
         "date": ("close_date", "x_day"),
@@ -122,55 +122,52 @@ _STREAMS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
     },
 }
 
-_TEXTS: Final = ("'EMEA'", "'large'", "'new'", "'crm:ana'", "'A'", "'it''s'", "''", "'high'", '"EUR"')
+_TEXTS: Final = (
+    "'EMEA'",
+    "'large'",
+    "'new'",
+    "'crm:ana'",
+    "'A'",
+    "'it''s'",
+    "''",
+    "'high'",
+    '"EUR"',
+)
 _NUMBERS: Final = ("0", "0.1", "2.5", "2.500001", "100", "-5.5", "50%", "3")
+_RATIOS: Final = ("0", "0.1", "0.333333", "50%", "1")
 _AMOUNTS: Final = ("0", "12.34", "100", "50", "0.61", "-5", "20000", "33.335")
 _DAYS: Final = ("2024-01-01", "2024-02-29", "'2024-03-31'", "2024-05-30")
 _TODAYS: Final = ("today", "today - 30d", "today + 5d", "today - 9w")
 _ORDERS: Final = ("=", "!=", "<", "<=", ">", ">=")
 
 
-@st.composite
-def _atoms(draw: st.DrawFn, stream: str, *, has_today: bool) -> str:
+def _atoms(stream: str, *, has_today: bool) -> st.SearchStrategy[str]:
     fields = _STREAMS[stream]
-    kinds = ["text", "number", "integer", "money", "day", "flag", "null", "between", "fields"]
-    kind = draw(st.sampled_from([*kinds, "today", "today"] if has_today else kinds))
 
-    def field(*names: str) -> str:
-        return draw(st.sampled_from([one for name in names for one in fields[name]]))
+    def field(*kinds: str) -> st.SearchStrategy[str]:
+        return st.sampled_from([name for kind in kinds for name in fields[kind]])
 
-    def one(values: tuple[str, ...]) -> str:
-        return draw(st.sampled_from(values))
+    def made(form: str, *parts: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+        return st.builds(form.format, *parts)
 
-    match kind:
-        case "text":
-            if draw(st.booleans()):
-                return f"{field('text')} {one(('=', '!='))} {one(_TEXTS)}"
-            negation = one(("", "not "))
-            return f"{field('text')} {negation}in ({one(_TEXTS)}, {one(_TEXTS)})"
-        case "number":
-            return f"{field('number')} {one(_ORDERS)} {one(_NUMBERS)}"
-        case "integer":
-            return f"{field('integer')} {one(_ORDERS)} {one(_NUMBERS)}"
-        case "money":
-            return f"{field('money')} {one(_ORDERS)} {one(_AMOUNTS)}"
-        case "day":
-            return f"{field('date', 'datetime')} {one(_ORDERS)} {one(_DAYS)}"
-        case "today":
-            left, right = field("date", "datetime"), one(_TODAYS)
-            if draw(st.booleans()):
-                left, right = right, left
-            return f"{left} {one(_ORDERS)} {right}"
-        case "flag":
-            return field("flag")
-        case "null":
-            names = ("text", "number", "money", "date", "datetime")
-            return f"{field(*names)} is {one(('', 'not '))}null"
-        case "between":
-            if draw(st.booleans()):
-                return f"{field('money')} between {one(_AMOUNTS)} and {one(_AMOUNTS)}"
-            return f"{field('date', 'datetime')} not between {one(_DAYS)} and {one(_DAYS)}"
-    return f"{field('date', 'datetime')} {one(_ORDERS)} {field('date', 'datetime')}"
+    one = st.sampled_from
+    times, orders, days = field("date", "datetime"), one(_ORDERS), one(_DAYS)
+    known = field("text", "number", "money", "date", "datetime")
+    todays = [made("{} {} {}", times, orders, one(_TODAYS))] * 3
+    return st.one_of(
+        made("{} {} {}", field("text"), one(("=", "!=")), one(_TEXTS)),
+        made("{} {}in ({}, {})", field("text"), one(("", "not ")), one(_TEXTS), one(_TEXTS)),
+        made("{} {} {}", field("number"), orders, one(_RATIOS)),
+        made("{} {} {}", field("integer"), orders, one(_NUMBERS)),
+        made("{} {} {}", field("money"), orders, one(_AMOUNTS)),
+        made("{} between {} and {}", field("money"), one(_AMOUNTS), one(_AMOUNTS)),
+        made("{} {} {}", times, orders, days),
+        made("{} not between {} and {}", times, days, days),
+        made("{} {} {}", times, orders, times),
+        made("{} is {}null", known, one(("", "not "))),
+        *(field("flag"), field("flag")),
+        *((*todays, made("{} {} {}", one(_TODAYS), orders, times)) if has_today else ()),
+    )
 
 
 @st.composite
@@ -186,7 +183,9 @@ def filters(draw: st.DrawFn, stream: str, *, has_today: bool, depth: int = 2) ->
 
 
 @st.composite
-def _aggregates(draw: st.DrawFn, stream: str, functions: tuple[str, ...], *, has_today: bool) -> str:
+def _aggregates(
+    draw: st.DrawFn, stream: str, functions: tuple[str, ...], *, has_today: bool
+) -> str:
     fields = _STREAMS[stream]
     function = draw(st.sampled_from(functions))
     where = draw(st.none() | filters(stream, has_today=has_today, depth=1))
@@ -214,7 +213,7 @@ def _written(draw: st.DrawFn, name: str) -> Written:
     figures = _aggregates(stream, functions, has_today=has_today)
     date_field = draw(st.sampled_from((*fields["date"], *fields["datetime"], None)))
     by = draw(st.lists(st.sampled_from(fields["by"]), max_size=2, unique=True))
-    pair = tuple(by) if draw(st.booleans()) and len(by) == 2 else None  # noqa: PLR2004 - a pair
+    pair = tuple(by) if draw(st.booleans()) and len(by) == 2 else None
     return Written(
         name=name,
         label=name,

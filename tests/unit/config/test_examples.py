@@ -11,9 +11,7 @@ from ruamel.yaml import YAML
 
 import config
 from config.errors import ConfigurationError
-from config.interpolate import resolve
 from config.loader import load, load_with_warnings
-from config.locate import NodeBudget, read_tree
 from config.models import Config
 from config.schema import json_schema
 
@@ -87,19 +85,9 @@ def test_every_key_says_what_it_is_for() -> None:
                 models.append(field.annotation)
 
 
-def test_the_whole_format_is_modelled_and_only_refused_as_not_supported_yet() -> None:
-    text = WHOLE_FORMAT.read_text(encoding="utf-8")
+def test_the_whole_format_is_supported() -> None:
+    config = load(WHOLE_FORMAT, {"A_SECRET": "x"})
 
-    with pytest.raises(ConfigurationError) as caught:
-        load(WHOLE_FORMAT, {"A_SECRET": "x"})
-
-    unexpected = [
-        str(found)
-        for found in caught.value.problems
-        if "is not supported yet." not in found.message
-    ]
-    assert unexpected == []
-    document = read_tree(text, "whole_format.yaml", NodeBudget())
-    assert document.root is not None
-    values = resolve(document.root, {"A_SECRET": "x"}, WHOLE_FORMAT.parent).values
-    assert Config.model_validate(values).alerts.rules
+    assert config.alerts.rules
+    assert config.targets["win_rate"][0].owner is None
+    assert config.kpis.custom["enterprise_win_rate"].format == "percent"
