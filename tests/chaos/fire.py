@@ -80,6 +80,8 @@ class Fire:
     redis: RedisServer
     workers: int = 1
     size: int = 30
+    losses: int = 3
+    """How often Redis or PostgreSQL is lost."""
     is_loud: bool = False
     counts: Counter[str] = field(default_factory=Counter)
     recovery: dict[str, float] = field(default_factory=dict)
@@ -176,6 +178,7 @@ class Fire:
         rounds = 0
         losses = [self._chance.choice(_LOSSES), self._chance.choice((*_LOSSES, *_STOPS))]
         losses.append(self._chance.choice(_STOPS))
+        del losses[: -self.losses]
         at = sorted(self._chance.sample(range(3, max(7, self.kills)), len(losses)))
         while self.killed < self.kills:
             rounds += 1
