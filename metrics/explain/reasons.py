@@ -214,6 +214,8 @@ class _Story:
         self._entries: dict[str, Sequence[Entry]] = {}
         self._asked: set[str] = set()
         self._faithful: dict[Name, bool] = {}
+        self._moving: set[str] = set()
+        self._still: Book | None = None
         self._worth = Worth()
 
     # ---- the chapters
@@ -300,6 +302,7 @@ class _Story:
         moved = [
             name for name in self._entries.keys() | final.keys() if self._is_other(name, final)
         ]
+        self._moving, self._still = set(moved), None
         later = record_history.changes(self._conn, self._asked, self._begins)
         within = [change for change in later if change.at <= self._ends]
         world = World(self._conn, self._catalog.company, self._asked, later)
@@ -326,8 +329,7 @@ class _Story:
             return
         fresh = self._read(self._within(world, members))
         moved = [name for name in _names(members) if self._is_other(name, fresh)]
-        for name in moved:
-            self._entries[name] = fresh.get(name, ())
+        self._move(fresh, moved)
         if not moved or not self._tell(change, before, after, self._made()):
             self.idle += 1
 
@@ -383,7 +385,7 @@ class _Story:
         for change in within:
             of_record[f"{change.stream} {change.key}"].append(change)
         for name in sorted(rest, key=lambda one: (one not in of_record, one)):
-            self._entries[name] = final.get(name, ())
+            self._move(final, [name])
             stream, key = _name(name)
             known = of_record.get(name, [])
             self._add(
@@ -403,12 +405,36 @@ class _Story:
         calendar = Calendar(settings.week_starts, settings.fiscal_year_starts)
         today = self._now.astimezone(self._catalog.company.timezone).date()
         period = period_named(self._place.period, today, calendar)
-        told = (entry for entries in self._entries.values() for entry in entries)
-        book: Book = told_again(told, self._recipe.subjects, self._groupings)
+        book = self._book()
         view = View(book, self._grouping, self._place.key, period, today.toordinal(), calendar)
         return Worth.made(
             self._recipe.make(view, Ask(settings, self._catalog.own(self._kpi), self._now))
         )
+
+    def _book(self) -> Book:
+        """What all records say; most of it once, for few of them change."""
+        if self._still is None:
+            still = (
+                entry
+                for name, entries in self._entries.items()
+                if name not in self._moving
+                for entry in entries
+            )
+            self._still = told_again(still, self._recipe.subjects, self._groupings)
+        book = self._still.copy()
+        for name in sorted(self._moving & self._entries.keys()):
+            for entry in self._entries[name]:
+                entry.write(book)
+        return book
+
+    def _move(self, entries: Entries, names: Iterable[str]) -> None:
+        """Let these records say something else from now on."""
+        fresh = set(names) - self._moving
+        if fresh:
+            self._moving |= fresh
+            self._still = None
+        for name in names:
+            self._entries[name] = entries.get(name, ())
 
     def _read_at(self, at: datetime, *, with_loads: bool = False) -> dict[str, Sequence[Entry]]:
         reader = PastReader(
@@ -421,6 +447,7 @@ class _Story:
         )
         found = self._read(reader)
         self._asked |= reader.asked
+        self._still = None
         return found
 
     def _read(self, reader: Reader) -> dict[str, Sequence[Entry]]:
@@ -501,6 +528,8 @@ def _fields(
         return []
     found: list[FieldChange] = []
     for name in change.former:
+        if name == "deleted":
+            continue  # the kind of the change says it
         if name == "extra":
             found += _extra_fields(before.extra, after.extra)
         else:

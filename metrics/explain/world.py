@@ -71,6 +71,8 @@ class World:
             self._later[one.stream, one.key].append(one)
         self._states: dict[Name, list[Row | None]] = {}
         self._position: dict[Name, int] = {}
+        self._records: dict[tuple[Name, int], CanonicalRecord | None] = {}
+        self._everybodys: list[Name] = []
         self._component: dict[Name, Name] = {}
         self._members: dict[Name, list[Name]] = {}
         self.is_cut = False
@@ -80,6 +82,7 @@ class World:
         """Take in these records, everybody's, and all that hang together with them."""
         frontier = {name for name in seeds if name[0] in self._makers}
         everybodys = self._of_everybody()
+        self._everybodys = sorted(everybodys)
         frontier |= everybodys
         self._load(frontier)
         while frontier and not self.is_cut:
@@ -101,8 +104,11 @@ class World:
 
     def record(self, name: Name) -> CanonicalRecord | None:
         """A record as it stands at this point of the story."""
-        row = self._states[name][self._position[name]]
-        return None if row is None else self._makers[name[0]].record(row)
+        place = name, self._position[name]
+        if place not in self._records:
+            row = self._states[name][place[1]]
+            self._records[place] = None if row is None else self._makers[name[0]].record(row)
+        return self._records[place]
 
     def change(self, change: Change) -> tuple[CanonicalRecord | None, CanonicalRecord | None]:
         """Make one change; how the record was before and is after."""
@@ -114,9 +120,7 @@ class World:
     def given(self, names: Iterable[Name]) -> dict[str, list[CanonicalRecord]]:
         """These records and everybody's, by stream."""
         found: dict[str, list[CanonicalRecord]] = defaultdict(list)
-        wanted = set(names)
-        wanted |= {name for name in self._states if name[0] in EVERYBODYS}
-        for name in wanted:
+        for name in {*names, *self._everybodys}:
             record = self.record(name)
             if record is not None:
                 found[name[0]].append(record)

@@ -37,6 +37,15 @@ class Page:
     members: list[tuple[int | None, str, Mapping[str, int]]] = field(default_factory=list)
     units: dict[str, list[Any]] = field(default_factory=lambda: defaultdict(list))
 
+    def copy(self) -> Page:
+        """The same, to be added to on its own."""
+        return Page(
+            figures={day: defaultdict(int, sums) for day, sums in self.figures.items()},
+            values=defaultdict(list, {day: [*some] for day, some in self.values.items()}),
+            members=[*self.members],
+            units=defaultdict(list, {name: [*items] for name, items in self.units.items()}),
+        )
+
     def days(self) -> set[int]:
         """Every known day that something stands on."""
         found = {day for day in (*self.figures, *self.values) if day is not None}
@@ -52,6 +61,18 @@ class Book:
             for subject, groupings in wanted.items()
         }
         self.calendar_days: dict[str, set[int]] = defaultdict(set)
+
+    def copy(self) -> Book:
+        """The same, to be added to on its own."""
+        other = Book({})
+        other.pages = {
+            subject: {
+                grouping: {key: page.copy() for key, page in pages.items()}
+                for grouping, pages in groupings.items()
+            }
+            for subject, groupings in self.pages.items()
+        }
+        return other
 
     def _pages(self, subject: str, dimensions: Dimensions) -> Iterable[Page]:
         for grouping, pages in self.pages.get(subject, {}).items():

@@ -343,13 +343,15 @@ class _Changes:
             f"denominator {plain(delta.denominator)}, n {delta.n}"
         )
         if why.idle:
-            printer.say(f"{why.idle:,} more changes of its records moved nothing")
+            printer.say(f"other changes of its records that moved nothing: {why.idle:,}")
         if not why.is_complete:
             printer.warn("not all of it can be explained: see the lines `unknown`")
 
     def _show_ends(self, printer: Printer) -> None:
         first, last = self._why.first, self._why.last
         begins = None if first is None else first.valid_from
+        place = self._place
+        printer.text(f"{place.kpi}  {place.period}  {place.dimension}={place.key}")
         if first is None:
             printer.text(f"{_utc(self._since)}: nothing was published")
         else:

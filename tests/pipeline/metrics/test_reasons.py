@@ -283,6 +283,7 @@ def test_a_neighbourhood_that_is_too_large_is_told_record_by_record(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1_800)
 @settings(
     max_examples=60,
     deadline=None,

@@ -91,6 +91,7 @@ def test_duckdb_makes_the_stored_cells_and_values_and_finds_a_wrong_one_of_each_
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1_800)
 @settings(
     max_examples=40,
     deadline=None,
