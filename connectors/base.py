@@ -480,6 +480,37 @@ class KnowsItsOrg(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Books:
+    """What days and money mean in a tenant, as far as its CRM tells; None: it does not."""
+
+    name: str | None = None
+    """The company's name."""
+    timezone: str | None = None
+    """The IANA zone of its days."""
+    currency: str | None = None
+    """The ISO 4217 code of its own currency."""
+    more_currencies: tuple[str, ...] = ()
+    """Codes of the others in which it keeps amounts."""
+    gives_rates: bool = False
+    """Whether its exchange rates may be read."""
+    fiscal_year_starts: int | None = None
+    """The month (1..12)."""
+
+
+@runtime_checkable
+class KnowsItsBooks(Protocol):
+    """A connector whose CRM tells what a first configuration would otherwise have to ask."""
+
+    def books(self) -> Books:
+        """Name, zone, currencies and fiscal year; what may not be seen is left out.
+
+        Raises:
+            ConnectorError: the CRM cannot be reached or refuses the credentials.
+        """
+        ...
+
+
 @runtime_checkable
 class CountsRecords(Protocol):
     """A connector that can be asked how many records a full pull should have brought."""

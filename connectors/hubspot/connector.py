@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
 from connectors.base import (
+    Books,
     CallCounter,
     Capabilities,
     CheckReport,
@@ -24,6 +25,7 @@ from connectors.base import (
     WebRequest,
 )
 from connectors.errors import PermissionMissing, RequestRefused
+from connectors.hubspot.books import books
 from connectors.hubspot.check import check
 from connectors.hubspot.client import WRITE_LIMIT, HubSpotClient
 from connectors.hubspot.create import create
@@ -63,6 +65,10 @@ class HubSpotConnector:
             return self._client.account.portal_id
         except (PermissionMissing, RequestRefused):
             return self._client.portal_of_token()
+
+    def books(self) -> Books:
+        """The portal's zone and currencies."""
+        return books(self._client)
 
     def check(self) -> CheckReport:
         """Look at token, scopes, properties and pipelines; never raises for what it sees."""

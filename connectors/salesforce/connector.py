@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Final
 
 from connectors.base import (
+    Books,
     CallCounter,
     Capabilities,
     CheckReport,
@@ -26,6 +27,7 @@ from connectors.base import (
     TargetField,
 )
 from connectors.errors import MisconfiguredConnection
+from connectors.salesforce.books import books
 from connectors.salesforce.check import check
 from connectors.salesforce.client import SalesforceClient
 from connectors.salesforce.create import FieldMaker
@@ -96,6 +98,10 @@ class SalesforceConnector:
     def org_id(self) -> str | None:
         """The id of the org (18 characters) behind the credentials, where it may be known."""
         return self._client.org_id()
+
+    def books(self) -> Books:
+        """The org's name, zone, currencies and fiscal year."""
+        return books(self._client)
 
     def streams(self) -> Sequence[Stream]:
         """What is configured, and owners, stages and histories that it implies."""

@@ -90,7 +90,14 @@ def _show_object(printer: Printer, connection: str, one: DiscoveredObject) -> No
     printer.table(
         ("field", "label", "type", "filled", "example", "notes"),
         (
-            (field.name, field.label, field.type, _share(field, one), field.sample, _notes(field))
+            (
+                field.name,
+                field.label,
+                field.type,
+                fill_share(field, one),
+                field.sample,
+                _notes(field),
+            )
             for field in one.fields
         ),
         title=f"{connection}.{one.name} ({_counted(one)})",
@@ -135,7 +142,7 @@ def as_yaml(connection: str, one: DiscoveredObject) -> str:
         lines.append("        fields:")
         lines.extend(
             f"          {name}: {field.name}{_comment(field, one)}"
-            for name, field in _named(proposed, one.stream)
+            for name, field in named_fields(proposed, one.stream)
         )
     return "\n".join(lines)
 
@@ -144,7 +151,7 @@ def _is_worth_mapping(field: DiscoveredField, one: DiscoveredObject) -> bool:
     return field.filled is None or not one.sampled or field.filled >= _LEAST_FILLED * one.sampled
 
 
-def _named(
+def named_fields(
     fields: Sequence[DiscoveredField], stream: str | None
 ) -> Iterator[tuple[str, DiscoveredField]]:
     """Names for own fields: the canonical one where it fits, each once."""
@@ -161,7 +168,7 @@ def _named(
 
 def _comment(field: DiscoveredField, one: DiscoveredObject) -> str:
     parts = [field.type]
-    if share := _share(field, one):
+    if share := fill_share(field, one):
         parts.append(f"filled {share}")
     if field.values:
         shown = ", ".join(field.values[:_VALUES_SHOWN])
@@ -171,7 +178,8 @@ def _comment(field: DiscoveredField, one: DiscoveredObject) -> str:
     return "  # " + "; ".join(parts).replace("\n", " ")
 
 
-def _share(field: DiscoveredField, one: DiscoveredObject) -> str:
+def fill_share(field: DiscoveredField, one: DiscoveredObject) -> str:
+    """The share of the sampled records that hold a value, for people; empty: nobody knows."""
     if field.filled is None or not one.sampled:
         return ""
     return f"{100 * field.filled / one.sampled:.0f} %"
