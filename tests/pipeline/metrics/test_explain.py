@@ -269,6 +269,7 @@ def test_the_records_of_random_values_of_every_kpi_give_the_values_again(company
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1_800)
 def test_the_records_of_a_thousand_random_values_give_them_again(company: Books) -> None:
     chance = random.Random(2)  # noqa: S311 - no secret
     chosen = chance.sample(sorted(company.current()), 1_000)
@@ -278,6 +279,7 @@ def test_the_records_of_a_thousand_random_values_give_them_again(company: Books)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1_800)
 @settings(
     max_examples=25,
     deadline=None,
