@@ -41,6 +41,9 @@ _HISTORY: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """Streams that come along with those."""
 
+_OR: Final[Mapping[str, str]] = {"costs": " or campaigns"}
+"""Streams in whose place another one will do."""
+
 _SHOWN: Final = 6
 
 
@@ -66,16 +69,16 @@ def unfed_problems(
         catalog: what it keeps.
         objects: connection -> stream -> what it is read from by default.
     """
-    read = frozenset(name for one in config.connections.values() for name in one.streams)
-    unfed = {kpi.name: missing for kpi in catalog.kpis if (missing := _missing(catalog, kpi, read))}
+    unfed = unfed_kpis(config, catalog)
     by_stream: dict[str, list[str]] = defaultdict(list)
     for kpi, missing in unfed.items():
         for stream in missing:
             by_stream[stream].append(kpi)
     for stream, kpis in sorted(by_stream.items()):
+        either = f"{stream}{_OR.get(stream, '')}"
         yield config.problem(
             ("kpis", "use"),
-            f"No connection reads {stream}: {_listed(kpis)} will have no value.",
+            f"No connection reads {either}: {_listed(kpis)} will have no value.",
             f"{_givers(config, stream, objects)} Or leave the KPIs out with kpis.skip.",
         )
     for name, writeback in config.writebacks.items():
@@ -87,6 +90,12 @@ def unfed_problems(
                     f"connection reads {' and '.join(unfed[written.kpi])}."
                 )
                 yield config.problem(path, message)
+
+
+def unfed_kpis(config: Config, catalog: Catalog) -> Mapping[str, tuple[str, ...]]:
+    """The kept KPIs that can have no value -> the streams they need and nobody reads."""
+    read = frozenset(name for one in config.connections.values() for name in one.streams)
+    return {kpi.name: missing for kpi in catalog.kpis if (missing := _missing(catalog, kpi, read))}
 
 
 def _missing(catalog: Catalog, kpi: Kpi, read: frozenset[str]) -> tuple[str, ...]:
@@ -104,6 +113,9 @@ def _listed(kpis: Sequence[str]) -> str:
 
 
 def _givers(config: Config, stream: str, objects: Mapping[str, Mapping[str, str]]) -> str:
+    if stream == "costs":
+        campaigns = _givers(config, "campaigns", objects)
+        return f"{campaigns} Costs that no campaign holds come from a stream costs or a file."
     ready = [name for name in config.connections if objects.get(name, {}).get(stream)]
     if ready:
         places = " or ".join(f"connections.{name}.streams" for name in ready)
