@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from itertools import groupby, islice
 from typing import Final, TypeAlias, TypeVar
 
-from sqlalchemy import Connection, Select, and_, delete, func, insert, or_, select, tuple_
+from sqlalchemy import Connection, Select, and_, bindparam, delete, func, insert, or_, select
 
 from store import decisions
 from store.canonical import Key
@@ -118,10 +118,15 @@ def save(conn: Connection, resolution: Resolution) -> None:
     """Store a resolution, and what the changed records hold."""
     for stream, keys in resolution.moved.items():
         _save(conn, stream, keys)
-    key = IDENTITY_KEYS.c
-    for rows in _portions(resolution.dropped):
-        held = tuple_(key.stream, key.rule, key.value, key.ref)
-        conn.execute(delete(IDENTITY_KEYS).where(held.in_(rows)))
+    if resolution.dropped:
+        # One by one: a list of tuples would make SQLite read all keys.
+        key = IDENTITY_KEYS.c
+        columns = (key.stream, key.rule, key.value, key.ref)
+        gone = delete(IDENTITY_KEYS).where(
+            *(column == bindparam(f"a_{column.name}") for column in columns)
+        )
+        names = [f"a_{column.name}" for column in columns]
+        conn.execute(gone, [dict(zip(names, row, strict=True)) for row in resolution.dropped])
     load(conn, IDENTITY_KEYS.name, _KEY_COLUMNS, resolution.added)
 
 
@@ -253,6 +258,8 @@ class _Neighbourhood:
                 continue
             self._groups[held] = after
             found |= before | after
+        # What more hold than can matter needs no second look.
+        self._groups |= dict.fromkeys(wanted - self._groups.keys(), frozenset())
         return found
 
     def _decided(self, refs: AbstractSet[Key]) -> set[Key]:
@@ -618,24 +625,17 @@ def _holders(
     for place, values in by_rule.items():
         at_rule = and_(key.stream == stream, key.rule == place)
         for portion in _portions(sorted(values)):
-            telling: Sequence[str] = portion
+            telling = portion
             if not rules.rules[place].is_by_id:
-                few = func.count() <= MOST_HOLDERS + slack
-                counted = select(key.value).where(at_rule, key.value.in_(portion))
-                telling = conn.execute(counted.group_by(key.value).having(few)).scalars().all()
-                for value in set(portion) - set(telling):
-                    if _is_held(conn, stream, place, value):
+                counted = select(key.value, func.count()).where(at_rule, key.value.in_(portion))
+                for value, count in conn.execute(counted.group_by(key.value)):
+                    if count > MOST_HOLDERS + slack:
                         del found[place, value]
+                telling = [value for value in portion if (place, value) in found]
             held = select(key.value, key.ref).where(at_rule, key.value.in_(telling))
             for value, ref in conn.execute(held):
                 found[place, value].add(ref)
     return found
-
-
-def _is_held(conn: Connection, stream: str, place: int, value: str) -> bool:
-    key = IDENTITY_KEYS.c
-    query = select(key.ref).where(key.stream == stream, key.rule == place, key.value == value)
-    return conn.execute(query.limit(1)).first() is not None
 
 
 def _all_stored(conn: Connection, stream: str) -> dict[Key, Key | None]:

@@ -114,6 +114,9 @@ def registered_part(host: str) -> str | None:
     None: the host is itself a public suffix.
     """
     suffixes, labels = _suffixes(), host.split(".")
+    if len(labels) == 2 and labels[1] in suffixes and host not in suffixes:  # noqa: PLR2004 - the most
+        wild = f"*.{labels[1]}"
+        return host if wild not in suffixes or f"!{host}" in suffixes else None
     for start in range(len(labels)):
         tail = ".".join(labels[start:])
         if f"!{tail}" in suffixes:
@@ -233,6 +236,7 @@ class Evidence:
             names += ["name", "created_at", *sorted(self._canonical - {"name", "account"})]
         if self._has_own:
             names.append("extra")
+        self._by_connection: dict[str, list[tuple[int, MatchRule, str]]] = {}
         self.columns: tuple[str, ...] = tuple(dict.fromkeys(names))
         """Columns of the record that matter, beside its key."""
 
@@ -265,10 +269,9 @@ class Evidence:
             return
         connection, _, native_id = ref.partition(":")
         own: Mapping[str, Scalar] | None = None
-        for place, rule in enumerate(self.rules):
-            field = rule.field_of(connection)
+        for place, rule, field in self._of_connection(connection):
             # What a merged record said is said by its winner now, but its id still names it.
-            if field is None or (merged and field != NATIVE_ID):
+            if merged and field != NATIVE_ID:
                 continue
             if field == NATIVE_ID:
                 text: str | None = native_id
@@ -282,6 +285,17 @@ class Evidence:
             compared = None if text is None else compared_value(rule, text)
             if compared is not None:
                 yield place, compared
+
+    def _of_connection(self, connection: str) -> list[tuple[int, MatchRule, str]]:
+        """The rules that concern a connection's records, each with its place and their field."""
+        known = self._by_connection.get(connection)
+        if known is None:
+            known = self._by_connection[connection] = [
+                (place, rule, field)
+                for place, rule in enumerate(self.rules)
+                if (field := rule.field_of(connection)) is not None
+            ]
+        return known
 
 
 def _text_of(value: Scalar) -> str | None:
@@ -370,6 +384,8 @@ def certainty(rule: MatchRule, value: str, one: str | None, other: str | None) -
 
 def likeness_of(one: str | None, other: str | None) -> int:
     """How much two names speak for one bearer, in thousandths."""
+    if one and one == other and one.isalpha():
+        return _EQUAL
     first, second = words_of(one or ""), words_of(other or "")
     if not first or not second:
         return _UNNAMED
@@ -388,11 +404,16 @@ def _are_initials(short: tuple[str, ...], long: tuple[str, ...]) -> bool:
     return len(short) == 1 and len(long) > 1 and short[0] == "".join(word[0] for word in long)
 
 
+_WORD: Final = re.compile(r"[^\W_]+")
+
+
 @lru_cache(maxsize=20_000)
 def words_of(name: str) -> tuple[str, ...]:
     """The words of a name that tell companies apart: no accents, no case, no legal form."""
-    plain = unicodedata.normalize("NFKD", name.replace("ß", "ss"))
-    letters = "".join(letter for letter in plain if not unicodedata.combining(letter)).casefold()
-    words = tuple(re.findall(r"[^\W_]+", letters.replace(".", "").replace("'", "")))
+    letters = name.casefold()
+    if not name.isascii():
+        plain = unicodedata.normalize("NFKD", name.replace("ß", "ss"))
+        letters = "".join(one for one in plain if not unicodedata.combining(one)).casefold()
+    words = tuple(_WORD.findall(letters.replace(".", "").replace("'", "")))
     telling = tuple(word for word in words if word not in LEGAL_FORMS)
     return telling or words
