@@ -45,7 +45,9 @@ _FREE: Final = ("lead_velocity_rate", "win_rate_value", "campaign_roi")
 
 
 def declared_range(kpi: Kpi) -> Range:
-    """What a built-in KPI can be, in its own unit."""
+    """What a KPI can be, in its own unit."""
+    if kpi.custom is not None:
+        return Range(_ZERO) if kpi.custom.is_never_negative else ANYTHING
     if kpi.name in _POINTS:
         return _POINTS[kpi.name]
     if kpi.unit in {Unit.COUNT, Unit.DAYS} or str(kpi.unit) == "hours":

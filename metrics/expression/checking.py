@@ -63,11 +63,14 @@ class Checker:
         Raises:
             ExpressionFault: there is none of that name, or it is no date.
         """
-        field = self._field(parsing.Name(name, 1))
+        known = [one.name for one in self.fields.values() if one.type in TIMES | {Type.UNSAID}]
+        field = self.fields.get(name)
+        if field is None:
+            message = f'"{name[:60]}" is not a field of {self.stream}.'
+            raise ExpressionFault(message, 1, nearest(name, known))
         if field.type is Type.UNSAID:
             return replace(field, type=Type.DATETIME)
         if field.type not in TIMES:
-            known = [one.name for one in self.fields.values() if one.type in TIMES]
             raise ExpressionFault(f'"{name}" is no date.', 1, nearest(name, known))
         return field
 

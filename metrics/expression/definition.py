@@ -146,6 +146,14 @@ class CustomKpi:
         """Whether time alone can change which records count."""
         return any(tree.depends_on_today(one) for one in self.conditions)
 
+    @property
+    def is_never_negative(self) -> bool:
+        """Whether only records, different values or times are counted."""
+        return all(
+            one is None or one.value is None or one.function == "distinct" or _is_span(one)
+            for one in (self.above, self.below)
+        )
+
     @cached_property
     def parts(self) -> tuple[FamilyPart, ...]:
         """The families that the engine keeps for it."""
@@ -451,6 +459,10 @@ def _unit_of(written: Written, above: tree.Aggregate, below: tree.Aggregate | No
             return Unit.COUNT
     is_whole = above.function == "sum" and _is_integer(above.value)
     return Unit.COUNT if is_whole else Unit.POINTS
+
+
+def _is_span(one: tree.Aggregate) -> bool:
+    return isinstance(one.value, tree.Span)
 
 
 def _is_integer(value: tree.Value | None) -> bool:

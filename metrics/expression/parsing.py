@@ -20,6 +20,8 @@ LONGEST: Final = 2_000
 DEEPEST: Final = 24
 MOST_PARTS: Final = 200
 _LONGEST_NUMBER: Final = 24
+_SPACE: Final = 32
+"""The first character that is no control code."""
 _MOST_DAYS: Final = 36_600
 """A hundred years: further from today nothing is meant."""
 
@@ -275,6 +277,9 @@ class _Maker(Transformer[Token, object]):
     def words(self, children: list[Token]) -> Written:
         text = str(children[0])
         quote = text[0]
+        if any(ord(letter) < _SPACE or "\ud800" <= letter <= "\udfff" for letter in text):
+            message = "A text holds a character that no field can hold."
+            raise ExpressionFault(message, _at(children[0]))
         return Written(text[1:-1].replace(quote * 2, quote), _at(children[0]))
 
     def truth(self, children: list[Token]) -> Written:

@@ -31,7 +31,7 @@ from sqlalchemy import (
 from sqlalchemy.sql.elements import ColumnElement
 
 from metrics.contributions.tables import CUSTOM_DIMENSIONS, CUSTOM_FACTS, TOUCHED_CUSTOM
-from metrics.contributions.terms import NO_CURRENCY, flag
+from metrics.contributions.terms import AFTER, NO_CURRENCY, flag
 from metrics.expression import rating, tree, zones
 from metrics.expression.compiling import Records, Setting, thresholds
 from metrics.expression.definition import FamilyPart
@@ -104,6 +104,11 @@ def note(
             conn.execute(insert(CUSTOM_FACTS).from_select(list(_COLUMNS), rows))
     count = f"SELECT count(*) FROM {CUSTOM_FACTS.name}"  # noqa: S608 - our own name
     temporary.analyze(conn, CUSTOM_FACTS.name, conn.exec_driver_sql(count).scalar_one())
+
+
+def statements_of(part: FamilyPart, setting: Setting, dimensions: Sequence[str]) -> list[AnySelect]:
+    """The SELECTs that a rebuild runs for one family."""
+    return _rows(_Asked(part, setting, dimensions, AFTER, only_touched=False))
 
 
 # ---------------------------------------------------------------- the rows of one family

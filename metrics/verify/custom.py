@@ -6,14 +6,14 @@ compiles to. A condition is true, false or, where something is not known, None.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import ROUND_HALF_UP, Context, Decimal
 from fractions import Fraction
 from typing import Final
 
-from metrics.definition import Kpi
+from metrics.definition import Kpi, Unit
 from metrics.expression import tree
 from metrics.expression.definition import RANKED, CustomKpi
 from metrics.expression.fields import Field, Type
@@ -147,6 +147,10 @@ class _Look:
             case tree.Not(part):
                 truth = self._truth(part)
                 return None if truth is None else not truth
+        return self._truth_of_atom(node)
+
+    def _truth_of_atom(self, node: tree.Condition) -> bool | None:
+        match node:
             case tree.Flag(field):
                 value = self.raw(field)
                 return value if isinstance(value, bool) else None
@@ -162,6 +166,7 @@ class _Look:
                 return self._beside(field, operator, other)
             case tree.Compare(field, operator, literal):
                 return self._compared(field, operator, literal)
+        raise TypeError(f"{type(node).__name__} is made of parts")
 
     def _is_known(self, field: Field) -> bool:
         value = self.raw(field)
@@ -333,56 +338,10 @@ def _records(reader: Reader, stream: str) -> Iterator[CanonicalRecord]:
             yield record
 
 
-def subject_of(kpi: Kpi) -> str:
-    """Under which name a custom KPI's records stand in a book."""
-    return f"custom {kpi.name}"
-
-
-def reader_of(kpi: Kpi) -> Callable[[Reader, Book], None]:
-    """What reads the records of a custom KPI."""
-    custom = kpi.custom
-    if custom is None:
+def _own(kpi: Kpi) -> CustomKpi:
+    if kpi.custom is None:
         raise ValueError(f"{kpi.name} is no custom KPI")
-    subject = subject_of(kpi)
-
-    def read(reader: Reader, book: Book) -> None:
-        for record in _records(reader, custom.stream):
-            _read_one(_Look(reader, record, reader.settings.company.currency), book)
-
-    def _read_one(look: _Look, book: Book) -> None:
-        counted = {role: (one, look.holds(condition)) for role, one, condition in _roles(custom)}
-        if not any(holds for _, holds in counted.values()):
-            return
-        day = None if custom.date is None else look.counting_day(custom.date)
-        dimensions = _dimensions(look, custom)
-        figures: dict[str, Number] = {}
-        said_reasons: dict[str, set[str]] = {}
-        for role, (one, holds) in counted.items():
-            if not holds:
-                continue
-            if one.function == "distinct" and isinstance(one.value, Field):
-                member = _dimension(look, custom, one.value.name)
-                if member is not None:
-                    book.member(f"{subject} {role}", day, dimensions, member)
-                continue
-            if one.value is None:
-                figures[role] = 1
-                continue
-            said = _value(look, one.value)
-            if said.number is None:
-                said_reasons.setdefault(said.reason, set()).add(role)
-                continue
-            figures[role] = 1
-            figures[f"{role}_sum"] = said.number
-            if one.function in RANKED:
-                book.value(subject, day, dimensions, said.number)
-        for reason, roles in said_reasons.items():
-            # Two aggregates over one value miss it once; over two values, each misses its own.
-            figures[reason] = 1 if _is_one_value(custom) else len(roles)
-        if figures:
-            book.add(subject, day, dimensions, **figures)
-
-    return read
+    return kpi.custom
 
 
 def _roles(
@@ -393,80 +352,135 @@ def _roles(
         yield "below", custom.below, custom.condition_below
 
 
-def _is_one_value(custom: CustomKpi) -> bool:
-    below = custom.below
-    return below is None or custom.above.value == below.value
+def reader_of(kpi: Kpi) -> Callable[[Reader, Book], None]:
+    """What reads the records of a custom KPI."""
+    return _Telling(_own(kpi), f"custom {kpi.name}")
+
+
+@dataclass(frozen=True)
+class _Telling:
+    """Tells a book what each record adds."""
+
+    custom: CustomKpi
+    subject: str
+
+    def __call__(self, reader: Reader, book: Book) -> None:
+        """Tell it of all records."""
+        company = reader.settings.company.currency
+        for record in _records(reader, self.custom.stream):
+            look = _Look(reader, record, company)
+            counted = [
+                (role, one) for role, one, condition in _roles(self.custom) if look.holds(condition)
+            ]
+            if counted:
+                self._tell(look, book, counted)
+
+    def _tell(self, look: _Look, book: Book, counted: Sequence[tuple[str, tree.Aggregate]]) -> None:
+        custom = self.custom
+        day = None if custom.date is None else look.counting_day(custom.date)
+        dimensions = _dimensions(look, custom)
+        figures: dict[str, Number] = {}
+        for role, one in counted:
+            if one.function == "distinct" and isinstance(one.value, Field):
+                member = _dimension(look, custom, one.value.name)
+                if member is not None:
+                    book.member(f"{self.subject} {role}", day, dimensions, member)
+            elif one.value is None:
+                figures[role] = 1
+            else:
+                said = _value(look, one.value)
+                self._add(figures, role, said)
+                if one.function in RANKED and said.number is not None:
+                    book.value(self.subject, day, dimensions, said.number)
+        if figures:
+            book.add(self.subject, day, dimensions, **figures)
+
+    def _add(self, figures: dict[str, Number], role: str, said: _Said) -> None:
+        if said.number is not None:
+            figures[role], figures[f"{role}_sum"] = 1, said.number
+        elif said.reason in figures:
+            # Two aggregates over one value miss it once; over two values, each misses its own.
+            below = self.custom.below
+            is_one_value = below is None or self.custom.above.value == below.value
+            figures[said.reason] = 1 if is_one_value else 2
+        else:
+            figures[said.reason] = 1
 
 
 # ---------------------------------------------------------------- what they come to
 
 
 _REASONS: Final = ("no_amount", "no_rate", "no_value", "no_date", "negative_duration")
+_SECONDS: Final = {Unit.HOURS: 3_600, Unit.DAYS: 86_400}
 
 
 def recipe_of(kpi: Kpi) -> Recipe:
     """How the value of a custom KPI is made."""
-    custom = kpi.custom
-    if custom is None:
-        raise ValueError(f"{kpi.name} is no custom KPI")
-    subject = subject_of(kpi)
+    custom, subject = _own(kpi), f"custom {kpi.name}"
+    members = [f"{subject} {role}" for role, one, _ in _roles(custom) if one.function == "distinct"]
+    is_span = isinstance(custom.above.value, tree.Span)
+    divisor = _SECONDS[kpi.unit] if is_span else 1
+    return Recipe((subject, *members), _Making(custom, subject, divisor))
 
-    def make(view: View, _: Ask) -> Result:
-        reasons = {reason: count for reason in _REASONS if (count := view.count(subject, reason))}
-        if custom.above.function in RANKED:
-            return _rank(view, reasons)
-        above = _figure(view, custom.above, "above")
-        if custom.below is None:
-            return _alone(above, reasons)
-        below = _figure(view, custom.below, "below")
-        is_simple = "mean" not in {custom.above.function, custom.below.function}
-        top, bottom = above.value, below.value
-        value = None if top is None or not bottom else top / bottom / kpi.divisor
-        if not is_simple:
+
+@dataclass(frozen=True)
+class _Making:
+    """Makes a value of what a view shows."""
+
+    custom: CustomKpi
+    subject: str
+    divisor: int
+    """Seconds in the unit of the value, where it is a time."""
+
+    def __call__(self, view: View, _: Ask) -> Result:
+        """The value of one group and period."""
+        reasons = {
+            reason: count for reason in _REASONS if (count := view.count(self.subject, reason))
+        }
+        if self.custom.above.function in RANKED:
+            return self._rank(view, reasons)
+        above = self._figure(view, self.custom.above, "above")
+        if self.custom.below is None:
+            return self._alone(above, reasons)
+        return self._ratio(above, self._figure(view, self.custom.below, "below"), reasons)
+
+    def _alone(self, above: _Figure, reasons: Mapping[str, int]) -> Result:
+        total = above.total / self.divisor
+        if self.custom.above.function != "mean":
+            return Result(above.n, total, total, None, reasons)
+        value = None if above.value is None else above.value / self.divisor
+        return Result(above.n, value, total, Fraction(above.n), reasons)
+
+    def _ratio(self, above: _Figure, below: _Figure, reasons: Mapping[str, int]) -> Result:
+        value = None
+        if above.value is not None and below.value:
+            value = above.value / below.value / self.divisor
+        if above.is_mean or below.is_mean:
             return Result(below.n, value, left_out=reasons)
-        return Result(
-            below.n,
-            value,
-            None if top is None else top / kpi.divisor,
-            bottom,
-            reasons,
-        )
+        return Result(below.n, value, above.total / self.divisor, below.total, reasons)
 
-    def _alone(above: _Figure, reasons: Mapping[str, int]) -> Result:
-        if custom.above.function != "mean":
-            value = Fraction(above.total) / kpi.divisor
-            return Result(above.n, value, value, None, reasons)
-        value_of = None if above.value is None else above.value / kpi.divisor
-        total = Fraction(above.total) / kpi.divisor
-        return Result(above.n, value_of, total, Fraction(above.n), reasons)
-
-    def _rank(view: View, reasons: Mapping[str, int]) -> Result:
-        values = [Fraction(value) for value in view.ranked(subject)]
+    def _rank(self, view: View, reasons: Mapping[str, int]) -> Result:
+        values = [Fraction(value) for value in view.ranked(self.subject)]
         if not values:
             return Result(0, left_out=reasons)
-        match custom.above.function:
+        match self.custom.above.function:
             case "min":
                 found = values[0]
             case "max":
                 found = values[-1]
             case _:
                 found = (values[(len(values) - 1) // 2] + values[len(values) // 2]) / 2
-        return Result(len(values), found / kpi.divisor, left_out=reasons)
+        return Result(len(values), found / self.divisor, left_out=reasons)
 
-    def _figure(view: View, one: tree.Aggregate, role: str) -> _Figure:
+    def _figure(self, view: View, one: tree.Aggregate, role: str) -> _Figure:
         if one.function == "distinct":
-            members = len(view.members(f"{subject} {role}"))
-            return _Figure(members, Fraction(members), Fraction(members))
-        n = view.count(subject, role)
+            members = len(view.members(f"{self.subject} {role}"))
+            return _Figure(members, Fraction(members), is_mean=False)
+        n = view.count(self.subject, role)
         if one.value is None:
-            return _Figure(n, Fraction(n), Fraction(n))
-        total = Fraction(view.total(subject, f"{role}_sum"))
-        if one.function == "mean":
-            return _Figure(n, total, total / n if n else None)
-        return _Figure(n, total, total)
-
-    roles = [role for role, one, _ in _roles(custom) if one.function == "distinct"]
-    return Recipe((subject, *(f"{subject} {role}" for role in roles)), make)
+            return _Figure(n, Fraction(n), is_mean=False)
+        total = Fraction(view.total(self.subject, f"{role}_sum"))
+        return _Figure(n, total, is_mean=one.function == "mean")
 
 
 @dataclass(frozen=True)
@@ -475,4 +489,11 @@ class _Figure:
 
     n: int
     total: Fraction
-    value: Fraction | None
+    is_mean: bool
+
+    @property
+    def value(self) -> Fraction | None:
+        """The sum, or the mean."""
+        if not self.is_mean:
+            return self.total
+        return self.total / self.n if self.n else None
