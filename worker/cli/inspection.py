@@ -20,6 +20,7 @@ from store.engine import database_now, operating, reading, writing
 from worker import status as operations
 from worker.cli.app import CommandError, app, session_of
 from worker.cli.exits import ExitCode
+from worker.cli.kpis import with_honesty
 from worker.cli.output import Printer
 from worker.firings import upcoming
 from worker.runtime import Runtime
@@ -192,12 +193,18 @@ def _record_rows(conn: Connection, stream: str, company: Company) -> Iterator[di
         yield {**record_row(record), "merged_into": winners.get(record.ref.key)}
 
 
+def _kpi_rows(runtime: Runtime, conn: Connection) -> Iterator[dict[str, object]]:
+    kpis = {kpi.name: kpi for kpi in runtime.catalog.kpis}
+    for row in published.current(conn, runtime.catalog):
+        yield with_honesty(row, kpis.get(row.kpi), {})
+
+
 @dump_app.command("kpis")
 def dump_kpis(context: typer.Context, ndjson: Ndjson = True) -> None:
     """Every current KPI value."""
     _dump(
         context,
-        lambda runtime, conn: (row.to_json() for row in published.current(conn, runtime.catalog)),
+        _kpi_rows,
         ndjson=ndjson,
     )
 
