@@ -254,6 +254,7 @@ def load_commands() -> typer.Typer:
         discovery,
         explaining,
         identity,
+        init,
         inspection,
         kpis,
         letters,
