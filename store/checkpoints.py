@@ -12,6 +12,7 @@ from typing import Final
 
 from sqlalchemy import ColumnElement, Connection, delete, select, update
 
+from store.conversion import cleaned_text
 from store.engine import database_now
 from store.errors import OrgPinned
 from store.tables import CHECKPOINTS, CONNECTIONS
@@ -171,7 +172,11 @@ def pause(
     conn.execute(
         update(CONNECTIONS)
         .where(CONNECTIONS.c.name == connection)
-        .values(paused_until=until, paused_reason=reason, is_only_reading_paused=reading_only)
+        .values(
+            paused_until=until,
+            paused_reason=cleaned_text(reason),
+            is_only_reading_paused=reading_only,
+        )
     )
 
 

@@ -11,6 +11,7 @@ from typing import Final
 
 from sqlalchemy import Connection, insert, select, update
 
+from store.conversion import cleaned_text
 from store.engine import database_now
 from store.tables import RUNS
 
@@ -105,8 +106,11 @@ def finish(
         .values(
             state=state,
             ended=database_now(conn),
-            error=error,
-            warnings=json.dumps(list(warnings), ensure_ascii=False) if warnings else None,
+            # What a CRM said may stand in them, and no store takes half a character.
+            error=None if error is None else cleaned_text(error),
+            warnings=json.dumps([cleaned_text(one) for one in warnings], ensure_ascii=False)
+            if warnings
+            else None,
         )
     )
 

@@ -122,6 +122,7 @@ def hide(secrets: Iterable[str]) -> None:
 
 def redacted(text: str) -> str:
     """`text` without known secrets and without anything that looks like a credential."""
+    text = text.encode(errors="replace").decode()  # half a character would end the log
     for secret in sorted(_secrets, key=len, reverse=True):
         text = text.replace(secret, REDACTED)
     for pattern in _CREDENTIALS_IN_TEXT:

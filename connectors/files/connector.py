@@ -168,7 +168,7 @@ class FilesConnector:
                     sampled += 1
                     columns.update(dict.fromkeys(line.row))
                     filled.update(
-                        name for name, value in line.row.items() if value not in {None, ""}
+                        name for name, value in line.row.items() if value not in (None, "")
                     )
                 if sampled >= _SAMPLED:
                     break

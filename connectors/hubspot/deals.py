@@ -61,7 +61,7 @@ class DealMapper:
         """Fill in flags that HubSpot left empty from the deal's stage; False: rejected."""
         stage_id = str(native.get(self.stage) or "")
         stage = self.pipelines.stages.get(stage_id)
-        missing = [name for name in self.flags if native.get(name) in {None, ""}]
+        missing = [name for name in self.flags if native.get(name) in (None, "")]
         if stage is None and missing:
             mapped.rejected.append(unknown_stage(ref, stage_id, "deal"))
             return False

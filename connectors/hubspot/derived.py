@@ -174,7 +174,7 @@ def _earliest(sources: Sequence[str]) -> Derived:
 
 
 def _filled(values: Values, names: Sequence[str]) -> object:
-    return next((values[name] for name in names if values.get(name) not in {None, ""}), None)
+    return next((values[name] for name in names if values.get(name) not in (None, "")), None)
 
 
 def _later(values: Values, times: Sequence[str]) -> object:

@@ -34,7 +34,7 @@ def find(
         for row in answer.results:
             texts = row.get("properties")
             value = texts.get(name) if isinstance(texts, Mapping) else None
-            if value not in {None, ""}:
+            if value not in (None, ""):
                 found.append((str(row["id"]), str(value)))
         yield found
         after = answer.after

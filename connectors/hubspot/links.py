@@ -180,4 +180,4 @@ def _after(result: Json) -> str | None:
     if not paging:
         return None
     after = (paging.get("next") or {}).get("after")
-    return str(after) if after not in {None, ""} else None
+    return str(after) if after not in (None, "") else None

@@ -123,7 +123,7 @@ def _in_order(stages: Sequence[Json]) -> list[Json]:
 def _is_closed(metadata: Json) -> bool:
     """Deals' stages say ``isClosed``, tickets' ``ticketState`` beside it or alone."""
     told = metadata.get("isClosed")
-    if told not in {None, ""}:
+    if told not in (None, ""):
         return str(told).lower() == "true"
     return str(metadata.get("ticketState") or metadata.get("state")).upper() == "CLOSED"
 

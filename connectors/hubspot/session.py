@@ -77,7 +77,7 @@ class Answer:
         """Where the next page begins; None: this was the last one."""
         paging = self.content.get("paging") or {}
         after = (paging.get("next") or {}).get("after")
-        return None if after in {None, ""} else str(after)
+        return None if after in (None, "") else str(after)
 
 
 class Unparsable(MalformedAnswer):

@@ -52,7 +52,7 @@ class TicketMapper:
 
     def _complete_flag(self, ref: RecordRef, native: dict[str, object], mapped: Mapped) -> bool:
         """Say whether the ticket is closed; False: nobody knows, and it was rejected."""
-        if native.get(self.closed_source) not in {None, ""}:
+        if native.get(self.closed_source) not in (None, ""):
             return True
         stage_id = str(native.get(self.status_source) or "")
         stage = self.pipelines.stages.get(stage_id)

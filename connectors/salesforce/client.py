@@ -37,6 +37,7 @@ from connectors.salesforce.faults import (
     AnswerLost,
     ExpiredSessionError,
     NothingDone,
+    Unparsable,
     no_answer,
     refusal_of,
     translate,
@@ -450,9 +451,11 @@ class SalesforceClient:
             raise self._fault(error.status, error.content, self._session.last.headers) from None
         except requests.RequestException as error:
             raise no_answer(self.connection, error, self._base_url) from None
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             # TypeError: simple-salesforce takes the length of whatever JSON it got.
-            raise MalformedAnswer(
+            body = self._session.last.body.strip()
+            is_whole = body.startswith(b"{") and body.endswith(b"}")
+            raise (Unparsable if is_whole else MalformedAnswer)(
                 self.connection,
                 f"Salesforce's answer is not the JSON it should be ({type(error).__name__}):"
                 f" {refusal_of(self._session.last.body[:300]).message[:120]!r}",

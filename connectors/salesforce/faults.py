@@ -68,6 +68,15 @@ class TooManyDeletions(RequestRefused):
     """More records were deleted in the span than Salesforce lists at once: ask for less."""
 
 
+class Unparsable(MalformedAnswer):
+    """A whole JSON text that no reader takes: some record in it is poison.
+
+    Asking again brings the same; asking for fewer records helps.
+    """
+
+    retryable = False
+
+
 class UnreadableRequest(RequestRefused):
     """A value does not fit its field's JSON type; the whole request was refused for it."""
 

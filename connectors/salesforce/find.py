@@ -41,7 +41,7 @@ def find(
         yield [
             (long_id(str(row["Id"])), long_id(str(row[name])) if is_link else _text(row[name]))
             for row in answer.records
-            if row.get(name) not in {None, ""}
+            if row.get(name) not in (None, "")
         ]
         if answer.next_url is None:
             return

@@ -371,6 +371,7 @@ class StreamPull:
                 records.append(replace(mapped, is_closed=self._is_closed(mapped.status)))
             else:
                 records.append(mapped)
+        rejected += self._unread()
         self._note_seen(rows, place)
         self._note_merges(rows, place)
         said = [
@@ -387,6 +388,22 @@ class StreamPull:
             unreadable=self._walk.map.unreadable,
             volatile=self._walk.map.volatile_fields,
         )
+
+    def _unread(self) -> list[RejectedRecord]:
+        """Rows that came in no readable form since the last page."""
+        unread, self._walk.unread = self._walk.unread, {}
+        return [
+            RejectedRecord(
+                ref=self._walk.map.ref(record_id),
+                field=None,
+                reason="Salesforce's answer for this record cannot be read as JSON. Look for a"
+                " value beyond reason in it; it is read again when it changes, or by `kpisync"
+                " deadletters retry`.",
+                code="unreadable_answer",
+                raw=said,
+            )
+            for record_id, said in unread.items()
+        ]
 
     # ------------------------------------------------------------ streams of another kind
 

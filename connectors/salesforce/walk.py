@@ -23,7 +23,7 @@ from connectors.errors import (
     MisconfiguredConnection,
 )
 from connectors.salesforce.client import LONGEST_URI, QueryResult, SalesforceClient
-from connectors.salesforce.faults import QueryTooHeavy, UnknownName
+from connectors.salesforce.faults import QueryTooHeavy, UnknownName, Unparsable
 from connectors.salesforce.mapping import StreamMap
 from connectors.salesforce.schema import KnownShapes, OrgSchema
 from connectors.salesforce.soql import MOST_IDS, Selection, column_groups
@@ -93,6 +93,8 @@ class Walk:
         self._tally = tally
         self._spec = spec
         self._limit = settings.tuning.page_size or MOST_ROWS
+        self.unread: dict[str, str] = {}
+        """Rows whose values no JSON reader takes, by id: what is wrong; whoever maps empties it."""
         self.queries = 0
         """How many queries were begun; more than one: the rows are no single picture."""
         self._look(known)
@@ -124,12 +126,17 @@ class Walk:
             TooManyRows: it would take more than `most_calls`; nothing was read yet.
         """
         ceiling, after, in_tie, restarts, distrust = high, at, at is not None, 0, 0
+        columns: Sequence[str] = self._groups[0]
         while True:
-            asked = self._tie(at, after_id) if in_tie else self._window(low, ceiling, after)
+            asked = (
+                self._tie(columns, at, after_id)
+                if in_tie
+                else self._window(columns, low, ceiling, after)
+            )
             count, is_end = 0, False
             self.queries += 1
             try:
-                for result in self._results(asked, self._groups[0]):
+                for result in self._results(asked, columns):
                     if most_calls is not None and self.calls_for(result.total) > most_calls:
                         raise TooManyRows
                     most_calls = None
@@ -144,7 +151,7 @@ class Walk:
                         and ceiling == high
                     )
                     if result.records or is_end:
-                        yield self._chunk(result, at, after_id, is_end=is_end)
+                        yield self._chunk(result, at, after_id, columns, is_end=is_end)
             except (CursorExpired, _Distrusted) as fault:
                 restarts += 1
                 distrust += isinstance(fault, _Distrusted)
@@ -157,6 +164,13 @@ class Walk:
                 continue
             except UnknownName as fault:
                 self.look_again(fault)
+                columns = self._groups[0]
+                continue
+            except Unparsable:
+                if columns == self._marks:
+                    raise
+                # Some row is poison: from here on rows are listed, and read in parts by id.
+                columns, after, in_tie = self._marks, at, at is not None
                 continue
             if is_end:
                 return
@@ -174,10 +188,20 @@ class Walk:
         step = self._ids_at_once(self._groups[0])
         for start in range(0, len(ids), step):
             some = ids[start : start + step]
-            asked = self.selection.by_id(self._groups[0], some)
-            for result in self._results(asked, self._groups[0]):
-                rows.extend(self._widened(result.records))
+            rows.extend(self._widened(self._by_id(self._groups[0], some)))
         return rows
+
+    def _by_id(self, columns: Sequence[str], ids: Sequence[str]) -> list[Row]:
+        """Rows by id in one call; one that no JSON reader takes ends alone in `unread`."""
+        try:
+            results = self._results(self.selection.by_id(columns, ids), columns)
+            return [row for result in results for row in result.records]
+        except Unparsable as fault:
+            if len(ids) == 1:
+                self.unread[ids[0]] = fault.message
+                return []
+            half = len(ids) // 2
+            return self._by_id(columns, ids[:half]) + self._by_id(columns, ids[half:])
 
     def linked(self, column: str, to: Sequence[str]) -> Iterator[list[Row]]:
         """Rows that point to one of these ids, deleted ones in the bin included."""
@@ -198,12 +222,18 @@ class Walk:
 
     # ------------------------------------------------------------ queries
 
-    def _window(self, low: datetime | None, high: datetime | None, after: datetime | None) -> str:
-        return self.selection.window(self._groups[0], low=low, high=high, after=after)
+    def _window(
+        self,
+        columns: Sequence[str],
+        low: datetime | None,
+        high: datetime | None,
+        after: datetime | None,
+    ) -> str:
+        return self.selection.window(columns, low=low, high=high, after=after)
 
-    def _tie(self, at: datetime | None, after_id: str) -> str:
+    def _tie(self, columns: Sequence[str], at: datetime | None, after_id: str) -> str:
         assert at is not None  # noqa: S101  # a tie is a tie with something
-        return self.selection.tie(self._groups[0], at=at, after_id=after_id)
+        return self.selection.tie(columns, at=at, after_id=after_id)
 
     def _results(self, soql: str, columns: Sequence[str]) -> Iterator[QueryResult]:
         # A column without a value comes as null. One that does not come at all is none.
@@ -229,11 +259,19 @@ class Walk:
             result = self._client.next_page(result.next_url)
 
     def _chunk(
-        self, result: QueryResult, at: datetime | None, after_id: str, *, is_end: bool
+        self,
+        result: QueryResult,
+        at: datetime | None,
+        after_id: str,
+        columns: Sequence[str],
+        *,
+        is_end: bool,
     ) -> Chunk:
         column = self.map.cursor_column
+        is_listed = columns is not self._groups[0]
+        listed = [row["Id"] for row in result.records] if is_listed else []
         return Chunk(
-            rows=self._widened(result.records),
+            rows=self.by_id(listed) if is_listed else self._widened(result.records),
             read=[row[column] for row in result.records],
             at=at,
             id=after_id,
@@ -252,8 +290,7 @@ class Walk:
             step = self._ids_at_once(group)
             for start in range(0, len(ids), step):
                 some = ids[start : start + step]
-                for result in self._results(self.selection.by_id(group, some), group):
-                    more.update((row["Id"], row) for row in result.records)
+                more.update((row["Id"], row) for row in self._by_id(group, some))
             widened = {
                 row_id: {**more[row_id], **row} for row_id, row in widened.items() if row_id in more
             }
@@ -345,11 +382,13 @@ class Walk:
             f"{fault.message} Check where and fields of streams.{self._stream}.",
         )
 
+    @property
+    def _marks(self) -> Sequence[str]:
+        """The columns that tell which row it is, and when it changed."""
+        return self.map.columns[: self.map.mark_count]
+
     def _column_groups(self) -> list[list[str]]:
-        marks, rest = (
-            self.map.columns[: self.map.mark_count],
-            self.map.columns[self.map.mark_count :],
-        )
+        marks, rest = self._marks, self.map.columns[self.map.mark_count :]
         late = _LONGEST_LITERAL
 
         def first(columns: Sequence[str]) -> int:
