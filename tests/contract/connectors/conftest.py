@@ -1,5 +1,5 @@
-"""Failed assertions of the shared suite tell their values, like those of test modules."""
+"""Failed assertions of the contract suite tell their values, like those of test modules."""
 
 import pytest
 
-pytest.register_assert_rewrite("tests.contract.connectors.suite")
+pytest.register_assert_rewrite("connectors.contract")

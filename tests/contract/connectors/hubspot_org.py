@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from hubspot import HubSpot
 
 from connectors.base import ConnectionSettings, StreamSettings, Tuning
-from tests.contract.connectors.suite import COMPANY, QUICK, Org
+from connectors.contract.org import COMPANY, QUICK, Ability
+from tests.contract.connectors.sandbox_org import SandboxOrg
 from tests.fixtures.sandboxes import Crm, Fields
 
 _numbers = itertools.count()
@@ -16,13 +17,16 @@ _numbers = itertools.count()
 KEY = {"flow": "token", "token": "pat-na1-sandbox"}
 
 
-class HubSpotOrg(Org):
+class HubSpotOrg(SandboxOrg):
     """HubSpot's names for what people do."""
 
     name = "hubspot"
     account_object = "companies"
     reading = "/crm/v3/objects/"
     writing = "/batch/update"
+    lacks: Mapping[Ability, str] = {
+        Ability.TOLD_ERASURES: "HubSpot keeps no trace of a record that was deleted for good"
+    }
 
     def __init__(self, crm: Crm, *, api_version: str | None = None) -> None:
         super().__init__(crm)
@@ -59,7 +63,7 @@ class HubSpotOrg(Org):
     def wrong_credentials(self) -> Mapping[str, str]:
         return {**KEY, "token": "wrong-secret"}
 
-    def add_accounts(self, names: Sequence[str], **how: object) -> list[str]:
+    def create_accounts(self, names: Sequence[str], **how: object) -> list[str]:
         return self.crm.create_many("companies", [{"name": name} for name in names], **how)
 
     def rename_account(self, account_id: str, name: str, **how: object) -> None:
@@ -99,9 +103,3 @@ class HubSpotOrg(Org):
 
     def use_up_the_quota(self) -> None:
         self.crm.settings(daily=0)
-
-    def refuse_writes_of(self, record_id: str) -> None:
-        self.crm.fault("validation", record=record_id, times="forever", message="Not today.")
-
-    def lock(self, record_id: str) -> None:
-        self.crm.fault("lock", record=record_id)

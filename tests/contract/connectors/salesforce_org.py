@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from connectors.base import ConnectionSettings, StreamSettings, Tuning
-from tests.contract.connectors.suite import COMPANY, QUICK, Org
+from connectors.contract.org import COMPANY, QUICK
+from tests.contract.connectors.sandbox_org import SandboxOrg
 from tests.fixtures.sandboxes import Fields
 
 CLIENT = {
@@ -16,7 +17,7 @@ CLIENT = {
 }
 
 
-class SalesforceOrg(Org):
+class SalesforceOrg(SandboxOrg):
     """Salesforce's names for what people do."""
 
     name = "salesforce"
@@ -47,7 +48,7 @@ class SalesforceOrg(Org):
     def wrong_credentials(self) -> Mapping[str, str]:
         return {**CLIENT, "client_secret": "wrong-secret"}
 
-    def add_accounts(self, names: Sequence[str], **how: object) -> list[str]:
+    def create_accounts(self, names: Sequence[str], **how: object) -> list[str]:
         return self.crm.create_many("Account", [{"Name": name} for name in names], **how)
 
     def rename_account(self, account_id: str, name: str, **how: object) -> None:
@@ -83,9 +84,3 @@ class SalesforceOrg(Org):
 
     def use_up_the_quota(self) -> None:
         self.crm.settings(daily_calls_max=100, daily_calls_used=100)
-
-    def refuse_writes_of(self, record_id: str) -> None:
-        self.crm.fault("validation", record=record_id, times="forever", message="Not today.")
-
-    def lock(self, record_id: str) -> None:
-        self.crm.fault("lock", record=record_id)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from connectors.contract.org import Org
+from connectors.contract.suite import ConnectorContract
 from tests.contract.connectors.salesforce_org import SalesforceOrg
-from tests.contract.connectors.suite import ConnectorContract, Org
 from tests.fixtures.sandboxes import Sandbox
 
 

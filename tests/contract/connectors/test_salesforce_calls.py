@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from connectors.contract.copies import Copy, writer
 from connectors.registry import connect
 from connectors.salesforce.tally import LARGEST_PAGE
 from tests.contract.connectors.salesforce_org import SalesforceOrg
-from tests.contract.connectors.suite import Copy, writer
 from tests.contract.connectors.test_salesforce_complaints_reading import (
     DEAL,
     LARGE,

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from connectors.base import FieldSource, ListsIds, StreamSettings
+from connectors.contract.copies import Copy, stream_of
+from connectors.contract.org import QUICK
 from connectors.errors import CrmUnavailable, MalformedAnswer, QuotaExhausted
 from connectors.registry import connect
 from store.canonical import Account, Deal
 from tests.contract.connectors.salesforce_org import SalesforceOrg
-from tests.contract.connectors.suite import QUICK, Copy, stream_of
 from tests.fixtures.sandboxes import Fields, Sandbox
 from tests.pipeline.worker.site import Site
 from worker.observe import configure_logging

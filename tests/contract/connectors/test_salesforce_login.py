@@ -14,6 +14,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from connectors.base import Connector, KnowsItsOrg, Notes
+from connectors.contract.copies import Copy
+from connectors.contract.org import QUICK
 from connectors.errors import (
     AuthenticationFailed,
     CrmUnavailable,
@@ -23,7 +25,6 @@ from connectors.errors import (
 )
 from connectors.registry import connect
 from tests.contract.connectors.salesforce_org import CLIENT, SalesforceOrg
-from tests.contract.connectors.suite import QUICK, Copy
 from tests.fixtures.sandboxes import Sandbox, launch
 
 LOGIN = "oauth2/token"

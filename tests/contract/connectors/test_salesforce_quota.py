@@ -13,11 +13,12 @@ import pytest
 import time_machine
 
 from connectors.base import DailyCalls, Purpose, PushOutcome, Tuning
+from connectors.contract.copies import Copy, kpi_field, outcomes, writer
+from connectors.contract.org import QUICK
 from connectors.errors import QuotaExhausted
 from connectors.registry import connect
 from connectors.salesforce.quota import CallBudget, OwnLedger, spending_on
 from tests.contract.connectors.salesforce_org import SalesforceOrg
-from tests.contract.connectors.suite import QUICK, Copy, kpi_field, outcomes, writer
 from tests.fixtures.sandboxes import Sandbox, launch
 
 

@@ -11,6 +11,8 @@ from decimal import Decimal
 import pytest
 
 from connectors.base import FieldSource, PushOutcome, StreamSettings
+from connectors.contract.copies import Copy, outcomes, stream_of
+from connectors.contract.org import QUICK
 from connectors.errors import (
     AuthenticationFailed,
     CrmUnavailable,
@@ -24,7 +26,6 @@ from connectors.registry import connect
 from connectors.salesforce.connector import SalesforceConnector
 from store.canonical import Deal, Stage
 from tests.contract.connectors.salesforce_org import CLIENT, SalesforceOrg
-from tests.contract.connectors.suite import QUICK, Copy, outcomes, stream_of
 from tests.fixtures.sandboxes import Crm, Sandbox, launch
 
 TOKEN = {"flow": "token", "access_token": "sandbox-token"}

@@ -11,11 +11,12 @@ from datetime import timedelta
 import pytest
 
 from connectors.base import FieldSource, StreamSettings, Tuning
+from connectors.contract.copies import Copy, stream_of
+from connectors.contract.org import QUICK
 from connectors.errors import CrmUnavailable, MalformedAnswer
 from connectors.registry import connect
 from connectors.salesforce import bulk, bulkread
 from tests.contract.connectors.salesforce_org import SalesforceOrg
-from tests.contract.connectors.suite import QUICK, Copy, stream_of
 from tests.fixtures.sandboxes import Crm, Sandbox, launch
 
 LARGE: Tuning = replace(QUICK, page_size=None)

@@ -19,6 +19,7 @@ from connectors.base import (
     ListsIds,
     StreamSettings,
 )
+from connectors.contract.copies import Copy, stream_of
 from connectors.errors import MisconfiguredConnection, StreamPaused
 from connectors.registry import connect
 from store.canonical import (
@@ -40,7 +41,6 @@ from store.canonical import (
     TicketStatusChange,
 )
 from tests.contract.connectors.salesforce_org import SalesforceOrg
-from tests.contract.connectors.suite import Copy, stream_of
 from tests.fixtures.sandboxes import Crm, Sandbox, launch
 
 PLAIN = StreamSettings()

@@ -10,10 +10,10 @@ from decimal import Decimal
 import pytest
 
 from connectors.base import Connector, FieldType, NewField, PushOutcome
+from connectors.contract.copies import kpi_field, outcomes, writer
 from connectors.errors import CrmUnavailable
 from connectors.registry import connect
 from tests.contract.connectors.salesforce_org import SalesforceOrg
-from tests.contract.connectors.suite import kpi_field, outcomes, writer
 from tests.fixtures.sandboxes import Sandbox, launch
 
 

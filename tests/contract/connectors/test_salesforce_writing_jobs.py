@@ -10,13 +10,13 @@ from decimal import Decimal
 import pytest
 
 from connectors.base import Connector, FieldType, NewField, PushOutcome, PushResult
+from connectors.contract.copies import kpi_field, outcomes, writer
 from connectors.errors import ConnectorError, MisconfiguredConnection
 from connectors.registry import connect
 from connectors.salesforce import ingest
 from connectors.salesforce.entries import entries_of
 from store.canonical import FieldUpdate, Scalar
 from tests.contract.connectors.salesforce_org import SalesforceOrg
-from tests.contract.connectors.suite import kpi_field, outcomes, writer
 from tests.fixtures.sandboxes import Sandbox, launch
 
 TEXT = "KPI_text__c"
