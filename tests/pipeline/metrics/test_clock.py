@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
@@ -29,10 +30,18 @@ from tests.pipeline.metrics.books import (
 )
 from tests.pipeline.metrics.test_incremental import EVERYTHING
 
+CLOCKED = (
+    *("retention_rate", "churn_rate", "contract_retention_rate", "contract_churn_rate"),
+    *("customers_start", "customers_end", "customers_new_or_back", "customers_lost"),
+    *("stalled_count", "stalled_value", "is_stalled", "stage_age_days", "pipeline_velocity"),
+    *("customer_lifespan_days", "cltv", "ltv_cac", "upsell_rate", "bottleneck"),
+    *("nps_change", "lead_velocity_rate"),
+)
+"""Every KPI that the clock moves, beside those asked for over the last days."""
 ROLLING = ("won_value", "buyers", "stage_conversion", "reopen_rate", "sales_cycle_days_median")
 SETTINGS = KpiSettings(
     company=BERLIN,
-    use=tuple(PACKS),
+    use=(*CLOCKED, *ROLLING, "open_value"),
     periods=("month", "quarter"),
     rolling={
         **dict.fromkeys(ROLLING, ("last_30d",)),
@@ -91,7 +100,7 @@ def _company(books: Books) -> None:
 
 
 def test_every_value_that_the_clock_can_move_is_among_those_looked_at() -> None:
-    catalog = build(SETTINGS)
+    catalog = build(replace(SETTINGS, use=tuple(PACKS)))
 
     clocked = {
         kpi.name
@@ -100,14 +109,7 @@ def test_every_value_that_the_clock_can_move_is_among_those_looked_at() -> None:
         if bundle.is_up_to_now or any(one.bucket is Bucket.INSTANT for one in bundle.families)
     }
 
-    assert clocked == {
-        *("retention_rate", "churn_rate", "contract_retention_rate", "contract_churn_rate"),
-        *("customers_start", "customers_end", "customers_new_or_back", "customers_lost"),
-        *("stalled_count", "stalled_value", "is_stalled", "stage_age_days", "pipeline_velocity"),
-        *("customer_lifespan_days", "cltv", "ltv_cac", "upsell_rate", "bottleneck"),
-        *("nps_change", "lead_velocity_rate"),
-        *("buyers", "stage_conversion", "reopen_rate"),
-    }
+    assert clocked == {*CLOCKED, "buyers", "stage_conversion", "reopen_rate"}
 
 
 def test_a_year_without_edits_is_at_every_instant_what_a_recomputation_finds(books: Books) -> None:
@@ -308,3 +310,26 @@ def _others(
             account=key(of),
         ),
     ]
+
+
+def test_a_rate_that_begins_to_hold_moves_amounts_without_a_day_at_its_midnight(
+    sqlite_database: str,
+) -> None:
+    """An open deal that nobody expects to close on a day has the rate of today."""
+    settings = replace(SETTINGS, use=("open_value",), rolling={}, own={})
+    books = Books(sqlite_database, settings)
+    books.now = NOON
+    books.commit(deal("D1", amount=10, currency="USD"))
+    books.publish()
+    before = books.number("open_value", "now")
+
+    with reading(books.engine) as conn:
+        following = clock.next_change(conn, books.catalog, books.now)
+    assert following == datetime(2024, 4, 9, 22, tzinfo=UTC)
+    books.publish(later=following - books.now - timedelta(microseconds=1))
+    just_before = books.number("open_value", "now")
+    books.publish(later=timedelta(microseconds=1))
+
+    assert (before, just_before, books.number("open_value", "now")) == (5, 5, 9)
+    books.check()
+    books.close()
