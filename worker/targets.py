@@ -20,7 +20,7 @@ from metrics.periods import CALENDAR_KINDS, Kind, is_rolling, kind_of
 from metrics.targets import Judge, Judged, State, Target, direction_fits
 from store.conversion import local_day
 from store.engine import database_now
-from store.kpis import KpiValue, current_values
+from store.kpis import current_values
 from worker.custom_kpis import known_kpis
 
 _ZERO: Final = Decimal(0)
@@ -76,7 +76,8 @@ class Standing:
     period: str
     key: str
     label: str | None
-    value: KpiValue | None
+    number: Decimal | None
+    """The value that is judged; of a group without records 0 where nothing counts as 0."""
     judged: Judged
 
     @property
@@ -96,23 +97,23 @@ class Standing:
     def words(self) -> str:
         """How it stands, in words."""
         judged, target = self.judged, self.target
-        wanted = f"{'at least' if target.is_at_least else 'at most'} {target.value:f}"
-        shown = "no value" if self.value is None else _short(self.value.value)
-        pace = "" if judged.pace is None else f", at this pace {_short(judged.pace)}"
-        who = "" if target.owner is None else f"; {target.owner} answers for it"
+        wanted = f"{'at least' if target.is_at_least else 'at most'} {_short(target.value)}"
+        when = self.period if self.period == Kind.NOW else f"in {self.period}"
         of_whom = "" if not self.label or self.key == TOTAL_KEY else f" of {self.label}"
-        return f"{target.kpi}{of_whom} in {self.period}: {shown}, wanted {wanted}{pace}{who}"
+        has_pace = judged.pace is not None and judged.pace != self.number
+        pace = f", at this pace {_short(judged.pace)}" if has_pace else ""
+        who = "" if target.owner is None else f"; {target.owner} answers for it"
+        return f"{target.kpi}{of_whom} {when}: {_short(self.number)}, wanted {wanted}{pace}{who}"
 
     def to_json(self) -> dict[str, object]:
         """The shape other programs read."""
-        value = None if self.value is None else self.value.value
         return {
             "kpi": self.target.kpi,
             "period": self.period,
             "dimension": self.target.dimension,
             "key": self.key,
             "label": self.label,
-            "value": None if value is None else format(value, "f"),
+            "value": None if self.number is None else format(self.number, "f"),
             "direction": "at_least" if self.target.is_at_least else "at_most",
             "warn_at": None if self.target.warn_at is None else format(self.target.warn_at, "f"),
             "owner": self.target.owner,
@@ -175,18 +176,12 @@ def standings(conn: Connection, config: Config, catalog: Catalog) -> list[Standi
             # A group without records has no row; its counts and sums are 0.
             number = None if not kpi.empties_to_zero else _ZERO
             judged = judge.judged(target, kpi, period, number)
-            found.append(Standing(target, period, target.key, None, None, judged))
-        found += [
-            Standing(
-                target,
-                period,
-                one.key,
-                one.label,
-                one,
-                judge.judged(target, kpi, period, one.value),
-            )
-            for one in values
-        ]
+            found.append(Standing(target, period, target.key, None, number, judged))
+        for one in values:
+            judged = judge.of(one)
+            # A target of one group counts instead of the one for all groups.
+            if judged.target == target:
+                found.append(Standing(target, period, one.key, one.label, one.value, judged))
     return found
 
 

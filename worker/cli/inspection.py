@@ -14,9 +14,10 @@ from sqlalchemy import Connection
 
 from config.scalars import read_duration
 from metrics import values as published
-from store import checkpoints, deadletters, outbox, records, runs
+from store import checkpoints, deadletters, identity, outbox, records, runs
 from store.canonical import RECORD_TYPES, CanonicalRecord, Company, Scalar
 from store.engine import database_now, operating, reading, writing
+from store.identity_evidence import is_matched
 from worker import status as operations
 from worker.cli.app import CommandError, app, session_of
 from worker.cli.exits import ExitCode
@@ -101,7 +102,7 @@ def _show_targets(printer: Printer, targets: Sequence[Standing]) -> None:
                 one.target.kpi,
                 one.label or one.key,
                 one.period,
-                shown(None if one.value is None else one.value.value),
+                shown(one.number),
                 f"{'>=' if one.target.is_at_least else '<='} {shown(one.target.value)}",
                 share(one.judged.attainment),
                 shown(one.judged.pace),
@@ -189,8 +190,12 @@ def dump_records(context: typer.Context, stream: str, ndjson: Ndjson = True) -> 
 
 def _record_rows(conn: Connection, stream: str, company: Company) -> Iterator[dict[str, object]]:
     winners = records.last_winners(conn, stream)
+    entities = identity.all_standing_for(conn, stream)
     for record in records.iterate(conn, stream, company, include_deleted=True):
-        yield {**record_row(record), "merged_into": winners.get(record.ref.key)}
+        key = record.ref.key
+        row = {**record_row(record), "merged_into": winners.get(key)}
+        # The record that counts in its place: itself, most often; nobody behind a deleted one.
+        yield {**row, "entity": entities.get(key, key)} if is_matched(stream) else row
 
 
 def _kpi_rows(runtime: Runtime, conn: Connection) -> Iterator[dict[str, object]]:

@@ -143,3 +143,21 @@ def test_quiet_hours_hold_a_notice_back_until_they_end(empty_site: Site, channel
 
     assert told(watched(empty_site, channel, rule, 'quiet: "00:00-23:59"')) == 0
     assert told(site) == 1
+
+
+def test_a_missed_target_is_told_once_and_its_end_too(empty_site: Site, channel: Channel) -> None:
+    rule = "{when: target_missed, kpi: open_count, to: [ops]}"
+    site = watched(empty_site, channel, rule)
+    wanted = "targets: {open_count: {period: now, at_least: 2, warn_at: 1, owner: Head of sales}}\n"
+    missed = site.but(more=site.more + wanted)
+    met = site.but(more=site.more + wanted.replace("at_least: 2, warn_at: 1", "at_least: 0"))
+
+    assert (told(missed), told(missed)) == (1, 0)
+    assert (told(met), told(met)) == (1, 0)
+    assert channel.titles == [
+        "kpisync: open_count (now) (target_missed)",
+        "kpisync: over: open_count (now) (target_missed)",
+    ]
+    assert channel.notices[0]["message"] == (
+        "open_count (now): open_count now: 0, wanted at least 2; Head of sales answers for it"
+    )
