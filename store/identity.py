@@ -512,6 +512,11 @@ def stands_for(conn: Connection, stream: str, ref: Key) -> Key | None:
     return _stored(conn, stream, [ref]).get(ref, ref)
 
 
+def all_standing_for(conn: Connection, stream: str) -> dict[Key, Key | None]:
+    """Records of a stream that stand for another one, or for nobody -> which one."""
+    return _all_stored(conn, stream)
+
+
 @dataclass(frozen=True, slots=True)
 class Member:
     """One record behind an entity."""

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from sqlalchemy import Connection, select
 
 from metrics.cells import commit_decision
+from metrics.dimensions import grouping_named, key_of, values_of
 from store import decisions, identity
 from store.canonical import Key
 from store.engine import reading, writing
-from store.identity_rules import MATCHED_STREAMS, StreamRules
+from store.identity import Member
+from store.identity_rules import MATCHED_STREAMS, IdentityRules, StreamRules
 from store.linking import Doubt
 from store.tables import RECORD_TABLES
 from worker.runtime import Runtime
@@ -163,6 +166,46 @@ def _unknown(conn: Connection, stream: str, refs: Sequence[Key]) -> list[Key]:
     table = RECORD_TABLES[stream]
     known = set(conn.execute(select(table.c.ref).where(table.c.ref.in_(refs))).scalars())
     return [key for key in refs if key not in known]
+
+
+# ---------------------------------------------------------------- behind a group
+
+_STREAMS: Final = {"account": "accounts", "contact": "contacts", "deal": "deals"}
+"""Dimensions whose keys stand for records that several CRMs may hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """The records that stand behind a part of a group's key."""
+
+    dimension: str
+    entity: Key
+    records: list[Member]
+
+
+def entity_key(conn: Connection, dimension: str, key: str) -> str:
+    """The key of the group that a key belongs to: any record of a customer names the customer."""
+    grouping = grouping_named(dimension)
+    if not _STREAMS.keys() & set(grouping):
+        return key
+    return key_of(
+        [
+            (identity.stands_for(conn, _STREAMS[name], value) or value)
+            if name in _STREAMS
+            else value
+            for name, value in zip(grouping, values_of(grouping, key), strict=False)
+        ]
+    )
+
+
+def behind(conn: Connection, rules: IdentityRules, dimension: str, key: str) -> list[Behind]:
+    """Which records of which CRM stand behind the customer, person or deal of a group."""
+    grouping = grouping_named(dimension)
+    return [
+        Behind(name, value, identity.members(conn, _STREAMS[name], value, rules))
+        for name, value in zip(grouping, values_of(grouping, key), strict=False)
+        if name in _STREAMS
+    ]
 
 
 # ---------------------------------------------------------------- words

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -37,6 +38,7 @@ from store import checkpoints
 from store.checkpoints import Checkpoint
 from store.engine import database_now, reading
 from store.kpis import Place, plain
+from worker import identities
 from worker.cli.app import CommandError, Session, app, session_of
 from worker.cli.exits import ExitCode
 from worker.cli.kpis import (
@@ -48,6 +50,7 @@ from worker.cli.kpis import (
 )
 from worker.cli.output import Printer
 from worker.exporting import CannotExport, write_table
+from worker.identities import Behind
 
 LINES_SHOWN = 20
 KEYS_NAMED = 5
@@ -96,7 +99,7 @@ def explain(  # noqa: PLR0917 - each is an option of the command line
         catalog = runtime.catalog
         kept = _kept(catalog, kpi)
         label = _period(catalog, kept, period, database_now(conn))
-        place = Place(kpi, dimension, key, label)
+        place = Place(kpi, dimension, identities.entity_key(conn, dimension, key), label)
         if changes:
             told = _Changes(conn, catalog, place, instant_of(since), instant_of(until))
             told.show(session.printer, csv)
@@ -107,16 +110,30 @@ def explain(  # noqa: PLR0917 - each is an option of the command line
             near = _near(conn, catalog, place)
             raise CommandError(ExitCode.FAILED, f"{error}. {near}") from error
         stands = checkpoints.every(conn)
+        behind = identities.behind(conn, catalog.settings.identity, dimension, place.key)
     if csv is not None:
         _write(csv, explanation, session.printer)
     if session.printer.is_json:
         document = to_document(explanation)
         document["checkpoints"] = [_checkpoint(one) for one in stands]
+        document["entities"] = [asdict(one) for one in behind]
         session.printer.document(document)
     else:
         _show(session.printer, explanation, stands)
+        for one in behind:
+            _show_records_behind(session.printer, one)
     if not explanation.is_proven:
         raise CommandError(ExitCode.FAILED, _doubt(explanation))
+
+
+def _show_records_behind(printer: Printer, behind: Behind) -> None:
+    if len(behind.records) < 2:  # noqa: PLR2004 - itself alone
+        return
+    printer.text(f"\nThe {behind.dimension} {behind.entity} is known as:")
+    printer.table(
+        ("record", "name", "why"),
+        ((one.ref, one.name, "; ".join(one.evidence)) for one in behind.records),
+    )
 
 
 def _group(by: str | None, session: Session) -> tuple[str, str]:
