@@ -11,6 +11,7 @@ import typer
 
 from config.errors import did_you_mean
 from metrics import values as published
+from metrics.absence import why_none
 from metrics.confidence import Interval, interval_of, is_small
 from metrics.definition import Direction, Kpi
 from metrics.dimensions import DIMENSIONS, TOTAL_NAME
@@ -154,6 +155,9 @@ def show_values(
                 for row in rows
             ]
         )
+        return
+    if not rows:
+        printer.warn(why_none(catalog, None if kpi is None else known[kpi], period, by))
         return
     print_values(printer, rows, kpis, judge)
     for sentence in sentences_of(fresh):
