@@ -14,7 +14,7 @@ from metrics.catalog import (
 )
 from metrics.definition import Direction, Kpi
 from metrics.dimensions import LONGEST_VALUE, OWN_PLACES, name_of
-from metrics.families import dimensions_of
+from metrics.families import dimensions_of, mapped_stream_of
 from metrics.periods import CALENDAR_KINDS
 
 _DIRECTIONS: Final = {
@@ -61,6 +61,9 @@ table](metrics-table.md).
 not closed. Never by a stage's label.
 - **Currency.** Values are in `company.currency`. An amount in a currency without a rate is an \
 unknown amount.
+- **How far to trust it.** `n` says how many records a value rests on; below 20 it is marked as a \
+small sample. Shares carry their 95 % Wilson interval, and `kpisync kpi values` says up to when \
+the records behind a value are known and which of their streams are late.
 - **No row.** A group without records has none: read 0 for counts and sums, nothing for the rest. \
 A group that had a value and empties keeps a row of 0 or null.
 """
@@ -137,9 +140,10 @@ def _section(kpi: Kpi) -> Iterator[str]:
     yield ""
     yield f"**{kpi.label}.** {kpi.definition}"
     yield ""
-    yield f"- Unit: {kpi.unit}; {_DIRECTIONS[kpi.direction]}."
+    share = "; a share, with its 95 % interval" if kpi.is_share else ""
+    yield f"- Unit: {kpi.unit}; {_DIRECTIONS[kpi.direction]}{share}."
     yield f"- Counts on: {kpi.counting_day}."
-    yield f"- Groups: {_groups(kpi)}; any of {_dimensions(kpi)}."
+    yield f"- Groups: {_groups(kpi)}; any of {_dimensions(kpi)}{_more_dimensions(kpi)}."
     if kpi.settings:
         yield f"- Settings: {', '.join(f'`{name}`' for name in kpi.settings)}."
     if kpi.left_out:
@@ -162,6 +166,11 @@ def _groups(kpi: Kpi) -> str:
 
 def _dimensions(kpi: Kpi) -> str:
     return ", ".join(f"`{name}`" for name in dimensions_of(kpi))
+
+
+def _more_dimensions(kpi: Kpi) -> str:
+    stream = mapped_stream_of(kpi)
+    return "" if stream is None else f", or mapped fields of {stream}"
 
 
 def reasons_without_meaning() -> list[str]:
