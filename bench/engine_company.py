@@ -10,7 +10,7 @@ company's zone is UTC, so that a day is a division.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -287,7 +287,7 @@ class Edits:
 
     def _some(
         self, conn: Connection, stream: str, kind: str, count: int, chance: random.Random
-    ) -> Iterable[CanonicalRecord]:
+    ) -> list[CanonicalRecord]:
         table, maker = RECORD_TABLES[stream], RecordMaker(stream, COMPANY)
         keys = [
             f"crm:{kind}{1_000_000_000 + number}"

@@ -301,7 +301,6 @@ _STATEMENTS: Final = (
         ((), ("owner",), ("category",), ("priority",)),
         "closed_day",
         ("count(*)", "sum(seconds)"),
-        bucket="seconds",
     ),
 )
 

@@ -10,14 +10,20 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, Engine, event
 
-from metrics import values
+from bench import engine_company as company
+from bench.engine import Product, load_records
+from metrics import catalog, values
 from metrics.cells import commit_page
 from store.canonical import CanonicalRecord
-from store.engine import writing
+from store.engine import reading, writing
 from tests.pipeline.metrics.books import Books, account, deal, entered, lost, owner, stage, won
 
 NOON = datetime(2024, 1, 1, 12, tzinfo=UTC)
-BASE_TABLES = ("deals", "deal_stage_changes", "accounts", "cells", "kpi_values", "identity")
+BASE_TABLES = (
+    *("deals", "deal_stage_changes", "accounts", "cells", "kpi_values", "identity"),
+    *("contacts", "campaign_members", "leads", "tickets", "survey_responses", "contracts"),
+)
+LARGE = ("deals", "deal_stage_changes", "tickets", "campaign_members", "cells", "kpi_values")
 SCAN = re.compile(rf"^(SCAN|BLOOM FILTER ON) ({'|'.join(BASE_TABLES)})\b")
 
 
@@ -94,3 +100,49 @@ def test_publishing_after_a_page_scans_neither_cells_nor_values(books: Books) ->
 
     assert published.changed > 0
     assert scans(steps) == []
+
+
+def test_a_page_of_every_kpi_scans_no_base_table(sqlite_database: str) -> None:
+    product = Product(load_records(sqlite_database, 600), catalog.build(company.CATALOGUE))
+    product.rebuild()
+    product.publish()
+    page = _page(product, 60)
+
+    with writing(product.engine) as conn:
+        steps = plans_of(product.engine, conn)
+        commit_page(conn, product.catalog, page, [])
+    product.engine.dispose()
+
+    assert len(steps) > 100
+    assert scans(steps) == []
+
+
+def test_postgresql_reads_no_large_table_as_a_whole_for_a_page(postgres_database: str) -> None:
+    product = Product(load_records(postgres_database, 8_000), catalog.build(company.BREADTH))
+    product.rebuild()
+    product.publish()
+    product.commit(_page(product, 40))
+    product.publish()
+    page = _page(product, 40)
+    before = _sequential_scans(product.engine)
+
+    product.commit(page)
+    product.publish()
+
+    after = _sequential_scans(product.engine)
+    product.engine.dispose()
+    assert before == after
+
+
+def _page(product: Product, size: int) -> list[CanonicalRecord]:
+    edits = company.Edits(600)
+    with reading(product.engine) as conn:
+        return edits.batch(conn, size, seed=size)
+
+
+def _sequential_scans(engine: Engine) -> dict[str, int]:
+    with writing(engine) as conn:
+        conn.exec_driver_sql("SELECT pg_stat_force_next_flush()")
+    with reading(engine) as conn:
+        rows = conn.exec_driver_sql("SELECT relname, seq_scan FROM pg_stat_user_tables").all()
+    return {name: scanned for name, scanned in rows if name in LARGE}
