@@ -94,7 +94,7 @@ def publish(
     if book.is_dated:
         rates.prepare(conn, book, moment.today)
     stored.spread_whole_families(
-        conn, {name: [kpi.name for kpi in _kpis_above(catalog, name)] for name in families}
+        conn, {name: [kpi.name for kpi in kpis_above(catalog, name)] for name in families}
     )
     taken = stored.take_dirty_keys(conn, [*families, stored.LABELS], limit)
     publication = _Publication(conn, catalog, book, moment, run=run, as_of=as_of)
@@ -109,7 +109,8 @@ def publish(
     )
 
 
-def _kpis_above(catalog: Catalog, family: str) -> list[Kpi]:
+def kpis_above(catalog: Catalog, family: str) -> list[Kpi]:
+    """The KPIs that rest on a family's cells."""
     above = {
         kpi.name: kpi
         for kpi in catalog.kpis
@@ -461,7 +462,10 @@ def current(
         key: of one group.
         at: an instant: what was believed then; None: what is believed now.
     """
-    names = [kept.name for kept in catalog.kpis if kpi in (None, kept.name)]
+    names: list[str] | None = [kept.name for kept in catalog.kpis if kpi in (None, kept.name)]
+    if at is not None:
+        # What was believed then may be of KPIs that nobody keeps any more.
+        names = None if kpi is None else [kpi]
     if period in set(catalog.kinds):
         values = stored.current_values(conn, kpis=names, dimension=dimension, key=key, at=at)
         found = [value for value in values if kind_of(value.period) == period]

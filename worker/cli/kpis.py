@@ -133,15 +133,18 @@ def show_values(
     """The published values."""
     session = session_of(context)
     known = session.kpis()
-    if kpi is not None:
+    if kpi is not None and as_of is None:
         refuse_unknown("KPI", kpi, tuple(known), "kpisync kpi list")
-    if by is not None:
+    if by is not None and as_of is None:
         refuse_unknown_dimensions(by, session)
     with session.runtime() as runtime, reading(runtime.engine) as conn:
         catalog = runtime.catalog
         rows = published.current(
             conn, catalog, kpi=kpi, period=period, dimension=by, at=instant_of(as_of)
         )
+        if kpi is not None and not rows:
+            # One that was taken out of the configuration still has its past.
+            refuse_unknown("KPI", kpi, tuple(known), "kpisync kpi list")
         names = sorted({row.kpi for row in rows})
         # How fresh the records were in the past nobody knows any more.
         fresh = {} if as_of else freshness(runtime, conn, catalog, names)
@@ -324,6 +327,7 @@ def verify(
         document: dict[str, object] = {
             "ok": is_ok,
             "checked": verification.checked,
+            "days": verification.days,
             "differences": [
                 {
                     "kpi": difference.kpi,
@@ -355,7 +359,10 @@ def _show_verification(
     printer: Printer, verification: Verification, waiting: int, example: Counterexample | None
 ) -> None:
     if verification.ok:
-        printer.text(f"{verification.checked:,} values recomputed, all equal")
+        printer.text(
+            f"{verification.checked:,} values recomputed, and {verification.days:,} days of cells, "
+            "all equal"
+        )
         return
     count = len(verification.differences)
     printer.fail(f"{count:,} of {verification.checked:,} values differ; the first:")
