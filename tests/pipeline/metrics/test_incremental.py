@@ -49,6 +49,7 @@ EVERYTHING = KpiSettings(
         "retention_rate": OwnSettings(window=40),
         "resolution_hours": OwnSettings(clock="business_hours"),
         "cltv": OwnSettings(margin=Decimal("0.3")),
+        "email_revenue_per_delivered": OwnSettings(models=("linear",)),
     },
     by={
         "buyers": (("owner",), ("account",), ("product", "region")),

@@ -40,6 +40,11 @@ kpis:
     nps: {answers: latest}
     won_value: {window: 90d}
 """
+TWO_MODELS = """\
+kpis:
+  use: [marketing]
+  settings: {email_revenue_per_delivered: {models: [first, last]}}
+"""
 WRITEBACK = """\
 writebacks:
   health:
@@ -113,6 +118,11 @@ def test_a_write_back_keeps_the_records_it_carries_for_its_period_alone(tmp_path
             "kpis: {settings: {resolution_hours: {clock: business_hours}}}\n",
             "resolution_hours.clock",
             "says nothing yet",
+        ),
+        (
+            TWO_MODELS,
+            "kpis",
+            "one model of attribution at a time, not first, last",
         ),
         (
             WRITEBACK.replace("win_rate", "bottleneck"),
