@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -21,13 +22,18 @@ _PATIENCE: Final = timedelta(seconds=30)
 
 
 def compute(
-    runtime: Runtime, *, rebuild: bool = False, patience: timedelta = _PATIENCE
+    runtime: Runtime,
+    kpi: str | None = None,
+    *,
+    rebuild: bool = False,
+    patience: timedelta = _PATIENCE,
 ) -> RunResult:
     """Bring the published KPI values up to date with the stored records.
 
     Args:
         runtime: What it works with.
-        rebuild: Build everything from the stored records, not only what is stale.
+        kpi: A KPI of the catalogue: a rebuild leaves what only others rest on; None: all.
+        rebuild: Build from the stored records, not only what is stale.
         patience: How long to wait for another process that computes right now.
 
     Raises:
@@ -36,7 +42,7 @@ def compute(
     return record_run(
         runtime,
         Subject(kind=Kind.COMPUTE),
-        lambda running: _compute(running, is_whole=rebuild),
+        lambda running: _compute(running, _asked_for(runtime, kpi) if rebuild else ()),
         lease_names=("compute",),
         patience=patience,
     )
@@ -46,10 +52,22 @@ class _Stopped(Exception):
     """Somebody asked to stop before the new definitions were in force; the old ones stay."""
 
 
-def _compute(running: Running, *, is_whole: bool) -> State:
+def _asked_for(runtime: Runtime, kpi: str | None) -> Collection[str] | None:
+    """The families to build whatever their state; None: all of them."""
+    if kpi is None:
+        return None
+    catalog = runtime.catalog
+    return {
+        family
+        for family in catalog.families
+        if any(above.name == kpi for above in values.kpis_above(catalog, family))
+    }
+
+
+def _compute(running: Running, asked_for: Collection[str] | None) -> State:
     runtime = running.runtime
     try:
-        _renew(running, is_whole=is_whole)
+        _renew(running, asked_for)
     except _Stopped:
         running.is_unfinished = True
         return State.OK
@@ -60,7 +78,7 @@ def _compute(running: Running, *, is_whole: bool) -> State:
     return State.OK
 
 
-def _renew(running: Running, *, is_whole: bool) -> None:
+def _renew(running: Running, asked_for: Collection[str] | None) -> None:
     """Build what is stale; where KPIs mean something else now, publish them with it.
 
     Cells and values of another definition come into force together: until that transaction
@@ -69,9 +87,11 @@ def _renew(running: Running, *, is_whole: bool) -> None:
     runtime = running.runtime
     with running.writing() as conn:
         is_redefined = meaning.is_redefined(conn, runtime.catalog)
-        stale = None if is_whole else rebuilding.stale_families(conn, runtime.catalog)
-        if stale is None or stale:
-            rebuilding.rebuild(conn, runtime.catalog, stale)
+        families = None
+        if asked_for is not None:
+            families = {*asked_for, *rebuilding.stale_families(conn, runtime.catalog)}
+        if families is None or families:
+            rebuilding.rebuild(conn, runtime.catalog, families)
         if is_redefined:
             _swap(running, conn)
         crashpoints.reach(crashpoints.COMPUTE_BEFORE_COMMIT)

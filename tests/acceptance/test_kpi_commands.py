@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
+
 import pytest
 
 from tests.fixtures.cli import Cli
@@ -87,3 +90,26 @@ def test_the_catalogue_says_what_a_number_means_and_which_way_is_better(books: C
     assert "Beware: Bounced e-mails are not among the delivered ones" in shown
     assert {"label", "definition", "unit", "direction", "caveats", "version"} <= document.keys()
     assert document["dimensions"] == ["campaign", "channel", "email"]
+
+
+def _records_in_cells(books: Cli, plant: str = "") -> dict[str, int]:
+    with closing(sqlite3.connect(books.folder / "kpisync.db")) as store, store:
+        if plant:
+            assert store.execute(plant).rowcount > 0
+        return dict(store.execute("SELECT family, sum(n) FROM cells GROUP BY family"))
+
+
+def test_one_kpi_is_rebuilt_without_the_others(books: Cli) -> None:
+    books("pull")
+    books("compute")
+    right = _records_in_cells(books)
+    wrong = _records_in_cells(books, "UPDATE cells SET n = n + 1")
+
+    books("compute", "tickets_created", "--rebuild")
+
+    after = _records_in_cells(books)
+    rebuilt = {family for family in right if after[family] == right[family]}
+    assert rebuilt
+    assert rebuilt != right.keys()
+    assert all(after[family] == wrong[family] for family in right.keys() - rebuilt)
+    assert "win_rate" in books("compute", "win_rat", expect_exit=2).err

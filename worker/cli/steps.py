@@ -11,6 +11,7 @@ import typer
 from worker import loop, pipeline
 from worker.cli.app import CommandError, app, session_of
 from worker.cli.exits import ExitCode
+from worker.cli.kpis import refuse_unknown
 from worker.cli.output import Printer
 from worker.reloading import LiveRuntime
 from worker.results import Kind, RunResult, State, exit_code
@@ -145,6 +146,10 @@ def pull(
 @app.command()
 def compute(
     context: typer.Context,
+    kpi: Annotated[
+        str | None, typer.Argument(help="With --rebuild: only what this KPI rests on.")
+    ] = None,
+    *,
     rebuild: Annotated[
         bool, typer.Option("--rebuild", help="From the stored records, not from the changes.")
     ] = False,
@@ -152,7 +157,10 @@ def compute(
     """Bring the KPI values up to date with the stored records."""
     session = session_of(context)
     with session.runtime() as runtime:
-        result = pipeline.compute(runtime, rebuild=rebuild)
+        if kpi is not None:
+            known = tuple(one.name for one in runtime.catalog.kpis)
+            refuse_unknown("configured KPI", kpi, known, "kpisync kpi list")
+        result = pipeline.compute(runtime, kpi, rebuild=rebuild)
     report(session.printer, [result])
     raise typer.Exit(exit_code([result]))
 
