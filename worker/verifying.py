@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 
 from metrics.definition import Kpi
 from metrics.explain.counterexample import Counterexample, smallest
-from metrics.verify import Verification, duck, verified_together, verify
+from metrics.verify import OF_CELLS, Verification, duck, verified_together, verify
 from store import kpis, notes, runs
 from store.engine import database_now, operating, reading
 from worker.results import Kind, RunResult, State
@@ -84,6 +84,7 @@ def _verify_share(running: Running) -> State:
         whole = Verification(
             ok=all(one.ok for one in found),
             checked=sum(one.checked for one in found),
+            days=sum(one.days for one in found),
             differences=[difference for one in found for difference in one.differences],
         )
         words = None if whole.ok else in_words(whole, smallest(conn, runtime.catalog, whole))
@@ -127,7 +128,7 @@ def verify_everything(conn: Connection, runtime: Runtime, *, with_duckdb: bool) 
     rest = verify(conn, catalog, as_of=now, kpis=others)
     differences = [*found.differences, *rest.differences]
     checked = found.cells + found.values + rest.checked
-    return Everything(Verification(not differences, checked, differences), found)
+    return Everything(Verification(not differences, checked, differences, rest.days), found)
 
 
 def remember(runtime: Runtime, found: Verification, words: str | None) -> None:
@@ -136,7 +137,7 @@ def remember(runtime: Runtime, found: Verification, words: str | None) -> None:
         if words is None:
             notes.drop(conn, *_NOTE)
         else:
-            names = sorted({difference.kpi for difference in found.differences})
+            names = sorted({one.kpi.removesuffix(OF_CELLS) for one in found.differences})
             notes.put(conn, *_NOTE, json.dumps({"kpis": names, "words": words}))
 
 

@@ -11,7 +11,7 @@ from metrics import clock
 from metrics.catalog import Catalog
 from metrics.explain import Line, listing_at
 from metrics.explain.document import exact
-from metrics.verify import Difference, Verification
+from metrics.verify import OF_CELLS, Difference, Verification
 from store.engine import database_now
 from store.kpis import Place
 
@@ -70,14 +70,14 @@ def smallest(conn: Connection, catalog: Catalog, found: Verification) -> Counter
         found: the comparison.
     """
     kept = {kpi.name for kpi in catalog.kpis}
-    known = [one for one in found.differences if one.kpi in kept]
+    known = [one for one in found.differences if one.kpi.removesuffix(OF_CELLS) in kept]
     if not known:
-        # Only cells, or values of KPIs that are not kept: there is nothing to recompute.
+        # Only cells as DuckDB makes them, or values of KPIs that are not kept.
         others = sorted(found.differences, key=lambda other: (other.n, other.kpi, other.key))
         return Counterexample(others[0], ()) if others else None
     one = min(
         known, key=lambda other: (other.n, other.kpi, other.dimension, other.key, other.period)
     )
     now = clock.published_at(conn) or database_now(conn)
-    place = Place(one.kpi, one.dimension, one.key, one.period)
+    place = Place(one.kpi.removesuffix(OF_CELLS), one.dimension, one.key, one.period)
     return Counterexample(one, listing_at(conn, catalog, place, now))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
@@ -18,15 +18,17 @@ from sqlalchemy import Connection
 from metrics import clock
 from metrics.catalog import Catalog
 from metrics.definition import MONEY_UNITS, Kpi
-from metrics.verify import custom, customers, emails, marketing, sales, service
+from metrics.verify import cells, custom, customers, emails, marketing, sales, service
 from metrics.verify.book import Book, Grouping, View
 from metrics.verify.comparing import Difference, Facts, Place, differing, stored_facts
 from metrics.verify.periods import Calendar, periods_for
 from metrics.verify.reading import Reader
 from metrics.verify.recipes import Ask, Recipe, Result, rounded
+from store.conversion import day_number
 from store.kpis import kinds_of_current_values
 
 __all__ = [
+    "OF_CELLS",
     "Difference",
     "Verification",
     "missing_recipes",
@@ -66,13 +68,20 @@ def readers_of(kpi: Kpi) -> list[Callable[[Reader, Book], None]]:
     return list(dict.fromkeys(READERS[subject] for subject in RECIPES[kpi.name].subjects))
 
 
+OF_CELLS: Final = " (cells)"
+"""Behind the name of a KPI: it is the cells of one day that differ, whatever the values do."""
+
+
 @dataclass(frozen=True, slots=True)
 class Verification:
     """The outcome of comparing values."""
 
     ok: bool
     checked: int
+    """Values."""
     differences: list[Difference]
+    days: int = 0
+    """What the cells of a group mean for a single day: so many were compared, too."""
 
 
 def verify(
@@ -94,14 +103,17 @@ def verify(
         with_others: there must be no values of KPIs that are not kept.
     """
     reader = Reader(conn, catalog, clock.published_at(conn) or as_of)
-    checked = 0
+    checked = cells_checked = 0
     differences: list[Difference] = []
     # One subject after the other: the groups of all of them at once would fill the memory.
     for together in verified_together(catalog.kpis if kpis is None else kpis):
-        recomputed = _recompute(reader, catalog, together)
+        book = _book_of(reader, catalog, together)
+        recomputed = _recompute(reader, book, catalog, together)
         stored = stored_facts(conn, [kpi.name for kpi in together])
         checked += len(recomputed.keys() | stored.keys())
         differences += differing(stored, recomputed)
+        compared, wrong = _compare_days(conn, reader, book, catalog, together)
+        cells_checked, differences = cells_checked + compared, [*differences, *wrong]
     unknown: set[str] = set()
     if with_others:
         unknown = {kpi for kpi, _, _ in kinds_of_current_values(conn)}
@@ -111,6 +123,7 @@ def verify(
     return Verification(
         ok=not differences,
         checked=checked + len(stored),
+        days=cells_checked,
         differences=sorted(differences, key=lambda found: (found.kpi, found.dimension, found.key)),
     )
 
@@ -131,17 +144,45 @@ def verified_together(kpis: Sequence[Kpi]) -> list[list[Kpi]]:
     return [found[subjects] for subjects in sorted(found)]
 
 
-def _recompute(reader: Reader, catalog: Catalog, kpis: Sequence[Kpi]) -> dict[Place, Facts]:
-    subjects = recipe_of(kpis[0]).subjects
+def _book_of(reader: Reader, catalog: Catalog, kpis: Sequence[Kpi]) -> Book:
+    """Everything that the records say of KPIs that need the same subjects."""
     groupings = {
         grouping
         for kpi in kpis
         for kind in catalog.kinds_of(kpi)
         for grouping in (*catalog.groupings_of(kpi, kind), *kpi.inner)
     }
-    book = Book(dict.fromkeys(subjects, groupings))
+    book = Book(dict.fromkeys(recipe_of(kpis[0]).subjects, groupings))
     for read in readers_of(kpis[0]):
         read(reader, book)
+    return book
+
+
+def _compare_days(
+    conn: Connection, reader: Reader, book: Book, catalog: Catalog, kpis: Sequence[Kpi]
+) -> tuple[int, list[Difference]]:
+    """The cells of single days: how many were compared, and those that differ."""
+    settings = catalog.settings
+    calendar = Calendar(settings.week_starts, settings.fiscal_year_starts)
+
+    def made(kpi: Kpi, view: View) -> Facts | None:
+        ask = Ask(settings, catalog.own(kpi), reader.now)
+        return _facts(kpi, recipe_of(kpi).make(view, ask), settings.company.currency)
+
+    count, found = 0, list[Difference]()
+    for above in cells.compared_by_day(catalog, kpis):
+        stored = cells.stored_days(conn, catalog, above, day_number(reader.today))
+        subjects = recipe_of(kpis[0]).subjects
+        days = dict(cells.recomputed_days(book, subjects, above, made, calendar))
+        count += len(stored.keys() | days.keys())
+        found += differing(stored, days)
+    return count, [replace(one, kpi=f"{one.kpi}{OF_CELLS}") for one in found]
+
+
+def _recompute(
+    reader: Reader, book: Book, catalog: Catalog, kpis: Sequence[Kpi]
+) -> dict[Place, Facts]:
+    subjects = recipe_of(kpis[0]).subjects
     settings = catalog.settings
     calendar = Calendar(settings.week_starts, settings.fiscal_year_starts)
     facts: dict[Place, Facts] = {}

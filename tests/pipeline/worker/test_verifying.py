@@ -8,16 +8,17 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import insert, update
+from sqlalchemy import insert, select, update
 
 from config.loader import load
 from config.models import AlertRule
-from metrics.verify import verified_together
+from metrics.explain.counterexample import smallest
+from metrics.verify import verified_together, verify
 from store import record_history, runs
 from store.engine import operating, reading
 from store.history_tables import RECORD_HISTORY
 from store.kpis import DirtyKey
-from store.tables import DIRTY_KEYS, KPI_VALUES, RUNS
+from store.tables import CELLS, DIRTY_KEYS, KPI_VALUES, RUNS
 from tests.fixtures.cli import Cli
 from worker.alerting import EVERY_KIND, _troubles
 from worker.passes import perform
@@ -75,6 +76,30 @@ def a_day_passes(runtime: Runtime) -> None:
                 .where(RUNS.c.run == run.run)
                 .values(started=run.started - timedelta(days=1))
             )
+
+
+def test_cells_of_two_days_that_are_wrong_by_the_same_amount_are_found_though_the_month_is_right(
+    runtime: Runtime,
+) -> None:
+    with operating(runtime.engine) as conn:
+        of_total = (CELLS.c.family == "costs") & (CELLS.c.dimension == "all")
+        days = conn.execute(select(CELLS.c.day).where(of_total).order_by(CELLS.c.day)).scalars()
+        for day, cents in zip(list(days)[:2], (100, -100), strict=True):
+            moved = {"m2": CELLS.c.m2 + cents}
+            conn.execute(update(CELLS).where(of_total, CELLS.c.day == day).values(moved))
+
+    with reading(runtime.engine) as conn:
+        found = verify(conn, runtime.catalog, as_of=datetime.now(UTC))
+        example = smallest(conn, runtime.catalog, found)
+
+    of_cost = [one for one in found.differences if one.kpi.startswith("cost")]
+    assert {(one.kpi, one.period) for one in of_cost} >= {
+        ("cost (cells)", "2026-03-05"),
+        ("cost (cells)", "2026-03-31"),
+    }
+    assert all(one.kpi.endswith("(cells)") for one in found.differences)
+    assert example is not None
+    assert [line.name for line in example.lines] == ["costs books:1"]
 
 
 def test_every_kpi_has_its_night_and_the_date_alone_decides_which(runtime: Runtime) -> None:
