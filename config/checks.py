@@ -11,6 +11,7 @@ from typing import Final, TypeAlias
 from urllib.parse import urlsplit
 
 from config.errors import Finding, Path, did_you_mean, dotted, quoted
+from config.installed import BUILT_IN
 from config.interpolate import Substituted, Value
 from config.matching import identity_makes_sense
 
@@ -330,8 +331,11 @@ _HARMLESS_KEYS: Final = frozenset({"client_id", "username"})
 
 def _secrets(values: Values) -> Iterator[Path]:
     for name, connection in _table(values, "connections").items():
+        # What the credentials of other packages' types are called, nobody knows.
+        is_further = _table(connection).get("type") not in BUILT_IN
         for key, value in _table(connection, "auth").items():
-            if key in _SECRET_KEYS - _HARMLESS_KEYS and isinstance(value, str):
+            is_secret = (is_further or key in _SECRET_KEYS) and key not in _HARMLESS_KEYS
+            if is_secret and isinstance(value, str):
                 yield ("connections", name, "auth", key)
     for name, url in _table(_table(values, "alerts"), "channels").items():
         if isinstance(url, str):

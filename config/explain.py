@@ -15,9 +15,10 @@ from pydantic import BaseModel, Tag, ValidationError
 from pydantic_core import ErrorDetails
 
 from config.errors import Path, Problem, did_you_mean, dotted, nearest, one_of, quoted
+from config.installed import further_types
 from config.interpolate import Resolved
 from config.locate import Node, Scalar, Table, find, locate
-from config.models import IMPLIED_STREAMS, UNKNOWN_FLOW, UNKNOWN_TYPE, Config
+from config.models import FURTHER_TYPE, IMPLIED_STREAMS, UNKNOWN_FLOW, UNKNOWN_TYPE, Config
 from config.scalars import FAULT
 
 _TAG = re.compile(r"(type|flow)=")
@@ -129,6 +130,9 @@ class Explainer:
         if (*path, key) in self.resolved.substituted:
             return f'The value of "{key}" is not known.', one_of(options)
         close = nearest(text, options)
+        if key == "type" and close is None:
+            hint = f"Install the package that brings it. {one_of(options)}"
+            return f'{quoted(text)} is no known "type".', hint
         if key == "flow" and close is None:  # it stands among secrets
             return 'The value of "flow" is not known.', one_of(options)
         return f'{quoted(text)} is no known "{key}".', did_you_mean(text, options)
@@ -207,7 +211,8 @@ def _fields_of(model: type[BaseModel]) -> dict[str, str]:
 
 def _tags_at(loc: tuple[int | str, ...], key: str) -> tuple[str, ...]:
     tags = [str(mark.tag) for member in get_args(_bare(_walk(loc))) for mark in _marks(member, Tag)]
-    return tuple(tag.removeprefix(f"{key}=") for tag in tags)
+    named = tuple(tag.removeprefix(f"{key}=") for tag in tags if tag != FURTHER_TYPE)
+    return named + further_types() if FURTHER_TYPE in tags else named
 
 
 def _marks(annotation: object, kind: type[Tag]) -> list[Tag]:

@@ -26,6 +26,7 @@ from pydantic import (
 )
 
 from config.errors import Path, Place, Problem
+from config.installed import BUILT_IN, further_types
 from config.locate import Places, Scalar
 from config.scalars import (
     CALENDAR_PERIODS,
@@ -49,6 +50,7 @@ from config.scalars import (
     PercentOrCount,
     Period,
     Rate,
+    Reads,
     Schedule,
     Secret,
     Text,
@@ -59,6 +61,7 @@ from config.scalars import (
     WeekStart,
     Word,
     fault,
+    read_text,
     read_timezone,
     whole_number,
 )
@@ -247,8 +250,7 @@ class AuthSection(Section):
     def resolved(self) -> dict[str, str]:
         """Every credential in plain text, by its key, `flow` included; never log this."""
         found: dict[str, str] = {}
-        for name in type(self).model_fields:
-            value = getattr(self, name)
+        for name, value in self:
             if isinstance(value, SecretStr):
                 found[name] = value.get_secret_value()
             elif value is not None:
@@ -346,11 +348,15 @@ def _flow_of(value: object) -> str | None:
 
 
 def _type_of(value: object) -> str | None:
-    return _tag(value, "type")
+    tag = _tag(value, "type")
+    is_further = tag is not None and tag.removeprefix("type=") in further_types()
+    return FURTHER_TYPE if is_further else tag
 
 
 UNKNOWN_FLOW = "unknown_flow"
 UNKNOWN_TYPE = "unknown_type"
+FURTHER_TYPE = "type=..."
+"""The tag of connections whose type another package brings."""
 
 SalesforceAuth: TypeAlias = Annotated[
     Annotated[SalesforceClientCredentials, Tag("flow=client_credentials")]
@@ -474,11 +480,53 @@ class HubspotConnection(ConnectionSection):
     """How to log in."""
 
 
+class FurtherAuth(AuthSection):
+    """Credentials by the names that the connector's own documentation gives."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Secret]
+
+
+class FurtherStream(Stream):
+    """What a connector of another package reads of one kind of record."""
+
+    object: Text | None = None
+    """The source's own name of the object."""
+    fields: Mapping[Word, MappedColumn] = Field(default_factory=dict)
+    """Own mappings: a canonical or own field name, and where it comes from."""
+    options: Mapping[Word, Text] = Field(default_factory=dict)
+    """What the connector's own documentation names; kpisync passes it through."""
+
+
+def _no_credentials() -> FurtherAuth:
+    return FurtherAuth.model_validate({})
+
+
+def _default_further_streams() -> dict[StreamName, FurtherStream]:
+    return {"accounts": FurtherStream(), "deals": FurtherStream()}
+
+
+class FurtherConnection(ConnectionSection):
+    """A connection whose type another package brings (docs/writing-a-connector.md)."""
+
+    type: Annotated[
+        str, Reads(read_text, {"type": "string", "minLength": 1, "not": {"enum": list(BUILT_IN)}})
+    ]
+    """What kind of source this is."""
+    auth: FurtherAuth = Field(default_factory=_no_credentials)
+    """How to log in."""
+    options: Mapping[Word, Text] = Field(default_factory=dict)
+    """Types of other packages: what the connector's own documentation names."""
+    streams: Mapping[StreamName, FurtherStream] = Field(default_factory=_default_further_streams)
+    """What to read; accounts and deals by default."""
+
+
 Connection: TypeAlias = Annotated[
     Annotated[SalesforceConnection, Tag("type=salesforce")]
     | Annotated[HubspotConnection, Tag("type=hubspot")]
     | Annotated[FilesConnection, Tag("type=files")]
-    | Annotated[SqlConnection, Tag("type=sql")],
+    | Annotated[SqlConnection, Tag("type=sql")]
+    | Annotated[FurtherConnection, Tag(FURTHER_TYPE)],
     Discriminator(_type_of, custom_error_type=UNKNOWN_TYPE, custom_error_message="unknown type"),
 ]
 
@@ -872,7 +920,7 @@ class Advanced(Section):
     """Longest wait between attempts in one process."""
     pause_min: Duration | None = None
     """Shortest pause of a stream that ran out of quota."""
-    lease: Duration = timedelta(minutes=1)
+    lease: Duration = timedelta(seconds=45)
     """How long a worker holds a stream or write-back without a sign of life."""
     step_rows: Annotated[int, whole_number(1, 1_000_000)] = 2000
     """Values computed in one transaction."""

@@ -55,7 +55,7 @@ def _load(entry: EntryPoint, settings: ConnectionSettings) -> Factory:
         raise MisconfiguredConnection(
             settings.name,
             f'The connector "{settings.type}" cannot be loaded ({entry.value}: {error}).'
-            " Install kpisync and its dependencies again.",
+            f" Install {_distribution(entry)} and its dependencies again.",
         ) from error
 
 
@@ -70,7 +70,7 @@ def _unknown_type(wanted: str) -> str:
     proposal = f' Did you mean "{near[0]}"?' if near else ""
     return (
         f'"{wanted}" is not a known connection type; known are: {", ".join(known)}.{proposal}'
-        f" Correct connections.*.type in the configuration."
+        " Install the package that brings it, or correct connections.*.type in the configuration."
     )
 
 

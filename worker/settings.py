@@ -21,6 +21,8 @@ from config.models import (
     FileColumn,
     FilesConnection,
     FileStream,
+    FurtherConnection,
+    FurtherStream,
     QueryStream,
     Section,
     Stream,
@@ -47,10 +49,9 @@ def secrets_of(config: Config) -> set[str]:
     """Every text that must never be shown."""
     found: set[str] = set()
     for connection in config.connections.values():
-        for name in type(connection.auth).model_fields:
-            value = getattr(connection.auth, name)
-            if isinstance(value, SecretStr):
-                found.add(value.get_secret_value())
+        found.update(
+            value.get_secret_value() for _, value in connection.auth if isinstance(value, SecretStr)
+        )
     found.update(secret.get_secret_value() for secret in config.alerts.channels.values())
     return found
 
@@ -121,6 +122,8 @@ def _stream_options(section: Stream) -> dict[str, str]:
     if isinstance(section, QueryStream):
         options = {"query": section.query, "key": section.key, "cursor": section.cursor}
         return {name: value for name, value in options.items() if value is not None}
+    if isinstance(section, FurtherStream):
+        return dict(section.options)
     if not isinstance(section, FileStream):
         return {}
     written = {
@@ -135,6 +138,8 @@ def _stream_options(section: Stream) -> dict[str, str]:
 
 def _connection_options(config: Config, name: str) -> dict[str, str]:
     section = config.connections[name]
+    if isinstance(section, FurtherConnection):
+        return dict(section.options)
     if not isinstance(section, FilesConnection):
         return {}
     # A path in a file is meant from where the file is.
@@ -159,6 +164,10 @@ def stream_definition(config: Config, connection: str, stream: str) -> str:
     needed = fields_for_identity(config, connection, stream)
     if needed:
         parts.append(dict(needed))
+    section = config.connections[connection]
+    if isinstance(section, FurtherConnection) and section.options:
+        # Only the connector knows which of them decide what rows look like.
+        parts.append(dict(section.options))
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
 

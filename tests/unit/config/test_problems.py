@@ -148,6 +148,12 @@ FAULTS: dict[str, tuple[str, str, str, str]] = {
         '"hubspott" is no known "type"',
         'Did you mean "hubspot"?',
     ),
+    "a type that no installed package brings": (
+        BASE.replace("type: hubspot", "type: pipedream").replace("  hs:\n    ", "  hs:\n    ¦"),
+        "connections.hs",
+        '"pipedream" is no known "type"',
+        "Install the package that brings it.",
+    ),
     "a connection without a type": (
         BASE + "  new:\n    ¦every: 5m\n",
         "connections.new",
