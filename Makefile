@@ -54,9 +54,11 @@ docs: .venv/installed-dev ## write the generated pages (docs/kpis.md, docs/confi
 	$(BIN)/python -m metrics.catalog.document > docs/kpis.md
 	$(BIN)/python -m config.reference docs/configuration.md
 
-bench: .venv/installed-dev ## first load and increments at 100,000 and 1,000,000 deals on both stores (minutes)
-	for deals in 100000 1000000; do for store in sqlite postgresql; do \
-		$(BIN)/python bench/engine.py --deals $$deals --store $$store || exit 1; done; done
+bench: .venv/installed-dev ## the engine with its peers, and the table of its targets (DEALS="100000 1000000" STORE="sqlite postgresql")
+	for deals in $(or $(DEALS),100000 1000000); do for store in $(or $(STORE),sqlite postgresql); do \
+		$(BIN)/python -m bench.engine --deals $$deals --store $$store --results bench-results.jsonl || exit 1; done; done
+	$(BIN)/python -m bench.engine --deals $(firstword $(or $(DEALS),100000)) --breadth catalogue --results bench-results.jsonl
+	$(BIN)/python -m bench.engine_table bench-results.jsonl
 
 lock: .venv/installed-dev ## pin the newest versions of everything anew
 	$(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --upgrade pyproject.toml --group build -o requirements.lock

@@ -305,14 +305,19 @@ def main() -> None:
         print(f"{arguments.deals:,} deals on {arguments.store}, {arguments.breadth}", flush=True)
         bench = Bench(arguments, Path(folder), urls)
         figures = bench.run(arguments.sizes, arguments.tail)
+        if arguments.results is not None:
+            _append(arguments, figures)
         if arguments.check:
             bench.check()
         bench.close()
-    if arguments.results is not None:
-        of = {name: getattr(arguments, name) for name in ("deals", "store", "breadth", "rounds")}
-        line = {**of, "load": os.getloadavg()[1], "python": sys.version.split()[0], **figures}
-        with arguments.results.open("a") as file:
-            file.write(json.dumps(line) + "\n")
+
+
+def _append(arguments: argparse.Namespace, figures: dict[str, float]) -> None:
+    of = {name: getattr(arguments, name) for name in ("deals", "store", "breadth", "rounds")}
+    load = round(os.getloadavg()[1], 1)
+    line = {**of, "load": load, "python": sys.version.split()[0], **figures}
+    with arguments.results.open("a") as file:
+        file.write(json.dumps(line) + "\n")
 
 
 if __name__ == "__main__":

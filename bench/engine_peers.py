@@ -208,7 +208,7 @@ _CREDITS = """
     SELECT t.*, count(*) OVER (PARTITION BY t.ref) AS shares, (f.ref IS NOT NULL) AS is_first
     FROM touches t LEFT JOIN firsts f ON f.ref = t.ref
     UNION ALL
-    SELECT d.ref, d.closed_day, d.amount, '(none)', '(none)', 1, f.ref IS NOT NULL
+    SELECT d.ref, d.closed_day, d.amount, '(none)', NULL, 1, f.ref IS NOT NULL
     FROM deals d LEFT JOIN firsts f ON f.ref = d.ref
     WHERE d.is_won AND NOT EXISTS (SELECT 1 FROM touches t WHERE t.ref = d.ref)"""
 
