@@ -24,6 +24,9 @@ from tests.pipeline.metrics.test_incremental import _empty as emptied
 pytest.importorskip("duckdb")
 
 PLAIN = replace(EVERYTHING, match_owners_by_email=False)
+SMALL = replace(
+    PLAIN, use=("sales", "service"), skip=(), periods=("month",), by={}, own={}, rolling={}
+)
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +43,8 @@ def verified(books: Books) -> DuckVerification:
 
 @pytest.fixture
 def company(database_url: str) -> Iterator[Books]:
-    books = Books(database_url, PLAIN)
-    books.commit(*seeded_company(7))
+    books = Books(database_url, SMALL)
+    books.commit(*seeded_company(7, deals=50))
     books.commit(
         account("C1", merged_into="C2"),
         account("C2", merged_into="C1"),
@@ -80,8 +83,8 @@ def test_duckdb_makes_the_stored_cells_and_values_and_finds_a_wrong_one_of_each_
     found = verified(company).differences
 
     assert sound.differences == []
-    assert sound.cells > 2_000
-    assert sound.values > 4_000
+    assert sound.cells > 500
+    assert sound.values > 1_000
     assert {"win_rate", "won_count", "weighted_pipeline", "completion_rate"} <= sound.kpis
     assert {(one.kpi, one.dimension) for one in found} == {
         ("cells of deals_closed", "owner"),
