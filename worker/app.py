@@ -31,6 +31,7 @@ from store.schema import ensure_current
 from worker import observe
 from worker.health import Pulse
 from worker.settings import secrets_of
+from worker.slots import Slots, places
 
 SWEEP: Final = "kpisync.sweep"
 PULL: Final = "kpisync.pull_stream"
@@ -46,6 +47,9 @@ MAIN_QUEUE: Final = "kpisync"
 
 STOP_SECONDS: Final = 25.0
 """How long steps under way may take to come to a good place once SIGTERM has come."""
+
+_MOST_WAITING: Final = 10
+"""Messages in the main queue beyond which beat is silent."""
 
 _LONGEST_WAIT_SECONDS: Final = 5.0
 _CLOCK_JUMP_SECONDS: Final = 30.0
@@ -199,6 +203,14 @@ def _worker_ends(**_: object) -> None:
     _stop_pulse("worker")
 
 
+_slots = Slots(1)
+
+
+def slots() -> Slots:
+    """The places of connections among the processes of this worker."""
+    return _slots
+
+
 # ---------------------------------------------------------------- stopping
 
 _stopping: Final = os.pipe()
@@ -268,12 +280,19 @@ class Bell(Scheduler):  # type: ignore[misc]  # Celery ships no types
     def apply_async(self, entry: Any, *args: Any, **kwargs: Any) -> Any:
         """Send one ring; a broker that is away is told once per ring, never raised."""
         try:
+            if self._waiting() >= _MOST_WAITING:
+                # Nobody listens, or all are busy: more rings would fill Redis, not hurry anybody.
+                return None
             return super().apply_async(entry, *args, **kwargs)
         except Exception as error:  # noqa: BLE001 - of any kind: the next ring comes anyway
             structlog.get_logger("kpisync.beat").warning(
                 "the broker does not take the ring; trying again", reason=str(error)
             )
             return None
+
+    def _waiting(self) -> int:
+        with self.app.producer_or_acquire() as producer:
+            return int(producer.channel.client.llen(MAIN_QUEUE))
 
 
 def _clocks_apart() -> float:
@@ -302,6 +321,8 @@ for _signal, _receiver in (
 
 def run_worker(*, concurrency: int | None = None, queues: str | None = None) -> int:
     """Take work from the broker in the foreground until SIGTERM; returns an exit code."""
+    global _slots  # noqa: PLW0603 - made once, before any child is forked
+    _slots = Slots(places(concurrency or os.cpu_count() or 1, len(config.connections)))
     arguments = ["worker", "--without-gossip", "--without-mingle", "--loglevel", "INFO"]
     if concurrency is not None:
         arguments += ["--concurrency", str(concurrency)]

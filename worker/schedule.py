@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
@@ -39,6 +39,8 @@ class Step:
     stream: str | None = None
     writeback: str | None = None
     is_full: bool = False
+    begun: datetime | None = field(default=None, compare=False)
+    """When it was begun last; None: never, or nobody asks."""
 
     @property
     def label(self) -> str:
@@ -139,9 +141,11 @@ class _Look:
                 if self._is_quarantined(checkpoint):
                     continue
                 if self._is_refresh_due(checkpoint):
-                    yield Step(Kind.PULL, connection, stream, is_full=True)
+                    yield Step(
+                        Kind.PULL, connection, stream, is_full=True, begun=checkpoint.last_attempt
+                    )
                 elif self._is_pull_due(checkpoint):
-                    yield Step(Kind.PULL, connection, stream)
+                    yield Step(Kind.PULL, connection, stream, begun=checkpoint.last_attempt)
 
     def _is_quarantined(self, checkpoint: Checkpoint) -> bool:
         until = checkpoints.quarantined_until(checkpoint, is_running=False)
@@ -214,8 +218,10 @@ class _Look:
             busy = {f"push:{name}", f"push-org:{connection}"} & self._held
             if busy or connection in self._unwritable or not self._is_read(connection):
                 continue
-            if self._is_push_due(section.every, latest.get(name)):
-                yield Step(Kind.PUSH, connection, writeback=name)
+            last = latest.get(name)
+            if self._is_push_due(section.every, last):
+                begun = last.started if last else None
+                yield Step(Kind.PUSH, connection, writeback=name, begun=begun)
 
     def _is_push_due(self, every: Interval | Cron, latest: _Push | None) -> bool:
         if latest is None:
@@ -259,7 +265,7 @@ class _Look:
             is_free = f"push:{name}" not in self._held and section.connection not in self._paused
             last = latest.get(name) or pushes.get(name)
             if is_free and last is not None and self._is_again_due(every, last):
-                yield Step(Kind.DRIFT, section.connection, writeback=name)
+                yield Step(Kind.DRIFT, section.connection, writeback=name, begun=last.started)
 
     def verification(self) -> Iterator[Step]:
         """The share of values whose night it is, once nothing waits to be computed."""

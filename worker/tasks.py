@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Final
 
 import structlog
 from celery import signals
 from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
 
 from config.errors import ConfigurationError
 from store.errors import StoreError
@@ -26,6 +29,7 @@ from worker.app import (
     config,
     config_path,
     queue_of,
+    slots,
     when_stopping,
 )
 from worker.observe import log_result
@@ -41,6 +45,12 @@ ROWS_A_TASK: Final = 100_000
 
 _EXPIRES_SECONDS: Final = 30
 """A message that nobody took by then is dropped; the bell has rung again."""
+
+_RUNG_SECONDS: Final = 20
+"""While a message waits, no second one is sent for the same step: a queue that fills faster than
+it is worked off holds nothing but messages that are dropped for their age."""
+
+_NEVER: Final = datetime.min.replace(tzinfo=UTC)
 
 
 @functools.cache
@@ -100,7 +110,9 @@ def verify_share() -> None:
 
 
 def _ring() -> None:
-    for step in due(_runtime()):
+    # Those that have waited longest come first: where there is more to do than time, all get
+    # their turn.
+    for step in sorted(due(_runtime()), key=lambda step: step.begun or _NEVER):
         send(step)
     if _watch.is_due():
         look(_runtime())
@@ -116,10 +128,26 @@ def send(step: Step) -> None:
     is_known = step.connection in config.connections
     queue = queue_of(step.connection) if step.connection and is_known else MAIN_QUEUE
     try:
-        app.send_task(task, args=names, queue=queue, expires=_EXPIRES_SECONDS)
-    except OperationalError as error:
+        with app.producer_or_acquire() as producer:
+            redis = producer.channel.client
+            if redis.set(_mark(task, names), 1, nx=True, ex=_RUNG_SECONDS):
+                app.send_task(
+                    task, args=names, queue=queue, expires=_EXPIRES_SECONDS, producer=producer
+                )
+    except (OperationalError, RedisError) as error:
         log = structlog.get_logger("kpisync.sweep")
         log.warning("the broker is away; ringing again later", reason=str(error))
+
+
+def _answer(step: Step) -> None:
+    """The bell was heard: it may be rung for this step again."""
+    names, task = _message(step)
+    with suppress(OperationalError, RedisError), app.producer_or_acquire() as producer:
+        producer.channel.client.delete(_mark(task, names))
+
+
+def _mark(task: str, names: Iterable[str | None]) -> str:
+    return ":".join(("kpisync-rung", task, *(name or "" for name in names)))
 
 
 def _message(step: Step) -> tuple[list[str | None], str]:
@@ -140,10 +168,34 @@ def _message(step: Step) -> tuple[list[str | None], str]:
 
 def _if_due(wanted: Step) -> None:
     """Do a step unless somebody has done it since the bell rang."""
+    _answer(wanted)
     _calmly(lambda: _perform(wanted))
 
 
 def _perform(wanted: Step) -> None:
+    if wanted.connection is None:
+        _perform_if_due(wanted)
+        return
+    with slots().of(wanted.connection) as is_free:
+        if not is_free:
+            # A slow CRM must not hold every process: the bell rings for this step again.
+            return
+        _perform_if_due(wanted)
+    _ring_for_the_next(wanted)
+
+
+def _ring_for_the_next(done: Step) -> None:
+    """Others of the connection had no place meanwhile; write-backs go before pulls."""
+    waiting = [
+        step
+        for step in due(_runtime())
+        if step.connection == done.connection and not _is_same(step, done)
+    ]
+    for step in sorted(waiting, key=lambda step: step.kind is not Kind.PUSH)[:1]:
+        send(step)
+
+
+def _perform_if_due(wanted: Step) -> None:
     runtime = _runtime()
     for step in due(runtime):
         if _is_same(step, wanted):

@@ -28,6 +28,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         installed.is_well()
 
 
+@pytest.mark.slow
 def test_a_child_or_a_whole_worker_killed_in_the_midst_of_a_pull_is_made_up_for(site: Site) -> None:
     site.sandbox.salesforce.fault("slow", seconds=4, path="/query", times=2)
     time.sleep(2.5)
@@ -38,6 +39,17 @@ def test_a_child_or_a_whole_worker_killed_in_the_midst_of_a_pull_is_made_up_for(
     site.recovers(SOON)
 
 
+def test_a_crm_that_hangs_delays_no_other(site: Site) -> None:
+    # Each look at HubSpot takes a quarter of a minute now, and there are two processes for all.
+    site.sandbox.hubspot.fault("hang", times="forever", seconds=60)
+    time.sleep(4)
+    took = [site.recovers(SOON) for _ in range(2)]
+    site.sandbox.hubspot.clear_faults()
+
+    assert max(took) < SOON
+
+
+@pytest.mark.slow
 def test_a_worker_frozen_longer_than_its_lease_changes_nothing(site: Site) -> None:
     site.sell()
     for child in site.worker.children():
@@ -51,6 +63,7 @@ def test_a_worker_frozen_longer_than_its_lease_changes_nothing(site: Site) -> No
     assert site.redundant_writes() == []
 
 
+@pytest.mark.slow
 def test_redis_killed_and_empty_again_or_flushed_costs_a_ring_at_most(site: Site) -> None:
     site.lose(site.redis)
     site.recovers(SOON)
@@ -60,6 +73,7 @@ def test_redis_killed_and_empty_again_or_flushed_costs_a_ring_at_most(site: Site
     site.recovers(SOON)
 
 
+@pytest.mark.slow
 def test_a_redis_that_is_full_is_said_and_work_goes_on_when_there_is_room(site: Site) -> None:
     with redis.Redis.from_url(site.redis.url) as client:
         client.config_set("maxmemory", 1)
@@ -72,6 +86,7 @@ def test_a_redis_that_is_full_is_said_and_work_goes_on_when_there_is_room(site: 
     site.recovers(SOON)
 
 
+@pytest.mark.slow
 def test_postgresql_stopped_at_once_or_without_its_backends_is_waited_for(site: Site) -> None:
     site.lose(site.postgres, seconds=1)
     site.recovers(SOON)
@@ -132,6 +147,7 @@ def test_a_transaction_that_postgresql_undoes_is_done_again(
     assert "favour of another" in site.worker.log.read_text()
 
 
+@pytest.mark.slow
 def test_a_read_only_postgresql_is_named_and_waited_for(site: Site) -> None:
     with site.asking() as conn:
         conn.execute("ALTER SYSTEM SET default_transaction_read_only = on")
@@ -144,6 +160,7 @@ def test_a_read_only_postgresql_is_named_and_waited_for(site: Site) -> None:
     site.recovers(SOON)
 
 
+@pytest.mark.slow
 def test_a_broken_configuration_under_a_running_worker_is_told_and_the_last_good_one_works(
     site: Site,
 ) -> None:
@@ -155,6 +172,7 @@ def test_a_broken_configuration_under_a_running_worker_is_told_and_the_last_good
     site.cli.configure(good)
 
 
+@pytest.mark.slow
 def test_sigterm_in_the_midst_of_a_long_call_ends_a_worker_within_30_seconds(site: Site) -> None:
     site.sandbox.salesforce.fault("slow", seconds=4, path="/query", times=2)
     time.sleep(2.5)

@@ -24,6 +24,8 @@ PATIENCE = 60.0
 
 RUN = {
     "worker": "import sys; from worker.app import run_worker; sys.exit(run_worker(concurrency=2))",
+    "sweeper": "import sys; from worker.app import run_worker;"
+    " sys.exit(run_worker(concurrency=1, queues='kpisync'))",
     "beat": "import sys; from worker.app import run_beat; sys.exit(run_beat())",
     # Somebody sets the clock back by an hour, three seconds after the start.
     "jumping_beat": """
@@ -138,6 +140,32 @@ def test_worker_and_beat_reach_what_an_embedded_pass_reaches(
     with server_site.runtime() as runtime:
         assert not is_healthy(runtime.engine, "worker")
     assert "sandbox-secret" not in said(server_site, "worker") + said(server_site, "beat")
+
+
+def test_a_queue_that_nobody_empties_holds_each_step_once(server_site: Site) -> None:
+    """As when a host of its own for a connection is away, or there is more to do than time."""
+    with (
+        running(server_site, "sweeper"),
+        running(server_site, "beat"),
+        redis.Redis.from_url(server_site.broker) as client,
+    ):
+        wait_until(lambda: client.llen("kpisync.salesforce") > 0, server_site)
+        at_first = client.llen("kpisync.salesforce")
+        # Two rings more.
+        time.sleep(5)
+
+        assert client.llen("kpisync.salesforce") == at_first
+
+
+def test_beat_alone_does_not_fill_the_broker(server_site: Site) -> None:
+    with running(server_site, "beat"), redis.Redis.from_url(server_site.broker) as client:
+        wait_until(lambda: client.llen("kpisync") > 0, server_site)
+        for _ in range(12):
+            client.lpush("kpisync", "a message that waits")
+        waiting = client.llen("kpisync")
+        time.sleep(5)
+
+        assert client.llen("kpisync") <= waiting + 1
 
 
 def test_a_worker_waits_for_its_database_and_says_so(server_site: Site) -> None:
