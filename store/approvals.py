@@ -15,6 +15,12 @@ def is_approved(conn: Connection, writeback: str, fingerprint: str) -> bool:
     return conn.execute(query).scalar_one_or_none() == fingerprint
 
 
+def was_ever_approved(conn: Connection, writeback: str) -> bool:
+    """Whether a person has agreed to any definition of the write-back."""
+    query = select(APPROVALS.c.fingerprint).where(APPROVALS.c.writeback == writeback)
+    return conn.execute(query).scalar_one_or_none() is not None
+
+
 def approve(conn: Connection, writeback: str, fingerprint: str) -> None:
     """Remember a person's yes to this definition; a former one is void."""
     upsert(

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
+
+from sqlalchemy import Connection
 
 from config.errors import did_you_mean
 from connectors.base import Problem, TargetField
 from connectors.errors import ConnectorError, MisconfiguredConnection
 from metrics.fitting import misfit
 from metrics.writeback import WritebackSpec
-from store import checkpoints
+from store import approvals, checkpoints
 from store.engine import open_store, reading
 from store.errors import OrgPinned, StoreError
 from store.schema import current_revision, head_revision
 from worker.planning import field_names
 from worker.runtime import Runtime
 from worker.sources import kpis_resting_on
+
+T = TypeVar("T")
 
 
 def check_connection(runtime: Runtime, connection: str) -> Sequence[Problem]:
@@ -52,7 +57,12 @@ def _with_kpis(runtime: Runtime, problem: Problem) -> Problem:
 
 
 def _pinned_org(runtime: Runtime, connection: str) -> str | None:
-    """The org that the stored data came from; None where no store is there to tell.
+    """The org that the stored data came from; None where no store is there to tell."""
+    return _from_store(runtime, lambda conn: checkpoints.pinned_org(conn, connection))
+
+
+def _from_store(runtime: Runtime, ask: Callable[[Connection], T]) -> T | None:
+    """What the store knows; None where there is none that could tell.
 
     Looking creates no database; one that is away or of another version is for `doctor` to name.
     """
@@ -64,7 +74,7 @@ def _pinned_org(runtime: Runtime, connection: str) -> str | None:
         if current_revision(engine) != head_revision():
             return None
         with reading(engine) as conn:
-            return checkpoints.pinned_org(conn, connection)
+            return ask(conn)
     except StoreError:
         return None
     finally:
@@ -96,14 +106,22 @@ def target_problems(runtime: Runtime, spec: WritebackSpec) -> Iterator[Problem]:
             place=place, message=error.message, remedy="Try again when the CRM can be reached."
         )
         return
+    if _is_untouched(runtime, spec, found):
+        yield Problem(
+            place=place,
+            message=f"None of its fields exists on {spec.object} so far, so nothing is written.",
+            remedy=f"`kpisync setup {spec.name}` creates them.",
+            is_error=False,
+        )
+        return
     units = {plan.field: str(runtime.catalog.kpi(plan.kpi).unit) for plan in spec.fields}
     plans = {plan.field: plan for plan in spec.fields}
     for name in field_names(spec):
         field_place = f"{place}.fields.{name}" if name in plans else f"{place}.stamp"
         target = found.get(name)
         if target is None:
-            near = did_you_mean(name, tuple(found)) if found else ""
-            hint = f" {near}" if near.startswith("Did you mean") else ""
+            near = _near(name, found)
+            hint = f" {near}" if near else ""
             yield Problem(
                 place=field_place,
                 message=f'"{name}" is not a field of {spec.object} that the connected user'
@@ -122,6 +140,26 @@ def target_problems(runtime: Runtime, spec: WritebackSpec) -> Iterator[Problem]:
                 remedy="Change the field in the CRM, or choose another one.",
                 is_error=fault.is_error,
             )
+
+
+def _is_untouched(runtime: Runtime, spec: WritebackSpec, found: Mapping[str, TargetField]) -> bool:
+    """Nobody has set it up or agreed to it yet: that is the next step, and no fault.
+
+    A name that is nearly one of the object's is a slip of the pen all the same.
+    """
+    names = field_names(spec)
+    return (
+        runtime.config.writebacks[spec.name].approve == "first_time"
+        and found.keys().isdisjoint(names)
+        and not any(_near(name, found) for name in names)
+        and not _from_store(runtime, lambda conn: approvals.was_ever_approved(conn, spec.name))
+    )
+
+
+def _near(name: str, found: Mapping[str, TargetField]) -> str:
+    """A proposal, where a field of the object has nearly that name."""
+    near = did_you_mean(name, tuple(found)) if found else ""
+    return near if near.startswith("Did you mean") else ""
 
 
 def _not_writable(spec: WritebackSpec, place: str, target: TargetField) -> Problem:
