@@ -173,8 +173,7 @@ def test_an_account_that_is_merged_a_team_that_is_renamed_and_a_deal_that_moves_
         assert_adds_up(found)
 
 
-def test_rates_definitions_and_the_clock_have_lines_of_their_own(stored_books: Books) -> None:
-    books = stored_books
+def test_rates_definitions_and_the_clock_have_lines_of_their_own(books: Books) -> None:
     books.configure(replace(SETTINGS, rolling={"won_count": ("last_30d",)}))
     books.rebuild()
     day = books.now.date()
@@ -298,7 +297,7 @@ def test_after_any_history_the_reasons_of_any_value_add_up_and_nothing_is_unknow
 
 
 @settings(
-    max_examples=3,
+    max_examples=2,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

@@ -22,6 +22,13 @@ def books(database_url: str) -> Iterator[Books]:
     made.close()
 
 
+@pytest.fixture
+def sqlite_books(sqlite_database: str) -> Iterator[Books]:
+    made = Books(sqlite_database)
+    yield made
+    made.close()
+
+
 def at(books: Books, instant: datetime) -> list[CanonicalRecord]:
     """The deals as they were."""
     with reading(books.engine) as conn:
@@ -94,7 +101,8 @@ def test_a_first_load_leaves_no_rows_and_before_it_began_none_of_its_records_exi
     ]
 
 
-def test_a_row_that_was_removed_whole_is_there_again_in_the_past(books: Books) -> None:
+def test_a_row_that_was_removed_whole_is_there_again_in_the_past(sqlite_books: Books) -> None:
+    books = sqlite_books
     books.commit(deal("D1", amount=5))
     then = later(books)
     with writing(books.engine) as conn:
@@ -113,8 +121,9 @@ def test_a_row_that_was_removed_whole_is_there_again_in_the_past(books: Books) -
 
 
 def test_what_is_older_than_its_keeping_is_forgotten_and_from_when_on_all_is_known_is_told(
-    books: Books,
+    sqlite_books: Books,
 ) -> None:
+    books = sqlite_books
     books.commit(deal("D1"))
     with writing(books.engine) as conn:
         assert record_history.known_since(conn) is None
