@@ -1,0 +1,1 @@
+"""A connector of its own package, as docs/writing-a-connector.md builds it."""
