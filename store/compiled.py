@@ -6,10 +6,12 @@ no parameters but constants of ours, so their text is kept and given to the driv
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 from sqlalchemy import Connection, Dialect
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.expression import ClauseElement, Select
 
 AnySelect: TypeAlias = "Select[*tuple[Any, ...]]"
@@ -30,6 +32,23 @@ def text_of(statement: ClauseElement, for_postgresql: bool) -> str:
         dialect=_DIALECTS[for_postgresql], compile_kwargs={"literal_binds": True}
     )
     return str(compiled)
+
+
+Parameters: TypeAlias = "tuple[Any, ...] | Mapping[str, Any]"
+"""Bound values as the driver takes them."""
+
+
+def bound_text_of(statement: ClauseElement, for_postgresql: bool) -> tuple[str, Parameters]:
+    """The text of a statement with places for its values, and the values."""
+    compiled = statement.compile(
+        dialect=_DIALECTS[for_postgresql], compile_kwargs={"render_postcompile": True}
+    )
+    if not isinstance(compiled, SQLCompiler):
+        raise TypeError("only statements about rows have values")
+    values = compiled.params
+    if compiled.positiontup is None:
+        return str(compiled), values
+    return str(compiled), tuple(values[name] for name in compiled.positiontup)
 
 
 def in_written_order(text: str, for_postgresql: bool) -> str:

@@ -183,8 +183,8 @@ class Catalog:
         return tuple(sorted({name for grouping in groupings for name in grouping}))
 
     @cached_property
-    def money_slots(self) -> Mapping[Decimal, int]:
-        """The amounts that custom KPIs compare with, each with its place."""
+    def money_slots(self) -> tuple[Decimal, ...]:
+        """The amounts that custom KPIs compare with, each in its place."""
         amounts = {
             atom.literal
             for part in self.custom_parts.values()
@@ -192,7 +192,7 @@ class Catalog:
             for atom in money_compared(condition)
             if isinstance(atom.literal, Decimal)
         }
-        return {amount: place for place, amount in enumerate(sorted(amounts))}
+        return tuple(sorted(amounts))
 
     def families_of(self, kpi: Kpi, kind: str) -> tuple[Family, ...]:
         """Every family that a KPI reads in periods of a kind."""

@@ -93,8 +93,8 @@ class Setting:
     """The company's."""
     today: int
     """Whose rates records without a day have."""
-    slots: Mapping[Decimal, int]
-    """Amount in the company's currency -> its place in `BOUNDS`."""
+    slots: tuple[Decimal, ...]
+    """Amounts in the company's currency, each in its place in `BOUNDS`."""
     for_postgresql: bool
 
 
@@ -282,7 +282,7 @@ class Records:
         return (
             select(BOUNDS.c[side])
             .where(
-                BOUNDS.c.slot == self.setting.slots[amount],
+                BOUNDS.c.slot == self.setting.slots.index(amount),
                 BOUNDS.c.currency == self.own_currency(),
                 BOUNDS.c.since <= self.rate_day(),
             )

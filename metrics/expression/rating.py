@@ -68,7 +68,7 @@ def prepare(conn: Connection, catalog: Catalog, families: Collection[str]) -> No
     book, _ = _noted(conn, catalog)
     bounds = [
         (slot, currency, since, *bounds_of(amount, factor))
-        for amount, slot in catalog.money_slots.items()
+        for slot, amount in enumerate(catalog.money_slots)
         for currency in sorted({*book.spans, book.company})
         for since, factor in _factors(book, currency)
     ]

@@ -9,8 +9,9 @@ noted last (`metrics.expression.rating`): both sides of an increment see the sam
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import (
@@ -38,7 +39,7 @@ from metrics.expression.definition import FamilyPart
 from metrics.expression.fields import Field
 from metrics.rates import IN_MILLIONTHS, IN_UNITS
 from store import temporary
-from store.compiled import AnySelect
+from store.compiled import AnySelect, Parameters, bound_text_of
 from store.engine import is_postgresql
 from store.own_fields import LARGEST
 from store.tables import MEASURES, NO_DAY
@@ -100,13 +101,15 @@ def note(
             for_postgresql=is_postgresql(conn),
         )
         dimensions = catalog.families[name].dimensions
-        for rows in _rows(_Asked(part, setting, dimensions, side, only_touched)):
-            conn.execute(insert(CUSTOM_FACTS).from_select(list(_COLUMNS), rows))
+        for text, values in _texts(_Asked(part, setting, dimensions, side, only_touched)):
+            conn.exec_driver_sql(text, values)
     count = f"SELECT count(*) FROM {CUSTOM_FACTS.name}"  # noqa: S608 - our own name
     temporary.analyze(conn, CUSTOM_FACTS.name, conn.exec_driver_sql(count).scalar_one())
 
 
-def statements_of(part: FamilyPart, setting: Setting, dimensions: Sequence[str]) -> list[AnySelect]:
+def statements_of(
+    part: FamilyPart, setting: Setting, dimensions: tuple[str, ...]
+) -> list[AnySelect]:
     """The SELECTs that a rebuild runs for one family."""
     return _rows(_Asked(part, setting, dimensions, AFTER, only_touched=False))
 
@@ -114,13 +117,24 @@ def statements_of(part: FamilyPart, setting: Setting, dimensions: Sequence[str])
 # ---------------------------------------------------------------- the rows of one family
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class _Asked:
     part: FamilyPart
     setting: Setting
-    dimensions: Sequence[str]
+    dimensions: tuple[str, ...]
     side: int
     only_touched: bool
+
+
+@lru_cache(maxsize=512)
+def _texts(asked: _Asked) -> tuple[tuple[str, Parameters], ...]:
+    # Composed once: composing takes several times as long as running, page by page.
+    return tuple(
+        bound_text_of(
+            insert(CUSTOM_FACTS).from_select(list(_COLUMNS), rows), asked.setting.for_postgresql
+        )
+        for rows in _rows(asked)
+    )
 
 
 def _rows(asked: _Asked) -> list[AnySelect]:

@@ -165,7 +165,7 @@ def test_values_are_only_ever_bound(text: str, for_postgresql: bool) -> None:
     custom = understood(written(where=f"region = {quoted} or tier in ({quoted}, 'y')"))
 
     setting = Setting(
-        stream="deals", currency="EUR", today=1, slots={}, for_postgresql=for_postgresql
+        stream="deals", currency="EUR", today=1, slots=(), for_postgresql=for_postgresql
     )
     dialect = postgresql.dialect() if for_postgresql else sqlite.dialect()  # type: ignore[no-untyped-call]  # a dialect's constructor
     (rows,) = statements_of(custom.parts[0], setting, ("region", "tier"))
