@@ -266,10 +266,10 @@ def no_older_value_over_a_newer(look: Look) -> Iterator[str]:
         for (record, field), values in written.items():
             kpi, factor = look.written[name][field]
             exact = [value * factor for value in history[kpi, f"{name}:{record}"]]
-            yield from _went_back(f"{name}:{record}.{field}", values, exact)
+            yield from went_back(f"{name}:{record}.{field}", values, exact)
 
 
-def _went_back(place: str, written: Sequence[Decimal], history: Sequence[Decimal]) -> Iterator[str]:
+def went_back(place: str, written: Sequence[Decimal], history: Sequence[Decimal]) -> Iterator[str]:
     at = 0
     for value in written:
         ahead = next((i for i in range(at, len(history)) if _rounds_to(history[i], value)), None)
@@ -304,11 +304,11 @@ def calls_keep_to_the_limits(look: Look) -> Iterator[str]:
             if str(one["path"]).endswith("/search") == (kind == "search")
         )
         allowed = most * (2 if look.forgotten_counts else 1)
-        if (busiest := _busiest(times, span)) > allowed:
-            yield f"I11: {busiest} {kind} calls to HubSpot within {span}, {allowed} are allowed"
+        if (seen := busiest(times, span)) > allowed:
+            yield f"I11: {seen} {kind} calls to HubSpot within {span}, {allowed} are allowed"
 
 
-def _busiest(times: Sequence[datetime], span: timedelta) -> int:
+def busiest(times: Sequence[datetime], span: timedelta) -> int:
     """The most instants within any such span."""
     most = first = 0
     for last, at in enumerate(times):

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.checker import Look
+from tests.chaos.inside import Inside
 from tests.chaos.storm import SECRETS, WRITTEN, prepared
 from tests.fixtures.sandboxes import Sandbox, launch
 
@@ -21,6 +22,7 @@ def calm_sandbox() -> Iterator[Sandbox]:
 def calm(calm_sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Look:
     """An installation at rest."""
     folder: Path = tmp_path_factory.mktemp("calm")
-    cli = prepared(folder, calm_sandbox)
+    prepared(folder, calm_sandbox)
+    cli = Inside(folder, {"SF_SECRET": SECRETS[0], "HS_TOKEN": SECRETS[1]})
     cli("drain", "--timeout", "120")
     return Look(cli, calm_sandbox, WRITTEN, secrets=SECRETS)

@@ -134,7 +134,12 @@ class Fire:
             forgotten_counts=self.counts["redis_losses"],
         )
         self._measure(sandbox, database)
-        found = [*findings(look), *self._samples.behind[:5], *self._too_large(), *self.found]
+        found = [
+            *findings(look),
+            *self._samples.behind_checkpoint[:5],
+            *self._too_large(),
+            *self.found,
+        ]
         if found:
             self._keep_traces(cli, sandbox)
         return found

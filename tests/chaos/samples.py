@@ -30,7 +30,7 @@ class Samples:
     files: int = 0
     sessions: int = 0
     looks: int = 0
-    behind: list[str] = field(default_factory=list)
+    behind_checkpoint: list[str] = field(default_factory=list)
     """Broken promises of I4."""
 
     def take(self, services: list[Service]) -> None:
@@ -83,10 +83,10 @@ class Samples:
                 there = {f"{name}:{one['id']}": one for one in held[name, stream]}
                 for ref in letters | but:
                     there.pop(ref, None)
-                self.behind += _behind(stream, there, stored[stream], edge)
+                self.behind_checkpoint += behind(stream, there, stored[stream], edge)
 
 
-def _behind(
+def behind(
     stream: str,
     held: Mapping[str, Mapping[str, object]],
     stored: Mapping[str, int | None],

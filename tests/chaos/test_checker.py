@@ -6,6 +6,8 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,8 @@ from hubspot import HubSpot
 
 from tests.chaos import checker
 from tests.chaos.checker import Look
+from tests.chaos.people import SPOILT
+from tests.chaos.samples import behind
 
 
 @pytest.fixture
@@ -120,6 +124,66 @@ def test_writes_that_nobody_asked_for_are_seen(calm: Look) -> None:
     assert any("1 redundant" in one for one in redundant)
     assert list(checker.no_redundant_write(replace(calm, lost_answers=1))) == []
     assert any("companies.phone was written" in one for one in unasked)
+
+
+def test_an_unreadable_record_without_a_letter_and_a_letter_without_one_are_seen(
+    calm: Look, database: Path
+) -> None:
+    crm = calm.sandbox.hubspot
+    deal = crm.snapshot()["deals"][0]
+    crm.edit("deals", str(deal["id"]), {"amount": SPOILT})
+    unlisted = list(checker.unreadable_records_are_listed(calm))
+    fields = deal["fields"]
+    assert isinstance(fields, dict)
+    crm.edit("deals", str(deal["id"]), {"amount": fields["amount"]})
+    plant(
+        database,
+        "INSERT INTO dead_letters (ref, connection, stream, direction, field, reason, code,"
+        " attempts, first_seen, last_seen) SELECT ref, 'hubspot', 'deals', 'pull', 'amount', 'x',"
+        " 'x', 1, '2026-01-01T00:00:00.000000+00:00', '2026-01-01T00:00:00.000000+00:00'"
+        " FROM deals WHERE ref = (SELECT max(ref) FROM deals)",
+    )
+    unfounded = list(checker.unreadable_records_are_listed(calm))
+
+    assert any("has no dead letter" in one for one in unlisted)
+    assert any("can be read and has a dead letter" in one for one in unfounded)
+
+
+def test_an_older_value_over_a_newer_one_is_seen() -> None:
+    history = [Decimal(5), Decimal(7), Decimal("7.125")]
+
+    def went_back(*written: str) -> bool:
+        return bool(list(checker.went_back("A1.f", [Decimal(one) for one in written], history)))
+
+    assert not went_back("5", "7", "7.13")
+    assert not went_back("7", "7", "7.125")
+    assert went_back("7", "5")
+    assert went_back("7.13", "7")
+    assert went_back("6")
+
+
+def test_too_many_calls_in_a_window_are_seen() -> None:
+    begin = datetime(2026, 6, 30, 12, tzinfo=UTC)
+    calls = [begin + timedelta(milliseconds=200 * n) for n in range(10)]
+
+    assert checker.busiest(calls, timedelta(seconds=1)) == 5
+    assert checker.busiest([*calls, calls[3]], timedelta(seconds=1)) == 6
+    assert checker.busiest([], timedelta(seconds=1)) == 0
+
+
+def test_a_store_behind_its_checkpoint_is_seen() -> None:
+    edge = datetime(2026, 6, 30, 12, tzinfo=UTC)
+    sooner, later = edge - timedelta(minutes=1), edge + timedelta(minutes=1)
+
+    def found(modified: datetime, stored: dict[str, int | None]) -> list[str]:
+        one = {"modified": modified.isoformat(), "deleted": None, "merged_into": None}
+        return list(behind("deals", {"salesforce:1": one}, stored, edge))
+
+    stamp = int(sooner.timestamp() * 1_000_000)
+    assert found(later, {}) == []
+    assert found(sooner, {"salesforce:1": stamp}) == []
+    assert any("is not in the store" in one for one in found(sooner, {}))
+    assert any("is older in the store" in one for one in found(sooner, {"salesforce:1": stamp - 1}))
 
 
 def test_a_cycle_that_still_does_something_is_seen(calm: Look) -> None:
