@@ -156,11 +156,20 @@ def freshness(
         kpis: names; those that are not kept are left out.
     """
     states = stream_states(runtime, conn)
+    met = {(one.connection, one.stream) for one in states}
+    unread = [
+        (connection, stream)
+        for connection, section in runtime.config.connections.items()
+        for stream in section.streams
+        if (connection, stream) not in met
+    ]
     kept = {kpi.name: kpi for kpi in catalog.kpis}
-    return {name: _freshness(states, catalog, kept[name]) for name in kpis if name in kept}
+    return {name: _freshness(states, unread, catalog, kept[name]) for name in kpis if name in kept}
 
 
-def _freshness(states: Sequence[StreamStatus], catalog: Catalog, kpi: Kpi) -> Freshness:
+def _freshness(
+    states: Sequence[StreamStatus], unread: Sequence[tuple[str, str]], catalog: Catalog, kpi: Kpi
+) -> Freshness:
     sources = _sources(catalog, kpi)
     wanted = {
         stream
@@ -171,11 +180,11 @@ def _freshness(states: Sequence[StreamStatus], catalog: Catalog, kpi: Kpi) -> Fr
         wanted.update(_COSTS)
     feeding = [one for one in states if one.stream in wanted]
     known = [one.checkpoint for one in feeding if one.checkpoint is not None]
+    never = [f"{connection}.{stream}" for connection, stream in unread if stream in wanted]
+    is_complete = known and len(known) == len(feeding) and not never
+    late = [
+        f"{one.connection}.{one.stream}" for one in feeding if one.state not in {"ok", "running"}
+    ]
     return Freshness(
-        complete_until=min(known) if known and len(known) == len(feeding) else None,
-        late=tuple(
-            f"{one.connection}.{one.stream}"
-            for one in feeding
-            if one.state not in {"ok", "running"}
-        ),
+        complete_until=min(known) if is_complete else None, late=tuple(sorted([*late, *never]))
     )

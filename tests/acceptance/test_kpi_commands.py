@@ -19,6 +19,11 @@ connections:
     streams:
       deals: {fields: {pipeline: art, stage: art, tier: Tier}}
       tickets: {fields: {owner: id, status: id}}
+  archive:
+    type: files
+    folder: archive
+    streams:
+      deals: {fields: {pipeline: art, stage: art}}
 kpis:
   use: [sales, marketing, service]
   periods: [year]
@@ -40,7 +45,7 @@ def books(kpisync: Cli) -> Cli:
 
 
 def test_beside_a_value_stands_how_far_it_can_be_trusted(books: Cli) -> None:
-    books("pull")
+    books("pull", "books")
     books("compute")
     (books.folder / "books" / "tickets.csv").unlink()
     books("pull", "books.tickets", expect_exit=None)
@@ -56,8 +61,9 @@ def test_beside_a_value_stands_how_far_it_can_be_trusted(books: Cli) -> None:
         True,
     )
     assert mean["interval"] is None
-    assert (rate["late"], tickets["late"]) == ([], ["books.tickets"])
-    assert rate["complete_until"] is not None
+    assert (rate["late"], tickets["late"]) == (["archive.deals"], ["books.tickets"])
+    assert tickets["complete_until"] is not None
+    assert rate["complete_until"] is None, "the archive was never read"
     (line,) = [line for line in text.out.splitlines() if "gold" in line]
     assert "0.30-0.70" in line
     assert "books.tickets is late" in late.err
