@@ -292,8 +292,12 @@ def test_values_in_words_and_labels_of_groups() -> None:
     words = text_plan(replace(BANDED, bands=(), show="words"), rate)
     label = text_plan(replace(BANDED, bands=(), show="label"), rate)
 
+    slowest = replace(rate, unit="text", value=None, words="hubspot:12", named="Offer made")
+    stage = text_plan(replace(BANDED, bands=(), show="words"), slowest)
+
     assert [change.new for change in words.changes] == ["82.1 % (531 of 647)"]
     assert [change.new for change in label.changes] == ["Account 0001"]
+    assert [change.new for change in stage.changes] == ["Offer made"]
 
 
 def test_words_need_a_text_field_and_must_fit_into_it() -> None:
