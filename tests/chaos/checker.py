@@ -84,7 +84,7 @@ def store_equals_the_crms(look: Look) -> Iterator[str]:
 
 
 def _compared(
-    name: str, kind: str, rows: list[Row], there: list[Row], fields: Mapping[str, str]
+    name: str, kind: str, rows: Sequence[Row], there: Sequence[Row], fields: Mapping[str, str]
 ) -> Iterator[str]:
     stored = {
         str(row["ref"]): row
@@ -364,7 +364,7 @@ def _everything_in(address: str) -> bytes:
         found = [
             str(row)
             for table in tables
-            for row in conn.execute(sqlalchemy.select("*").select_from(sqlalchemy.table(table)))  # type: ignore[call-overload]  # a star is no column
+            for row in conn.execute(sqlalchemy.select("*").select_from(sqlalchemy.table(table)))
         ]
     engine.dispose()
     return "\n".join(found).encode()

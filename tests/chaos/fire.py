@@ -254,7 +254,7 @@ class Fire:
         self.counts[kind] += 1
         server = "redis" if kind.startswith("redis") else "postgres"
         self.counts[f"{server}_losses"] += 1
-        {
+        losses: dict[str, Callable[[], None]] = {
             "redis_killed": lambda: self._restart(self.redis, signal.SIGKILL, 0),
             "redis_killed_for_long": lambda: self._restart(self.redis, signal.SIGKILL, 4),
             "redis_flushed": self._flush,
@@ -263,7 +263,8 @@ class Fire:
                 self.postgres, signal.SIGQUIT, self._chance.choice((0, 2))
             ),
             "postgres_backends_killed": lambda: self._kill_backends(database),
-        }[kind]()
+        }
+        losses[kind]()
         for service in self._services:
             service.tend()
         self._await_work(server, database, most_seconds=PROMISED[server])
@@ -385,7 +386,7 @@ class Fire:
 
 
 def _one(conn: psycopg.Connection, question: str, *values: object) -> object:
-    row = conn.execute(question, values).fetchone()  # type: ignore[arg-type]  # our own questions
+    row = conn.execute(question, values).fetchone()
     return row[0] if row else None
 
 

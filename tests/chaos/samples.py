@@ -69,7 +69,7 @@ class Samples:
             stored = {
                 stream: {
                     row[0]: row[1]
-                    for row in conn.execute(f"SELECT ref, modified_at FROM {stream}")  # type: ignore[arg-type]  # noqa: S608 - our own two names
+                    for row in conn.execute(f"SELECT ref, modified_at FROM {stream}")  # noqa: S608 - our own two names
                 }
                 for stream in ("accounts", "deals")
             }
