@@ -56,7 +56,7 @@ from metrics.expression import upkeep
 from metrics.families import NEIGHBOURLY
 from metrics.periods import Calendar
 from metrics.touching import Page, find_touched, movable, reached
-from store import identity, kpis, record_history, temporary
+from store import kpis, record_history, temporary
 from store import records as record_store
 from store.canonical import CanonicalRecord, Key, RecordRef
 from store.compiled import AnySelect, text_of
@@ -165,7 +165,7 @@ def _apply(
     if is_moving:
         increment.remember(BEFORE)
     record_store.apply(conn, staged)
-    identity.save(conn, resolution)
+    identities.save(conn, catalog, staged.streams, resolution)
     if is_moving:
         increment.remember(AFTER)
         increment.move_cells()

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 from metrics.catalog import Catalog
-from store import identity
+from store import fallbacks, identity
 from store import kpis as stored
 from store.canonical import Key
 from store.identity import Resolution
+from store.identity_rules import DEALS
+from store.records import STAGE
 
 
 def renew(conn: Connection, catalog: Catalog, *, is_whole: bool) -> None:
@@ -18,6 +20,7 @@ def renew(conn: Connection, catalog: Catalog, *, is_whole: bool) -> None:
     wanted = catalog.settings.identity.fingerprint
     if is_whole or stored.fingerprints(conn).get(stored.IDENTITY) != wanted:
         identity.rebuild(conn, catalog.settings.identity)
+        fallbacks.rebuild(conn, catalog.settings.identity.of(DEALS))
         stored.save_fingerprint(conn, stored.IDENTITY, wanted)
 
 
@@ -40,6 +43,30 @@ def resolve_decision(
     if not _is_current(conn, catalog):
         return Resolution()
     return identity.resolve_around(conn, stream, refs, catalog.settings.identity)
+
+
+def save(
+    conn: Connection, catalog: Catalog, streams: Collection[str], resolution: Resolution
+) -> None:
+    """Store a resolution, after the records of its page, and which values of copies count now.
+
+    Args:
+        conn: in `store.engine.writing`; the page is applied and still staged.
+        catalog: by whose rules it was resolved.
+        streams: of the page.
+        resolution: who stands for whom.
+    """
+    rules = catalog.settings.identity.of(DEALS)
+    if not rules:
+        identity.save(conn, resolution)
+        return
+    touched = set(resolution.moved.get(DEALS, {}))
+    if DEALS in streams:
+        staged = STAGE[DEALS]
+        touched.update(conn.execute(select(staged.c.ref).where(staged.c.is_changed)).scalars())
+    before = fallbacks.entities_of(conn, touched)
+    identity.save(conn, resolution)
+    fallbacks.renew(conn, rules, before | fallbacks.entities_of(conn, touched))
 
 
 def _is_current(conn: Connection, catalog: Catalog) -> bool:

@@ -11,7 +11,10 @@ from typing import Final
 
 from sqlalchemy import Connection, Engine, inspect, text
 
-from store import history_tables  # noqa: F401 - METADATA is whole only with these tables, too
+from store import (  # noqa: F401 - METADATA is whole only with these tables, too
+    history_tables,
+    identity_tables,
+)
 from store.engine import is_postgresql, place, reading, writing
 from store.errors import SchemaTooNew, SchemaTooOld, StoreError
 from store.migrations import HEAD, REVISIONS

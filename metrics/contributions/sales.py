@@ -43,6 +43,7 @@ from metrics.contributions.terms import (
 from metrics.definition import Family
 from metrics.dimensions import DEAL_COLUMNS, DEAL_DIMENSIONS, FREE_TEXT, LONGEST_VALUE, Grouping
 from store.compiled import AnySelect
+from store.identity_tables import DEAL_FALLBACKS
 from store.money import USUAL_MINOR_UNITS, unusual_minor_units
 from store.tables import (
     CAMPAIGNS,
@@ -106,17 +107,24 @@ def deal_facts(
     """
     accounts, owners = IDENTITY.alias("account_identity"), IDENTITY.alias("owner_identity")
     people, campaigns = OWNERS.alias("deal_owners"), CAMPAIGNS.alias("deal_campaigns")
+    # What a copy says where the deal itself does not; see `store.fallbacks`.
+    copies = DEAL_FALLBACKS.alias("copied_values")
     owner = func.coalesce(owners.c.canonical, DEALS.c.owner)
+    amount = func.coalesce(copies.c.amount, DEALS.c.amount)
     own_currency = func.coalesce(
-        func.nullif(DEALS.c.currency, text_of(NO_CURRENCY)), text_of(currency)
+        func.nullif(
+            case((copies.c.amount.is_not(None), copies.c.currency), else_=DEALS.c.currency),
+            text_of(NO_CURRENCY),
+        ),
+        text_of(currency),
     )
     resolved: Mapping[str, ColumnElement[str]] = {
-        **{name: shortened(DEALS.c[name]) for name in FREE_TEXT},
+        **{name: shortened(func.coalesce(copies.c[name], DEALS.c[name])) for name in FREE_TEXT},
         "account": resolved_account(DEALS.c.account, accounts),
         "owner": owner,
         "team": shortened(people.c.team),
         "channel": shortened(campaigns.c.channel),
-        "size_band": _size_band(own_currency),
+        "size_band": _size_band(amount, own_currency),
         "decision_makers": _decision_makers(),
         "deal": DEALS.c.ref,
     }
@@ -135,10 +143,8 @@ def deal_facts(
             *places_of(DEALS, mapped),
             flag(DEALS.c.is_closed).label("is_closed"),
             flag(and_(DEALS.c.is_closed, DEALS.c.is_won)).label("is_won"),
-            DEALS.c.amount,
-            case((DEALS.c.amount.is_(None), text_of(NO_CURRENCY)), else_=own_currency).label(
-                "currency"
-            ),
+            amount.label("amount"),
+            case((amount.is_(None), text_of(NO_CURRENCY)), else_=own_currency).label("currency"),
             DEALS.c.probability,
             DEALS.c.close_date,
             closed_day.label("closed_day"),
@@ -153,6 +159,7 @@ def deal_facts(
             .outerjoin(owners, stands_for(owners, "owners", DEALS.c.owner))
             .outerjoin(people, people.c.ref == owner)
             .outerjoin(campaigns, campaigns.c.ref == DEALS.c.campaign)
+            .outerjoin(copies, copies.c.ref == DEALS.c.ref)
         )
         .where(
             is_live(DEALS), stands_for_itself("deals", DEALS.c.ref), *within(DEALS.c.ref, chosen)
@@ -160,12 +167,11 @@ def deal_facts(
     )
 
 
-def _size_band(currency: ColumnElement[str]) -> ColumnElement[str]:
+def _size_band(amount: ColumnElement[int], currency: ColumnElement[str]) -> ColumnElement[str]:
     """The size of a deal by its amount, in whole units of its own currency."""
     digits: dict[int, list[str]] = {}
     for name, units in unusual_minor_units().items():
         digits.setdefault(units, []).append(name)
-    amount = DEALS.c.amount
     bands: list[tuple[ColumnElement[bool], ColumnElement[str]]] = []
     for bound, label in SIZE_BANDS:
         below = case(

@@ -5,12 +5,13 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from functools import cached_property
 from operator import itemgetter
 from sys import intern
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection
 
@@ -111,7 +112,8 @@ class Reader:
         """Live deals with what they are grouped by; of several copies of one the preferred."""
         for deal in self.live(Deal):
             if self.deal(deal.ref.key) == deal.ref.key:
-                yield deal, self._of_deal(deal)
+                whole = self._with_copies(deal)
+                yield whole, self._of_deal(whole)
 
     def won(self) -> Iterator[tuple[Deal, Dimensions, date | None]]:
         """Purchases with the day they count on."""
@@ -234,6 +236,33 @@ class Reader:
         """The deal that counts in the place of one: the preferred of its copies."""
         return None if key is None else self._joined_deals.get(key, key)
 
+    def _with_copies(self, deal: Deal) -> Deal:
+        """The deal with what its copies say where it says nothing itself, or is asked later."""
+        copies = self._copies.get(deal.ref.key)
+        if not copies:
+            return deal
+        first = dict(self.settings.identity.of(Deal.STREAM).preferred)
+        values: dict[str, Any] = {}
+        for name in _TAKEN_FROM_COPIES:
+            asked = [one for one in (deal, *copies) if one.ref.connection == first.get(name)]
+            for one in (*asked, deal, *copies):
+                if getattr(one, name) is not None:
+                    values[name] = getattr(one, name)
+                    if name == "amount":
+                        values["currency"] = one.currency
+                    break
+        return replace(deal, **values)
+
+    @cached_property
+    def _copies(self) -> Mapping[str, list[Deal]]:
+        found: dict[str, list[Deal]] = defaultdict(list)
+        if self._joined_deals:
+            for one in self.live(Deal):
+                counted = self._joined_deals.get(one.ref.key)
+                if counted is not None:
+                    found[counted].append(one)
+        return found
+
     def person(self, key: str | None) -> str | None:
         """The contact that a key stands for."""
         return None if key is None else self._joined_contacts.get(key, key)
@@ -318,6 +347,11 @@ def _group_of(value: Scalar) -> str | None:
         case date():
             return value.isoformat()
     return cut(value)
+
+
+_TAKEN_FROM_COPIES: Final = (
+    *("amount", "product", "source", "type", "kind", "region", "segment", "lost_reason"),
+)
 
 
 def _band(amount: Decimal | None) -> str | None:

@@ -263,6 +263,14 @@ def _create_operational_tables() -> None:
         sa.PrimaryKeyConstraint("stream", "one", "other"),
     )
     op.create_table(
+        "deal_fallbacks",
+        *_keys("ref", nullable=False),
+        *_wholes("amount"),
+        *_texts("currency", "product", "source", "type", "kind", "region", "segment"),
+        *_texts("lost_reason"),
+        sa.PrimaryKeyConstraint("ref"),
+    )
+    op.create_table(
         "working_days",
         *_smalls("day", nullable=False),
         *_wholes("opens_at", "closes_at", "worked_before", nullable=False),

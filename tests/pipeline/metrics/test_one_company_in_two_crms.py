@@ -49,14 +49,18 @@ RULES = IdentityRules(
             (FIRST, SECOND),
         ),
         "contacts": StreamRules((MatchRule("email", "email email", (("*", "email"),)),), (FIRST,)),
-        "deals": StreamRules((_same("twin"),), (FIRST, SECOND)),
+        "deals": StreamRules((_same("twin"),), (FIRST, SECOND), preferred=(("region", SECOND),)),
     }
 )
 SETTINGS = KpiSettings(
     company=BERLIN,
     use=("sales", "customer", "marketing", "service"),
     periods=("month", "year"),
-    by={"win_rate": (("account",), ("region",)), "sales_cycle_days": (("decision_makers",),)},
+    by={
+        "win_rate": (("account",), ("region",)),
+        "won_value": (("product",), ("region",), ("account",)),
+        "sales_cycle_days": (("decision_makers",),),
+    },
 )
 
 R = TypeVar("R", bound=CanonicalRecord)
@@ -132,7 +136,7 @@ class Divided:
         site = f"company-{number}.com"
         account = Account(
             ref=RecordRef(crm, "accounts", f"A{number}{'h' * (crm == SECOND)}"),
-            name=f"Company {number}",
+            name=f"Customer {number}",
             domain=site if by_domain or not is_twin else f"eu-{site}",
             created_at=START - timedelta(days=300),
             owner=f"{crm}:ana",
@@ -213,7 +217,8 @@ class Divided:
             amount=Decimal(self.chance.randrange(1, 900)),
             close_date=date(2024, 2, 1) + timedelta(days=self.chance.randrange(100)),
             created_at=START + timedelta(days=self.chance.randrange(20)),
-            region=f"R{self.chance.randrange(2)}",
+            region=self.chance.choice((None, "R0", "R1")),
+            product=self.chance.choice((None, "pump", "pipe")),
             kind=self.chance.choice(("new", "upsell")),
             extra={"twin": name} if twin else {},
         )
@@ -265,7 +270,8 @@ class Divided:
         is_won = self.chance.random() < 0.6
         self.edit(
             deal,
-            amount=Decimal(self.chance.randrange(1, 900)),
+            amount=self.chance.choice((None, Decimal(self.chance.randrange(1, 900)))),
+            product=self.chance.choice((None, "pump", "pipe")),
             is_closed=True,
             is_won=is_won,
             stage=f"{deal.ref.connection}:done",
@@ -360,7 +366,7 @@ class Divided:
                 known = accounts if isinstance(one, Account) else people
                 if known.get(one.ref.key, one.ref.key) != one.ref.key:
                     continue
-            links: dict[str, Any] = {}
+            links: dict[str, Any] = self._from_copies(one, deals) if isinstance(one, Deal) else {}
             for name, known in (
                 ("account", accounts),
                 ("converted_account", accounts),
@@ -373,6 +379,23 @@ class Divided:
             if isinstance(one, CampaignMember) and one.contact is not None:
                 links["contact"] = people.get(one.contact, one.contact)
             yield replace(one, extra={}, merged_into=None, **links)
+
+    def _from_copies(self, deal: Deal, deals: dict[Key, Key | None]) -> dict[str, Any]:
+        """A region of the second CRM goes first, a product where the deal itself has none."""
+        copies = [
+            one
+            for one in sorted(self.all(Deal), key=lambda one: one.ref.key)
+            if one.ref.key != deal.ref.key and deals[one.ref.key] == deal.ref.key
+        ]
+        values: dict[str, Any] = {}
+        for name, in_order in (
+            ("product", (deal, *copies)),
+            ("amount", (deal, *copies)),
+            ("region", sorted((deal, *copies), key=lambda one: one.ref.connection != SECOND)),
+        ):
+            said = (getattr(one, name) for one in in_order)
+            values[name] = next((value for value in said if value is not None), None)
+        return values
 
     def _customers(self) -> dict[Key, Key | None]:
         """Account -> for whom it stands: merges first, then ids, then domains held once in each."""
