@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -10,6 +11,7 @@ import sys
 import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -41,7 +43,7 @@ class Elsewhere:
         )
         said = f"{ended.stdout}{ended.stderr}"
         assert ended.returncode == expect_exit, f"{command}\n{said[-6000:]}"
-        return said
+        return said if expect_exit else ended.stdout
 
 
 @pytest.fixture(scope="module")
@@ -115,9 +117,14 @@ def test_a_configuration_pulls_computes_and_writes_through_it(
     elsewhere.run("kpisync", "run", "--once", **secrets)
     elsewhere.run("kpisync", "apply", "--yes", **secrets)
 
-    values = elsewhere.run("kpisync", "kpi", "values", "--kpi", "revenue", "--json", **secrets)
-    assert '"5505.00"' in values
-    assert "no changes" in elsewhere.run("kpisync", "plan", **secrets)
+    # Nothing is left to write: what the CRM's field holds is the value.
+    elsewhere.run("kpisync", "plan", "--exit-code", **secrets)
+    values = json.loads(elsewhere.run("kpisync", "kpi", "values", "--json", **secrets))
+    assert {
+        Decimal(one["value"])
+        for one in values
+        if (one["kpi"], one["dimension"]) == ("revenue", "all")
+    } == {Decimal(5505)}
 
 
 def test_a_wrong_key_and_a_wrong_token_are_named_where_they_stand(
@@ -129,10 +136,27 @@ def test_a_wrong_key_and_a_wrong_token_are_named_where_they_stand(
 
     wrong.write_text(text.replace("    streams:", "    option: {a: b}\n    streams:"))
     misspelt = elsewhere.run("kpisync", "--config", "wrong.yaml", "check", expect_exit=3, **secrets)
-    wrong.write_text(text)
+    wrong.write_text(text.replace("    streams:", "    options: {speed: high}\n    streams:"))
+    useless = elsewhere.run(
+        *("kpisync", "--config", "wrong.yaml", "check", "--online"), expect_exit=1, **secrets
+    )
     refused = elsewhere.run("kpisync", "check", "--online", expect_exit=1, **secrets)
 
     assert "wrong.yaml:8:5  connections.tiny.option" in misspelt
     assert 'Did you mean "options"?' in misspelt
+    assert "options.speed: the tiny CRM has no options" in useless
     assert "connections.tiny.auth" in refused
     assert "hunter2" not in refused
+
+
+def test_the_code_of_the_guide_is_that_of_the_example() -> None:
+    text = GUIDE.read_text(encoding="utf-8")
+    quoted = re.findall(r"<!-- from (\S+) -->\n```\w+\n(.*?)```\n", text, flags=re.DOTALL)
+
+    differing = [path for path, code in quoted if code not in (ROOT / "docs" / path).read_text()]
+
+    assert differing == []
+    assert len(quoted) == len(re.findall(r"^```(?:python|toml|yaml)$", text, flags=re.MULTILINE))
+    assert {path.rpartition("/")[2] for path, _ in quoted} >= {
+        *("pyproject.toml", "kpisync.yaml", "connector.py", "client.py", "test_contract.py")
+    }

@@ -139,6 +139,10 @@ class ExampleConnector:
     """One tiny CRM."""
 
     def __init__(self, settings: ConnectionSettings) -> None:
+        if settings.options:
+            raise MisconfiguredConnection(
+                settings.name, f"options.{min(settings.options)}: the tiny CRM has no options."
+            )
         self._settings = settings
         self.calls = CallCounter()
         self.capabilities = Capabilities(
