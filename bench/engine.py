@@ -167,8 +167,9 @@ class Bench:
         """Give everything back."""
         for engine in (self._product.engine, self._bare):
             engine.dispose()
-        if self._duckdb is not None:
-            self._duckdb.close()
+        for peer in (self._duckdb, self._views):
+            if peer is not None:
+                peer.close()
 
     def _note(self, what: str, figure: float) -> None:
         self._results[what] = figure
@@ -193,7 +194,7 @@ class Bench:
             self._duckdb.compute()
             self._note("cells of DuckDB", self._duckdb.count())
         if self._has_peers and self._is_postgresql:
-            self._views = Views(engine, self._catalog)
+            self._views = Views(self._urls[0], self._catalog)
             self._note("first REFRESH", _timed(self._views.refresh))
 
     # ---- batches

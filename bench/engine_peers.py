@@ -27,7 +27,7 @@ from metrics.families import sources_of
 from store.canonical import CanonicalRecord
 from store.compiled import text_of
 from store.conversion import RowMaker, columns_of
-from store.engine import writing
+from store.engine import open_store, writing
 from store.tables import RECORD_TABLES
 
 _TYPES: Final = {"Text": "TEXT", "BigInteger": "BIGINT", "Integer": "INTEGER", "Boolean": "BOOLEAN"}
@@ -308,11 +308,12 @@ _STATEMENTS: Final = (
 class Views:
     """Materialized views of the facts and of each family's cells in the product's database."""
 
-    def __init__(self, engine: Engine, catalog: Catalog) -> None:
-        self._engine = engine
+    def __init__(self, url: str, catalog: Catalog) -> None:
+        # Connections of its own: on the product's the temporary tables go before the views.
+        self._engine: Engine = open_store(url)
         sources = {source for family in catalog.families.values() for source in sources_of(family)}
         self._names: list[str] = []
-        with writing(engine) as conn:
+        with writing(self._engine) as conn:
             for source, facts in everything(catalog.company.currency, sources):
                 # Under the name that the statements of the families read.
                 self._create(conn, FACTS[source].name, text_of(facts, for_postgresql=True))
@@ -331,3 +332,7 @@ class Views:
         with writing(self._engine) as conn:
             for name in self._names:
                 conn.exec_driver_sql(f"REFRESH MATERIALIZED VIEW public.{name}")
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._engine.dispose()
