@@ -22,7 +22,9 @@ SURELY_FILLED: Final = 0.5
 
 _MOST_PROPOSED: Final = 12
 _MOST_VALUES: Final = 8
-_LONGEST: Final = 90
+_REMARK: Final = 180
+_SENTENCE: Final = 400
+"""Characters of a comment beside a line, and of one that says why and what to do."""
 _MONTHS: Final = (
     "january", "february", "march", "april", "may", "june", "july", "august", "september",
     "october", "november", "december",
@@ -308,7 +310,7 @@ def _streams(look: CrmLook) -> Iterator[str]:
             yield from _stream(look.connection, one)
     for one in look.streams:
         if one.obstacle is not None:
-            yield f"      # {one.name}: {{}}   # {plain(one.obstacle)}"
+            yield f"      # {one.name}: {{}}   # {plain(one.obstacle, longest=_SENTENCE)}"
         elif not one.is_useful:
             yield f"      # {one.name}: {{}}   # {one.object} is empty so far"
 
@@ -347,7 +349,7 @@ def _stage_lines(stream: str, found: DiscoveredObject) -> Iterator[str]:
     for name, stages in pipelines.items():
         listed = ", ".join(_told(stage, stream) for stage in stages if stage.is_active)
         if listed:
-            yield f"# {plain(name)}: {plain(listed, longest=400)}"
+            yield f"# {plain(name)}: {plain(listed, longest=_SENTENCE)}"
     if len(pipelines) > 1:
         names = ", ".join(quoted(name) for name in pipelines)
         yield f"# pipelines: [{names}]   # keep those to read; all of them by default"
@@ -558,7 +560,7 @@ def _writeback(draft: Draft, kind: CrmKind) -> Iterator[str]:
     if obstacle is None:
         yield from body
         return
-    yield f"  # Not active: {plain(obstacle)}"
+    yield f"  # Not active: {plain(obstacle, longest=_SENTENCE)}"
     yield from (f"  # {line[2:]}" for line in body)
 
 
@@ -577,13 +579,13 @@ def _alerts() -> list[str]:
 
 def _security(draft: Draft) -> list[str]:
     hosts = sorted({one.host for one in draft.accesses if one.host})
-    return ["security:", f"  allow_hosts: [{', '.join(hosts)}]"] if hosts else []
+    return ["security:", f"  allow_hosts: [{', '.join(map(quoted, hosts))}]"] if hosts else []
 
 
 # ---------------------------------------------------------------- words
 
 
-def plain(text: str, longest: int = 2 * _LONGEST) -> str:
+def plain(text: str, longest: int = _REMARK) -> str:
     """Text as it may stand in a comment: one line, nothing that ends it."""
     line = " ".join(printable(text).split())
     return line if len(line) <= longest else f"{line[: longest - 3]}..."
@@ -591,4 +593,4 @@ def plain(text: str, longest: int = 2 * _LONGEST) -> str:
 
 def quoted(text: str) -> str:
     """Text as a YAML scalar that means just itself."""
-    return json.dumps(plain(text, longest=400), ensure_ascii=False).replace("$", "$$")
+    return json.dumps(plain(text, longest=_SENTENCE), ensure_ascii=False).replace("$", "$$")

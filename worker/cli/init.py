@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Final
 from urllib.parse import urlsplit
@@ -32,6 +34,9 @@ from worker.runtime import open_runtime
 
 _SAID_ALOUD_SECONDS: Final = 2.0
 _SALESFORCE: Final = ".salesforce.com"
+_DOMAIN: Final = re.compile(r"[a-z0-9][a-z0-9.-]{0,200}", re.IGNORECASE)
+_READ_TIMEOUT: Final = timedelta(seconds=15)
+_TOTAL_TIMEOUT: Final = timedelta(seconds=40)
 
 
 @app.command()
@@ -195,7 +200,11 @@ def _access(asking: _Asking, kind: CrmKind, domain: str | None, url: str | None)
             "--domain: Salesforce's My Domain, such as acme.my (Setup > My Domain)",
         )
     host = domain.removeprefix("https://").partition("/")[0].removesuffix(_SALESFORCE)
-    return Access(kind, domain=host or "acme.my")
+    if domain and not _DOMAIN.fullmatch(host):
+        raise CommandError(
+            ExitCode.USAGE, "--domain takes Salesforce's My Domain, such as acme.my."
+        )
+    return Access(kind, domain=host or "acme.my")  # where it is missing, nothing comes of it
 
 
 def _checked(company: str | None, currency: str | None, timezone: str | None) -> dict[str, str]:
@@ -263,7 +272,12 @@ class _Beginning:
     def settings(self, config: Config, name: str) -> ConnectionSettings:
         """A connection that is not patient: somebody sits and waits."""
         plain = settings.connection_settings(config, name, on_wait=self._waiting)
-        tuning = replace(plain.tuning, retry_attempts=3)
+        tuning = replace(
+            plain.tuning,
+            retry_attempts=3,
+            read_timeout=_READ_TIMEOUT,
+            total_timeout=_TOTAL_TIMEOUT,
+        )
         return replace(plain, tuning=tuning)
 
     def _waiting(self, reason: str, seconds: float) -> None:

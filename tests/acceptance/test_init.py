@@ -1,0 +1,302 @@
+"""init: a first configuration from what a CRM shows, and what it says where it cannot be made."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from config.loader import load
+from config.models import Config
+from connectors.base import Books
+from sandbox.hubspot_settings import ALL_SCOPES
+from tests.fixtures.cli import clean_environment
+from tests.fixtures.sandboxes import Sandbox, launch
+from worker.cli.app import load_commands, run_command
+from worker.cli.firstlook import CrmLook, StreamLook
+from worker.cli.firstyaml import KINDS, Access, Draft, first_yaml
+
+SECRETS = {
+    "SF_CLIENT_ID": "sandbox-client",
+    "SF_CLIENT_SECRET": "sandbox-secret",
+    "HUBSPOT_TOKEN": "pat-na1-sandbox",
+}
+WRONG = "wrong-and-very-secret"
+
+
+@dataclass
+class Said:
+    """What a command left behind."""
+
+    exit_code: int
+    text: str
+
+
+@dataclass
+class Init:
+    """Runs ``kpisync init`` in this process, in a folder of its own and without a terminal."""
+
+    folder: Path
+    capture: pytest.CaptureFixture[str]
+
+    @property
+    def file(self) -> Path:
+        return self.folder / "kpisync.yaml"
+
+    @property
+    def config(self) -> Config:
+        return load(self.file, SECRETS)
+
+    def __call__(self, *arguments: str) -> Said:
+        self.capture.readouterr()
+        code = run_command(["init", *arguments])
+        said = self.capture.readouterr()
+        return Said(code, said.out + said.err)
+
+
+@pytest.fixture(scope="module")
+def company() -> Iterator[Sandbox]:
+    with launch("--seed", "7", "--size", "20") as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def init(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Init:
+    load_commands()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.delenv("KPISYNC_CONFIG", raising=False)
+    for name, value in SECRETS.items():
+        monkeypatch.setenv(name, value)
+    return Init(tmp_path, capsys)
+
+
+def salesforce(company: Sandbox, *more: str) -> list[str]:
+    return ["--connect", "salesforce", "--base-url", company.salesforce.url, *more]
+
+
+def hubspot(company: Sandbox, *more: str) -> list[str]:
+    return ["--connect", "hubspot", "--base-url", company.hubspot.url, *more]
+
+
+def test_one_org_becomes_a_valid_file_with_what_it_holds(init: Init, company: Sandbox) -> None:
+    crm = company.salesforce
+    crm.admin("field", object="Opportunity", name="Segment__c", type="string", label="Segment")
+    crm.admin("field", object="Opportunity", name="Rating__c", type="string", label="Rating")
+    crm.admin("field", object="Opportunity", name="Unused__c", type="string", label="Unused")
+    deals = [str(one["id"]) for one in crm.snapshot()["Opportunity"] if not one["deleted"]]
+    crm.edit("Opportunity", deals, {"Segment__c": "Enterprise"})
+    crm.edit("Opportunity", deals[: len(deals) // 2], {"Rating__c": "A: #1\n- x: y"})
+
+    said = init(*salesforce(company, "--currency", "EUR", "--company", 'A ${X} "B"\n#: c'))
+
+    assert said.exit_code == 0, said.text
+    config, text = init.config, init.file.read_text(encoding="utf-8")
+    assert (config.company.currency, config.company.timezone.key) == ("EUR", "UTC")
+    assert config.company.name == 'A ${X} "B" #: c'
+    streams = config.connections["salesforce"].streams
+    assert {"accounts", "deals", "leads", "campaigns", "tickets", "contracts"} <= set(streams)
+    mapped = {name: one.source for name, one in streams["deals"].fields.items()}
+    assert mapped == {"product": "Product__c", "segment": "Segment__c"}
+    assert streams["survey_responses"].object == "Survey_Response__c"
+    assert streams["survey_responses"].fields["score"].source == "Score__c"
+    assert "x_rating: Rating__c   # string;" in text
+    assert "Unused__c" not in text
+    assert "Closed Won (won), Closed Lost (lost)" in text
+    assert config.kpis.use == ("sales", "customer", "marketing", "service")
+    assert {"email_open_rate"} <= set(config.kpis.skip)
+    assert config.writebacks["account_kpis"].approve == "first_time"
+    assert_no_secret(said.text + text)
+    assert run_command(["check"]) == 0
+    assert run_command(["check", "--online"]) == 0
+
+
+def test_what_the_login_may_not_read_or_write_stands_in_comments(
+    init: Init, company: Sandbox
+) -> None:
+    scopes = [one for one in ALL_SCOPES if "tickets" not in one and "campaigns" not in one]
+    company.hubspot.settings(scopes=scopes, time_zone="Europe/Berlin", company_currency="EUR")
+    company.salesforce.settings(hide_objects=["Account", "Case"])
+    try:
+        said = init(
+            *("--connect", "salesforce", "--connect", "hubspot"),
+            *("--base-url", f"salesforce={company.salesforce.url}"),
+            *("--base-url", f"hubspot={company.hubspot.url}"),
+        )
+    finally:
+        company.salesforce.settings(show_objects=["Account", "Case"])
+        company.hubspot.settings(scopes=sorted(ALL_SCOPES), time_zone="UTC", company_currency="USD")
+
+    assert said.exit_code == 0, said.text
+    config, text = init.config, init.file.read_text(encoding="utf-8")
+    assert (config.company.currency, config.company.timezone.key) == ("EUR", "UTC")
+    assert "timezone: UTC   # as salesforce has it; hubspot has Europe/Berlin" in text
+    assert "currency: EUR   # as hubspot has it" in text
+    streams = {name: set(one.streams) for name, one in config.connections.items()}
+    assert streams["salesforce"].isdisjoint({"accounts", "tickets"})
+    assert streams["hubspot"].isdisjoint({"tickets", "campaigns"})
+    assert reasons(text, "tickets")[1].startswith("The access token lacks the scope")
+    assert "read access" in reasons(text, "accounts")[0]
+    assert list(config.writebacks) == ["company_kpis"]
+    assert "# Not active: accounts cannot be read" in text
+    assert "  #   to: salesforce.Account" in text
+    assert [rule.email for rule in config.identity.owners.match] == ["email"]
+    assert_no_secret(said.text + text)
+
+
+def reasons(text: str, stream: str) -> list[str]:
+    """Why a stream is not read, for each CRM that has it."""
+    mark = f"# {stream}: {{}}   # "
+    return [line.partition(mark)[2] for line in text.splitlines() if mark in line]
+
+
+@pytest.mark.parametrize(
+    ("books", "expected"),
+    [
+        (Books(currency="EUR", more_currencies=("USD",), gives_rates=True), "salesforce"),
+        (Books(currency="USD", more_currencies=("EUR",), gives_rates=True), "salesforce"),
+        (Books(currency="EUR", more_currencies=("USD",)), None),
+        (Books(currency="USD", gives_rates=True), None),
+    ],
+)
+def test_several_currencies_need_rates_and_say_so(books: Books, expected: str | None) -> None:
+    access = Access(KINDS["salesforce"], domain="acme.my")
+    look = CrmLook(
+        connection="salesforce",
+        org_id=None,
+        books=books,
+        streams=[StreamLook("deals", "Opportunity")],
+        write_obstacle=None,
+        warnings=[],
+        calls=0,
+        is_cut_short=False,
+    )
+
+    text = first_yaml(Draft([access], currency="EUR", timezone="UTC", looks={"salesforce": look}))
+
+    assert "USD" in text
+    assert ("fx: {from: salesforce}" in text) is (expected is not None)
+    assert ("# fx: {table: {USD: 1.0}}" in text) is (expected is None)
+
+
+def test_what_cannot_be_is_said_in_words_and_nothing_is_written(
+    init: Init, company: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silent = init()
+    assert silent.exit_code == 2
+    assert "--connect salesforce" in silent.text
+
+    nowhere = init("--connect", "salesforce")
+    assert nowhere.exit_code == 2
+    assert "--domain" in nowhere.text
+
+    unknown = init("--connect", "hubspt")
+    assert unknown.exit_code == 2
+    assert 'Did you mean "hubspot"?' in unknown.text
+
+    crooked = init("--connect", "salesforce", "--domain", "acme: my\nx: y")
+    assert crooked.exit_code == 2
+    assert "--domain" in crooked.text
+
+    coin = init(*hubspot(company), "--currency", "EURO")
+    assert coin.exit_code == 2
+    assert '--currency: "EURO" is not a currency code' in coin.text
+
+    untold = init(*salesforce(company))
+    assert untold.exit_code == 2
+    assert "--currency" in untold.text
+
+    monkeypatch.setenv("HUBSPOT_TOKEN", WRONG)
+    refused = init(*hubspot(company))
+    assert refused.exit_code == 1
+    assert "connections.hubspot.auth" in refused.text
+    assert "docs/hubspot" in refused.text
+
+    monkeypatch.setenv("SF_CLIENT_SECRET", WRONG)
+    locked = init(*salesforce(company), "--currency", "EUR")
+    assert locked.exit_code == 1
+    assert "connections.salesforce.auth" in locked.text
+
+    monkeypatch.delenv("HUBSPOT_TOKEN")
+    bare = init(*hubspot(company))
+    assert bare.exit_code == 2
+    assert "HUBSPOT_TOKEN is not set" in bare.text
+
+    assert_no_secret(refused.text + locked.text + untold.text)
+    assert list(init.folder.iterdir()) == []
+
+
+def test_a_file_that_is_there_stays_unless_force_says_otherwise(
+    init: Init, company: Sandbox
+) -> None:
+    init.file.write_text("mine", encoding="utf-8")
+
+    refused = init(*hubspot(company))
+
+    assert refused.exit_code == 2
+    assert "--force" in refused.text
+    assert init.file.read_text(encoding="utf-8") == "mine"
+
+    forced = init(*hubspot(company), "--force")
+
+    assert forced.exit_code == 0, forced.text
+    assert init.config.writebacks["company_kpis"].to == "hubspot.companies"
+    assert [one.name for one in init.folder.iterdir()] == ["kpisync.yaml"]
+
+
+def test_on_a_terminal_it_asks_and_shows_and_keeps_no_secret(
+    tmp_path: Path, company: Sandbox
+) -> None:
+    ours, theirs = pty.openpty()
+    environment = {
+        name: value for name, value in clean_environment().items() if name not in SECRETS
+    }
+    process = subprocess.Popen(
+        [Path(sys.executable).with_name("kpisync"), "init", *hubspot(company)],
+        cwd=tmp_path,
+        env=environment,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    )
+    os.close(theirs)
+    said: list[bytes] = []
+    asked = threading.Event()
+
+    def listen() -> None:
+        while True:
+            try:
+                heard = os.read(ours, 4096)
+            except OSError:  # Linux says so when the other side is closed
+                return
+            said.append(heard)
+            if b"HUBSPOT_TOKEN is not set" in b"".join(said):
+                asked.set()
+
+    listener = threading.Thread(target=listen)
+    listener.start()
+    assert asked.wait(60)
+    os.write(ours, SECRETS["HUBSPOT_TOKEN"].encode() + b"\n")
+    code = process.wait(120)
+    listener.join(10)
+    os.close(ours)
+
+    text = b"".join(said).decode()
+    assert code == 0, text
+    assert "Set HUBSPOT_TOKEN in the environment" in text
+    assert_no_secret(text + (tmp_path / "kpisync.yaml").read_text(encoding="utf-8"))
+
+
+def assert_no_secret(text: str) -> None:
+    secrets = {SECRETS["SF_CLIENT_SECRET"], SECRETS["HUBSPOT_TOKEN"], WRONG}
+    assert [one for one in secrets if one in text] == []
