@@ -14,9 +14,21 @@ from bench import engine_company as company
 from bench.engine import Product, load_records
 from metrics import catalog, values
 from metrics.cells import commit_page
+from metrics.definition import KpiSettings
+from metrics.expression.definition import Written
 from store.canonical import CanonicalRecord
 from store.engine import reading, writing
-from tests.pipeline.metrics.books import Books, account, deal, entered, lost, owner, stage, won
+from tests.pipeline.metrics.books import (
+    BERLIN,
+    Books,
+    account,
+    deal,
+    entered,
+    lost,
+    owner,
+    stage,
+    won,
+)
 
 NOON = datetime(2024, 1, 1, 12, tzinfo=UTC)
 BASE_TABLES = (
@@ -99,6 +111,38 @@ def test_publishing_after_a_page_scans_neither_cells_nor_values(books: Books) ->
         published = values.publish(conn, books.catalog, run="run", as_of=books.now, limit=5000)
 
     assert published.changed > 0
+    assert scans(steps) == []
+
+
+OWN = tuple(
+    Written(name=name, label=name, of="deals", by=(("owner",), ("account",)), **said)  # type: ignore[arg-type]  # as the names say
+    for name, said in {
+        "rate": {
+            "date": "closed_at",
+            "where": "segment = 'large' and amount >= 25000 and owner != 'x'",
+            "numerator": "count(where won)",
+            "denominator": "count(where won or lost)",
+        },
+        "overdue": {"numerator": "count(where close_date < today - 3d)"},
+        "middle": {"date": "close_date", "numerator": "median(arr)", "own": (("arr", "money"),)},
+        "customers": {"date": "close_date", "numerator": "distinct(account)", "window": 90},
+        "length": {"date": "close_date", "numerator": "mean(close_date - created_at)"},
+    }.items()
+)
+
+
+def test_a_page_that_moves_custom_kpis_scans_no_base_table(books: Books) -> None:
+    books.configure(KpiSettings(company=BERLIN, custom=OWN))
+    books.rebuild()
+    books.publish()
+    page = [won(f"D{number}", owner="ben", account=f"A{number % 7}") for number in range(120)]
+
+    with writing(books.engine) as conn:
+        steps = plans_of(books.engine, conn)
+        commit_page(conn, books.catalog, [*page, account("A2", merged_into="A1")], [])
+        values.publish(conn, books.catalog, run="run", as_of=books.now, limit=5000)
+
+    assert any("INSERT INTO custom_facts" in statement for _, statement in steps)
     assert scans(steps) == []
 
 
