@@ -67,6 +67,6 @@ def rows_of(conn: Connection, text: str) -> list[tuple[Any, ...]]:
     SQLAlchemy's rows, fetched one by one, cost more than those of the database.
     """
     result = conn.exec_driver_sql(text)
-    rows: list[tuple[Any, ...]] = result.cursor.fetchall()  # type: ignore[union-attr]  # of a SELECT
+    rows = list(result.cursor.fetchall())
     result.close()
     return rows

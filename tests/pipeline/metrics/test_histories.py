@@ -230,7 +230,7 @@ def machine(database_url: str) -> Iterator[type[Histories]]:
 
 
 def _run(machine: type[Histories], *, examples: int, steps: int, number: int) -> None:
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]  # of the library
+    run_state_machine_as_test(
         seed(number)(machine),
         settings=settings(
             max_examples=examples,
