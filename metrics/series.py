@@ -361,7 +361,7 @@ class Series:
 
     def _ranked_money(self, family: Family, kpi: Kpi) -> dict[int, tuple[int, Fraction | None]]:
         """Percentiles of amounts: by the database where all of a place have one worth."""
-        percent = kpi.percentile or MEDIAN
+        percent = MEDIAN if kpi.percentile is None else kpi.percentile
         found: dict[int, tuple[int, Fraction | None]] = {}
         mixed: list[int] = []
         text = _ranks_of_money(family.name, percent, self._for_postgresql)
