@@ -46,7 +46,7 @@ ROWS_A_TASK: Final = 100_000
 _EXPIRES_SECONDS: Final = 30
 """A message that nobody took by then is dropped; the bell has rung again."""
 
-_RUNG_SECONDS: Final = 20
+_RUNG_SECONDS: Final = 10
 """While a message waits, no second one is sent for the same step: a queue that fills faster than
 it is worked off holds nothing but messages that are dropped for their age."""
 

@@ -144,5 +144,6 @@ def at_work(folder: Path, *, advanced: str = SHORT, size: int = 40) -> Iterator[
             service.start()
             stack.callback(service.stop)
         site = Site(cli, sandbox, postgres, redis, wire, worker, beat)
-        site.recovers(90)
+        # A machine under load takes its time for the first load.
+        site.recovers(300)
         yield site

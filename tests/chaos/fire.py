@@ -251,6 +251,11 @@ class Fire:
     # ------------------------------------------------------------ losses
 
     def _lose(self, kind: str, database: str) -> None:
+        for worker in self._pool:
+            if worker.is_armed:
+                # With children that die again and again there is no work to go on with.
+                worker.kill_main()
+                worker.tend()
         self.counts[kind] += 1
         server = "redis" if kind.startswith("redis") else "postgres"
         self.counts[f"{server}_losses"] += 1

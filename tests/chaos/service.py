@@ -36,6 +36,8 @@ class Service:
     starts: int = 0
     slow_stops: list[str] = field(default_factory=list)
     _process: subprocess.Popen[bytes] | None = None
+    is_armed: bool = False
+    """Its children die at a crash point."""
     _started: float = 0.0
 
     @property
@@ -70,6 +72,7 @@ class Service:
                 preexec_fn=end_with_parent(signal.SIGKILL),  # noqa: PLW1509 - no threads here
             )
         self.starts += 1
+        self.is_armed = bool(self.environment)
         self._started = time.monotonic()
 
     def tend(self) -> bool:
