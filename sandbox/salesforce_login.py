@@ -32,6 +32,11 @@ LOGIN_HOSTS: Final = frozenset({"login.salesforce.com", "test.salesforce.com"})
 LONGEST_ASSERTION: Final = timedelta(minutes=5)
 """How far ahead an assertion may expire ("Create a JWT": within five minutes)."""
 LAST_SOAP_LOGIN: Final = 64  # login() is absent from API version 65.0 on
+OWN_CURRENCY: Final = "USD"
+"""Of an org with a single currency."""
+_USER_INFO: Final = re.compile(
+    rb"<(?:\w+:)?sessionId>([^<]*)</.*<(?:\w+:)?getUserInfo\b", re.DOTALL
+)
 _AUTHORIZATION: Final = re.compile(r"(?:Bearer|OAuth)\s+(\S+)\Z", re.IGNORECASE)
 
 
@@ -246,14 +251,18 @@ def bearer(request: Request) -> str | None:
 
 
 async def soap_login(org: SalesforceOrg, request: Request) -> Response:
-    """POST /services/Soap/u/NN.0: login() alone, for the legacy password flow."""
+    """POST /services/Soap/u/NN.0: login() for the legacy password flow, and getUserInfo()."""
+    body = await request.body()
+    asked = _USER_INFO.search(body)
+    if asked is not None:
+        return _soap_user_info(org, asked.group(1).decode())
     version = request.path_params["version"].partition(".")[0].lstrip("v")
     if not version.isdigit() or int(version) > LAST_SOAP_LOGIN:
         message = f"SOAP API login() is not available in API version {version}.0"
         return _fault("UNSUPPORTED_API_VERSION", message)
     if not org.sessions.takes_soap_login:
         return _fault("INVALID_OPERATION", "SOAP API login() is disabled by default in this org.")
-    username, password, has_scope = _soap_credentials(await request.body())
+    username, password, has_scope = _soap_credentials(body)
     user = next((user for user in org.all("User") if user["Username"] == username), None)
     trusted = has_scope or org.sessions.trusts_network
     accepted = {PASSWORD + SECURITY_TOKEN} | ({PASSWORD} if trusted else set())
@@ -269,6 +278,22 @@ async def soap_login(org: SalesforceOrg, request: Request) -> Response:
         f"<userId>{org.api_user_id}</userId>"
         f"<userInfo><organizationId>{org.org_id}</organizationId></userInfo>"
         "</result></loginResponse>",
+        200,
+    )
+
+
+def _soap_user_info(org: SalesforceOrg, session: str) -> Response:
+    """SOAP API Developer Guide, "getUserInfo()": the currency is that of a single-currency org."""
+    if not org.sessions.knows(session):
+        return _fault("INVALID_SESSION_ID", "Invalid Session ID found in SessionHeader")
+    several = any(True for _ in org.all("CurrencyType"))
+    own = "" if several else OWN_CURRENCY
+    return _envelope(
+        '<getUserInfoResponse xmlns="urn:partner.soap.sforce.com"><result>'
+        f"<orgDefaultCurrencyIsoCode>{own}</orgDefaultCurrencyIsoCode>"
+        f"<organizationId>{org.org_id}</organizationId>"
+        f"<organizationMultiCurrency>{str(several).lower()}</organizationMultiCurrency>"
+        f"<userId>{org.api_user_id}</userId></result></getUserInfoResponse>",
         200,
     )
 

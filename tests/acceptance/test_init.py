@@ -138,9 +138,10 @@ def test_what_the_login_may_not_read_or_write_stands_in_comments(
 
     assert said.exit_code == 0, said.text
     config, text = init.config, init.file.read_text(encoding="utf-8")
-    assert (config.company.currency, config.company.timezone.key) == ("EUR", "UTC")
+    assert (config.company.currency, config.company.timezone.key) == ("USD", "UTC")
     assert "timezone: UTC   # as salesforce has it; hubspot has Europe/Berlin" in text
-    assert "currency: EUR   # as hubspot has it" in text
+    assert "currency: USD   # as salesforce has it; hubspot has EUR" in text
+    assert "# fx: {table: {EUR: 1.0}}" in text
     streams = {name: set(one.streams) for name, one in config.connections.items()}
     assert streams["salesforce"].isdisjoint({"accounts", "tickets"})
     assert streams["hubspot"].isdisjoint({"tickets", "campaigns"})
@@ -211,9 +212,10 @@ def test_what_cannot_be_is_said_in_words_and_nothing_is_written(
     assert coin.exit_code == 2
     assert '--currency: "EURO" is not a currency code' in coin.text
 
+    company.salesforce.fault("status", status=403, path="/services/Soap/")
     untold = init(*salesforce(company))
     assert untold.exit_code == 2
-    assert "--currency" in untold.text
+    assert "--currency: the company's currency" in untold.text
 
     monkeypatch.setenv("HUBSPOT_TOKEN", WRONG)
     refused = init(*hubspot(company))
