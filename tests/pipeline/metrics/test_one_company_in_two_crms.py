@@ -492,7 +492,10 @@ def compare(divided: Divided, linked: Books, path: str) -> None:
     assert one == other
 
 
-@pytest.mark.parametrize(("edits", "seed"), [(24, 1), pytest.param(300, 2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("edits", "seed"),
+    [(24, 1), pytest.param(300, 2, marks=[pytest.mark.slow, pytest.mark.timeout(900)])],
+)
 def test_a_company_split_over_two_crms_has_the_kpis_of_the_same_company_in_one(
     database_url: str, tmp_path_factory: pytest.TempPathFactory, edits: int, seed: int
 ) -> None:
