@@ -18,7 +18,8 @@ from tests.acceptance.under_fire import Site, at_work
 
 pytestmark = pytest.mark.timeout(300)
 
-SOON = 40.0
+SOON = 120.0
+"""Seconds on a machine under load; alone it takes a twentieth."""
 
 
 @pytest.fixture(scope="module")
@@ -41,12 +42,13 @@ def test_a_child_or_a_whole_worker_killed_in_the_midst_of_a_pull_is_made_up_for(
 
 def test_a_crm_that_hangs_delays_no_other(site: Site) -> None:
     # Each look at HubSpot takes a quarter of a minute now, and there are two processes for all.
+    usual = site.recovers(SOON)
     site.sandbox.hubspot.fault("hang", times="forever", seconds=60)
     time.sleep(4)
-    took = [site.recovers(SOON) for _ in range(2)]
+    took = site.recovers(SOON)
     site.sandbox.hubspot.clear_faults()
 
-    assert max(took) < SOON
+    assert took < 20 + 3 * usual
 
 
 @pytest.mark.slow
@@ -118,18 +120,14 @@ def test_a_backend_killed_during_commit_leaves_an_outcome_that_is_looked_up(site
     site.is_well()
 
 
-@pytest.mark.parametrize(
-    ("fault", "code"), [("deadlock", "40P01"), ("serialization failure", "40001")]
-)
-def test_a_transaction_that_postgresql_undoes_is_done_again(
-    site: Site, fault: str, code: str
-) -> None:
+def test_a_transaction_that_postgresql_undoes_is_done_again(site: Site) -> None:
+    """By a deadlock and by a serialization failure, in turns."""
     with site.asking() as conn:
         conn.execute("CREATE SEQUENCE undone")
         conn.execute(
             "CREATE FUNCTION undo() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
-            f" IF nextval('undone') <= 4 THEN RAISE '{fault}' USING ERRCODE = '{code}'; END IF;"
-            " RETURN NEW; END $$"
+            " CASE nextval('undone') WHEN 1, 3 THEN RAISE 'x' USING ERRCODE = '40P01';"
+            " WHEN 2, 4 THEN RAISE 'x' USING ERRCODE = '40001'; ELSE RETURN NEW; END CASE; END $$"
         )
         conn.execute(
             "CREATE TRIGGER undo BEFORE UPDATE ON checkpoints FOR EACH ROW EXECUTE FUNCTION undo()"

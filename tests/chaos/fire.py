@@ -49,7 +49,7 @@ from tests.fixtures.servers import (
 from worker.crashpoints import POINTS
 
 LEASE_SECONDS = 3.0
-QUIET_SECONDS = 90.0
+QUIET_SECONDS = 240.0
 PROMISED = {"worker": 90.0, "redis": 60.0, "postgres": 30.0}
 """Seconds until work goes on after the end of each kind of trouble."""
 
