@@ -125,6 +125,8 @@ class FilesConnector:
             rejected=rejected,
             # Without a place to resume at, the next pull sees all rows, and which are gone.
             resume_at=None if is_snapshot else _APPENDED,
+            # Files that only add rows may have been moved away: nothing is gone for that.
+            brought_all=is_snapshot,
             complete_until=now,
             warnings=fieldmap.warnings,
             unreadable=fieldmap.unreadable & fieldmap_names(settings),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import date
 from decimal import Decimal
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -217,3 +218,58 @@ def test_statistics_of_emails_keep_unknown_apart_from_zero(pull: Pull, tmp_path:
     assert (row.email, row.campaign, str(row.date)) == ("news-07", "salesforce:701A", "2026-03-05")
     numbers = (row.sent, row.delivered, row.opens, row.clicks, row.unsubscribes, row.bounces)
     assert numbers == (100, 95, 40, None, 0, 5)
+
+
+def test_files_that_are_no_snapshot_remove_nothing_even_when_all_is_read(
+    pull: Pull, tmp_path: Path
+) -> None:
+    (tmp_path / "costs.csv").write_text(COSTS)
+
+    (snapshot,) = pull()
+    (added,) = pull(snapshot="no")
+
+    assert (snapshot.brought_all, snapshot.resume_at) == (True, None)
+    assert not added.brought_all
+    assert added.resume_at is not None
+
+
+def test_encoding_and_delimiter_are_found_out_or_told(pull: Pull, tmp_path: Path) -> None:
+    text = "id|date|amount|category\n1|2026-03-05|1|Křeček, „malý“\n"
+    (tmp_path / "costs.csv").write_bytes(text.encode("utf-16"))
+    (found,) = rows(pull())
+    (tmp_path / "costs.csv").write_bytes(text.replace("|", "~").encode("cp1250"))
+    (told,) = rows(pull(encoding="cp1250", delimiter="~"))
+
+    assert found.category == told.category == "Křeček, „malý“"
+
+
+def test_several_columns_together_may_be_the_key(pull: Pull, tmp_path: Path) -> None:
+    lines = "shop,number,date,amount\nA,1,2026-03-05,1\nB,1,2026-03-05,2\nA,1,2026-03-06,3\n"
+    (tmp_path / "costs.csv").write_text(lines)
+
+    (page,) = pull(key='["shop", "number"]')
+
+    assert [row.ref.key for row in page.records] == ["books:A|1", "books:B|1"]
+    assert [letter.code for letter in page.rejected] == ["no_key_of_its_own"]
+
+
+@pytest.mark.parametrize(
+    ("stream", "table", "expected"),
+    [
+        ("survey_responses", "id,kind,score,submitted_at\n1,nps,9,2026-03-05T10:00:00+01:00\n",
+         {"kind": "nps", "score": Decimal(9)}),
+        ("contracts", "id,account,start_date,end_date,amount\n1,7,2026-01-01,2026-12-31,1200\n",
+         {"account": "books:7", "amount": Decimal(1200), "end_date": date(2026, 12, 31)}),
+        ("tickets", "id,subject,priority,is_closed,created_at\n1,Help,high,no,2026-03-05T10:00Z\n",
+         {"priority": "high", "is_closed": False}),
+        ("leads", "id,name,status,source\n1,Lead 0001,new,Fair\n", {"source": "Fair"}),
+    ],
+)  # fmt: skip
+def test_every_kind_of_record_may_come_from_a_file(
+    pull: Pull, tmp_path: Path, stream: str, table: str, expected: dict[str, object]
+) -> None:
+    (tmp_path / f"{stream}.csv").write_text(table)
+
+    (row,) = rows(pull(stream))
+
+    assert {name: getattr(row, name) for name in expected} == expected
