@@ -93,6 +93,8 @@ class Fault(StrEnum):
     """The answer ends in the midst."""
     EMPTY = "empty"
     """A success without a word."""
+    STRANGE = "strange"
+    """A success with data, but none that was asked for: no list of records, no results."""
     SILENCE = "silence"
     """No answer for half a minute."""
     LOST = "lost"

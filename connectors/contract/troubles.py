@@ -39,7 +39,7 @@ class Troubles(Part):
         assert all("503" in reason for reason in waits)
 
     @needs(Ability.FAULTS)
-    @pytest.mark.parametrize("fault", [Fault.HTML, Fault.CUT, Fault.EMPTY])
+    @pytest.mark.parametrize("fault", [Fault.HTML, Fault.CUT, Fault.EMPTY, Fault.STRANGE])
     def test_an_answer_that_is_not_one_is_asked_for_again(self, org: Org, fault: Fault) -> None:
         org.add_accounts(["Account 0001"])
         org.spoil(fault, Calls.READS)
@@ -50,7 +50,7 @@ class Troubles(Part):
         assert copy.names() == {"Account 0001"}
 
     @needs(Ability.FAULTS)
-    @pytest.mark.parametrize("fault", [Fault.HTML, Fault.CUT])
+    @pytest.mark.parametrize("fault", [Fault.HTML, Fault.CUT, Fault.STRANGE])
     def test_an_answer_that_is_never_one_is_a_fault_not_the_end(
         self, org: Org, fault: Fault
     ) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -20,6 +21,7 @@ from tests.fixtures.cli import clean_environment
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "docs" / "examples" / "connector"
+pytestmark = pytest.mark.timeout(400)  # some ten processes, each quick on an idle machine
 GUIDE = ROOT / "docs" / "writing-a-connector.md"
 
 
@@ -90,12 +92,16 @@ def tiny_crm(elsewhere: Elsewhere) -> Iterator[str]:
 
 
 def test_the_wheels_alone_are_used(elsewhere: Elsewhere) -> None:
-    script = "import connectors, kpisync_example as e, sys; print(connectors.__file__, e.__file__)"
+    script = (
+        "import sys, connectors.registry as product, kpisync_example.connector as example;"
+        "print(product.__file__, example.__file__, 'pytest' in sys.modules)"
+    )
 
-    said = elsewhere.run("python", "-c", script + "; print('pytest' in sys.modules)")
+    said = elsewhere.run("python", "-c", script)
 
     assert str(ROOT) not in said.replace(str(elsewhere.folder), "")
     assert said.count("site-packages") == 2
+    assert said.split()[-1] == "False"
 
 
 def test_the_contract_suite_passes_against_the_installed_connector(elsewhere: Elsewhere) -> None:
@@ -117,14 +123,18 @@ def test_a_configuration_pulls_computes_and_writes_through_it(
     elsewhere.run("kpisync", "run", "--once", **secrets)
     elsewhere.run("kpisync", "apply", "--yes", **secrets)
 
-    # Nothing is left to write: what the CRM's field holds is the value.
-    elsewhere.run("kpisync", "plan", "--exit-code", **secrets)
     values = json.loads(elsewhere.run("kpisync", "kpi", "values", "--json", **secrets))
     assert {
         Decimal(one["value"])
         for one in values
         if (one["kpi"], one["dimension"]) == ("revenue", "all")
     } == {Decimal(5505)}
+    asked = Request(  # noqa: S310 - on loopback
+        f"{tiny_crm}/accounts?limit=100", headers={"Authorization": "Bearer tiny-token"}
+    )
+    with urlopen(asked) as answer:  # noqa: S310 - on loopback
+        held = [one["kpi_revenue"] for one in json.load(answer)["records"]]
+    assert sorted(map(Decimal, held)) == [Decimal(f"{n}00.50") for n in range(1, 11)]
 
 
 def test_a_wrong_key_and_a_wrong_token_are_named_where_they_stand(
@@ -138,13 +148,13 @@ def test_a_wrong_key_and_a_wrong_token_are_named_where_they_stand(
     misspelt = elsewhere.run("kpisync", "--config", "wrong.yaml", "check", expect_exit=3, **secrets)
     wrong.write_text(text.replace("    streams:", "    options: {speed: high}\n    streams:"))
     useless = elsewhere.run(
-        *("kpisync", "--config", "wrong.yaml", "check", "--online"), expect_exit=1, **secrets
+        *("kpisync", "--config", "wrong.yaml", "check", "--online"), expect_exit=3, **secrets
     )
     refused = elsewhere.run("kpisync", "check", "--online", expect_exit=1, **secrets)
 
     assert "wrong.yaml:8:5  connections.tiny.option" in misspelt
     assert 'Did you mean "options"?' in misspelt
-    assert "options.speed: the tiny CRM has no options" in useless
+    assert "wrong.yaml:5:5  connections.tiny\n  options.speed: the tiny CRM has no" in useless
     assert "connections.tiny.auth" in refused
     assert "hunter2" not in refused
 

@@ -81,6 +81,7 @@ _FAULTS: dict[Fault, tuple[str, dict[str, object]]] = {
     Fault.HTML: ("html", {"status": 200}),
     Fault.CUT: ("cut_json", {}),
     Fault.EMPTY: ("empty", {"status": 200}),
+    Fault.STRANGE: ("status", {"status": 200, "body": {"message": "Try later."}}),
     Fault.SILENCE: ("hang", {"seconds": 30}),
     Fault.LOST: ("lost_answer", {}),
 }

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 from urllib.parse import urlencode, urlsplit
 
 from connectors.base import CallCounter, ConnectionSettings
@@ -19,11 +19,13 @@ from connectors.errors import (
     MisconfiguredConnection,
     PermissionMissing,
     QuotaExhausted,
+    RateLimited,
     RequestRefused,
 )
 from connectors.retry import RetryPolicy
 
 Json: TypeAlias = Mapping[str, Any]
+T = TypeVar("T")
 
 
 class NotSent(CrmUnavailable):
@@ -50,27 +52,31 @@ class Client:
     def __repr__(self) -> str:
         return f"Client({self._address.netloc!r})"
 
-    def get(self, path: str, **query: object) -> Json:
-        """Read; whatever may pass is tried again.
+    def value(self, path: str, name: str) -> object:
+        """One value of an answer; whatever may pass is tried again.
 
         Raises:
             ConnectorError: it did not pass in time, or never will.
         """
+        return self._retries.call(lambda: self._part(self._call("GET", path, None), name, object))
+
+    def listed(self, path: str, name: str, **query: object) -> Sequence[Json]:
+        """A list of an answer, as `value` is read."""
         target = f"{path}?{urlencode(query)}" if query else path
-        return self._retries.call(lambda: self._call("GET", target, None))
+        return self._retries.call(lambda: self._part(self._call("GET", target, None), name, list))
 
-    def ask(self, path: str, body: object) -> Json:
-        """Read by a body that is too long for an address; tried again as `get` is."""
-        return self._retries.call(lambda: self._call("POST", path, body))
+    def asked(self, path: str, name: str, body: object) -> Sequence[Json]:
+        """The same, by a body that is too long for an address."""
+        return self._retries.call(lambda: self._part(self._call("POST", path, body), name, list))
 
-    def write(self, path: str, body: object) -> Json:
-        """Write: tried again only when nothing was sent, for an answer may be lost.
+    def written(self, path: str, name: str, body: object) -> Sequence[Json]:
+        """Write, and return a list of the answer. Never tried again: an answer may be lost.
 
         Raises:
             NotSent: nothing was written.
             ConnectorError: as told; nobody knows what was written if it is `retryable`.
         """
-        return self._call("POST", path, body)
+        return self._part(self._call("POST", path, body), name, list)
 
     def _call(self, method: str, target: str, body: object) -> Json:
         self._calls.made += 1
@@ -131,19 +137,17 @@ class Client:
             case http.client.TOO_MANY_REQUESTS if "until" in told:
                 until = datetime.fromisoformat(str(told["until"]))
                 return QuotaExhausted(self._name, f"no calls are left until {until}.", until)
+            case http.client.TOO_MANY_REQUESTS:
+                seconds = float(told.get("wait_seconds", 1))
+                return RateLimited(self._name, "the tiny CRM asks to slow down.", seconds)
             case _ if status >= http.client.INTERNAL_SERVER_ERROR:
                 return CrmUnavailable(self._name, f"the tiny CRM answered {status}.")
             case _:
                 return RequestRefused(self._name, f"the tiny CRM refused the call: {words}")
 
-
-def items(answer: Json, name: str, connection: str) -> Sequence[Json]:
-    """A list of an answer.
-
-    Raises:
-        MalformedAnswer: the list is not there; that is no empty list.
-    """
-    found = answer.get(name)
-    if not isinstance(found, list):
-        raise MalformedAnswer(connection, f'the answer of the tiny CRM has no list "{name}".')
-    return found
+    def _part(self, answer: Json, name: str, kind: type[T]) -> T:
+        # A part that is not there is a fault, never "nothing": an empty list would be believed.
+        found = answer.get(name)
+        if found is None or not isinstance(found, kind):
+            raise MalformedAnswer(self._name, f'the answer of the tiny CRM has no "{name}".')
+        return found

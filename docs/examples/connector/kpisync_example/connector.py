@@ -36,7 +36,7 @@ from connectors.fieldmap import (
     compile_fieldmap,
     missing_fields,
 )
-from kpisync_example.client import Client, Json, NotSent, items
+from kpisync_example.client import Client, Json, NotSent
 from store.canonical import CanonicalRecord, FieldUpdate, RecordRef, RejectedRecord, Scalar
 
 PAGE: Final = 500
@@ -157,7 +157,7 @@ class ExampleConnector:
 
     def org_id(self) -> str | None:
         """Which tiny CRM this is: kpisync refuses to mix two of them."""
-        return str(self._client.get("/org").get("id")) or None
+        return str(self._client.value("/org", "id"))
 
     def check(self) -> CheckReport:
         """Log in, then look for every mapped field; never raises for what it sees."""
@@ -209,7 +209,7 @@ class ExampleConnector:
         """Read by change time and id, from the last place with an overlap."""
         tuning = self._settings.tuning
         lookback = LOOKBACK if tuning.lookback is None else tuning.lookback
-        now = str(self._client.get("/org")["now"])
+        now = str(self._client.value("/org", "now"))
         place = Place.of(since, now=now, lookback=lookback)
         fieldmap = compile_fieldmap(self._request(stream.name))
         stages = self._stages() if stream.name == "deals" else {}
@@ -217,14 +217,14 @@ class ExampleConnector:
         nameless: set[str] = set()
         is_last = False
         while not is_last:
-            answer = self._client.get(
+            rows = self._client.listed(
                 f"/{stream.object}",
+                "records",
                 changed_from=place.changed_at,
                 after_id=place.id,
                 limit=size,
                 with_deleted="no" if since is None else "yes",
             )
-            rows = items(answer, "records", self._settings.name)
             is_last = len(rows) < size
             if rows:
                 place = Place(place.begun, str(rows[-1]["changed_at"]), str(rows[-1]["id"]))
@@ -287,8 +287,8 @@ class ExampleConnector:
         return records, rejected
 
     def _stages(self) -> Mapping[str, Json]:
-        answer = self._client.get("/stages", changed_from="", after_id="", limit=1000)
-        return {str(row["id"]): row for row in items(answer, "records", self._settings.name)}
+        rows = self._client.listed("/stages", "records", changed_from="", after_id="", limit=1000)
+        return {str(row["id"]): row for row in rows}
 
     # ------------------------------------------------------------ push
 
@@ -321,8 +321,7 @@ class ExampleConnector:
             for one in batch
         ]
         try:
-            told = self._client.write(f"/{batch[0][0]}/values", body)
-            results = items(told, "results", self._settings.name)
+            results = self._client.written(f"/{batch[0][0]}/values", "results", body)
         except NotSent:
             raise
         except ConnectorError as error:
@@ -354,14 +353,14 @@ class ExampleConnector:
         found: list[LiveRecord] = []
         for start in range(0, len(record_ids), BATCH):
             body = {"ids": list(record_ids[start : start + BATCH])}
-            answer = self._client.ask(f"/{object_name}/read", body)
+            rows = self._client.asked(f"/{object_name}/read", "records", body)
             found += (
                 LiveRecord(
                     asked_id=str(row["asked"]),
                     record_id=str(row["id"]),
                     values={name: _live(row.get(name), known[name].type) for name in field_names},
                 )
-                for row in items(answer, "records", self._settings.name)
+                for row in rows
             )
         return found
 
@@ -388,7 +387,7 @@ class ExampleConnector:
         if dry_run:
             return SetupResult(field=wanted.name, outcome="would_create")
         body = {"name": wanted.name, "label": wanted.label, "type": kind}
-        self._client.write(f"/fields/{object_name}", body)
+        self._client.written(f"/fields/{object_name}", "fields", body)
         return SetupResult(field=wanted.name, outcome="created")
 
     # ------------------------------------------------------------ the rest
@@ -397,8 +396,7 @@ class ExampleConnector:
         """Nothing is kept open."""
 
     def _fields(self, object_name: str) -> Sequence[Json]:
-        answer = self._client.get(f"/fields/{object_name}")
-        return items(answer, "fields", self._settings.name)
+        return self._client.listed(f"/fields/{object_name}", "fields")
 
 
 def _known(row: Json, stages: Mapping[str, Json]) -> bool:

@@ -174,6 +174,7 @@ _NO_ANSWERS = {
     "busy": (503, b"{}"),
     "html": (200, b"<html>Back soon</html>"),
     "empty": (200, b""),
+    "strange": (200, b'{"message": "Try later."}'),
 }
 
 
