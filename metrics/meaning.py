@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from datetime import date, datetime
 from decimal import Decimal
+from hashlib import sha256
 
 from sqlalchemy import Connection
 
@@ -65,7 +66,8 @@ def meaning_of(catalog: Catalog, kpi: Kpi) -> dict[str, object]:
         "timezone": settings.company.timezone.key,
         "week_starts": settings.week_starts,
         "fiscal_year_starts": settings.fiscal_year_starts,
-        "match_owners_by_email": settings.match_owners_by_email,
+        # Rules are long; that they changed is what matters.
+        "identity": sha256(settings.identity.fingerprint.encode()).hexdigest()[:12],
         "families": {
             name: {
                 "version": family.version,

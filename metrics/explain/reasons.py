@@ -32,7 +32,7 @@ from metrics.verify.book import EXACT, Book, View
 from metrics.verify.periods import Calendar
 from metrics.verify.reading import Reader
 from metrics.verify.recipes import Ask, Result, rounded
-from store import definitions, record_history
+from store import decisions, definitions, record_history
 from store.canonical import CanonicalRecord, Scalar
 from store.kpis import KpiValue, Place, Version
 from store.record_history import Change
@@ -504,6 +504,17 @@ class _Story:
                     f"{load.connection}.{load.stream} was being read for the first time then: "
                     "which of its records had come is not known"
                 )
+        streams = ("accounts", "contacts", "deals")
+        decided = sum(
+            one.decided_at > self._begins
+            for stream in streams
+            for one in decisions.every(self._conn, stream)
+        )
+        if decided:
+            return (
+                f"{decided} decisions were made since about which records are the same "
+                "(kpisync identity show): what they did cannot be told apart"
+            )
         return "nothing that is kept explains it; see kpisync verify"
 
 
