@@ -112,10 +112,14 @@ def verify_share() -> None:
 def _ring() -> None:
     # Those that have waited longest come first: where there is more to do than time, all get
     # their turn.
-    for step in sorted(due(_runtime()), key=lambda step: step.begun or _NEVER):
+    for step in sorted(due(_runtime()), key=_begun):
         send(step)
     if _watch.is_due():
         look(_runtime())
+
+
+def _begun(step: Step) -> datetime:
+    return step.begun or _NEVER
 
 
 _watch: Final = Every(LOOK_EVERY)
@@ -185,13 +189,13 @@ def _perform(wanted: Step) -> None:
 
 
 def _ring_for_the_next(done: Step) -> None:
-    """Others of the connection had no place meanwhile; write-backs go before pulls."""
+    """Others of the connection had no place meanwhile: the one that has waited longest."""
     waiting = [
         step
         for step in due(_runtime())
         if step.connection == done.connection and not _is_same(step, done)
     ]
-    for step in sorted(waiting, key=lambda step: step.kind is not Kind.PUSH)[:1]:
+    for step in sorted(waiting, key=_begun)[:1]:
         send(step)
 
 
