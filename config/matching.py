@@ -26,6 +26,11 @@ CANONICAL: Final[Mapping[str, frozenset[str]]] = {
 }
 """Fields that every connection maps by itself, as far as they can show who a record is."""
 
+TAKEN_FROM_COPIES: Final = (
+    *("amount", "product", "source", "type", "kind", "region", "segment", "lost_reason"),
+)
+"""Fields of deals that may come from a copy instead."""
+
 Side: TypeAlias = tuple[str, str]
 """A connection and a field."""
 
@@ -54,6 +59,14 @@ def identity_makes_sense(values: Values) -> Iterator[Finding]:
                     path,
                     f"There is no connection {quoted(connection)}.",
                     did_you_mean(connection, tuple(connections)),
+                )
+        for name in _table(section, "fields"):
+            if stream != "deals" or name not in TAKEN_FROM_COPIES:
+                yield Finding(
+                    (*place, "fields", name),
+                    f"{quoted(name)} of {stream} always comes from the preferred record.",
+                    f"Of deals it may be one of: {', '.join(TAKEN_FROM_COPIES)}.",
+                    at_key=True,
                 )
         rules = section.get("match")
         for number, rule in enumerate(rules if isinstance(rules, tuple) else ()):
