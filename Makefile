@@ -41,6 +41,7 @@ lint: .venv/installed-dev ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	MYPYPATH=docs/examples/connector $(BIN)/mypy -p kpisync_example
 	$(BIN)/lint-imports
 
 check: lint ## what lint does, and the unit tests
