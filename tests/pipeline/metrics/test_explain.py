@@ -25,6 +25,7 @@ from store.canonical import (
     Contact,
     Contract,
     Cost,
+    EmailStatistics,
     Lead,
     SurveyResponse,
     Ticket,
@@ -70,7 +71,10 @@ def seeded_company(seed: int, deals: int = 80) -> list[CanonicalRecord]:
         *(account(f"A{number}") for number in range(20)),
         account("A20", merged_into="A0"),
         *(owner(f"rep{number}") for number in range(4)),
-        *(replace(stage(f"s{number}"), position=number) for number in range(4)),
+        *(
+            replace(stage(f"s{number}"), position=number, probability=Decimal("0.5"))
+            for number in range(4)
+        ),
         stage("done", is_closed=True),
         *(
             Contact(ref=ref("contacts", f"P{number}"), account=key(name("A", 21)))
@@ -178,6 +182,20 @@ def seeded_company(seed: int, deals: int = 80) -> list[CanonicalRecord]:
                 account=key(name("A", 21)),
                 start_date=begins,
                 end_date=begins + timedelta(days=chance.randrange(20, 500)),
+            )
+        )
+    for number in range(12):
+        made.append(
+            EmailStatistics(
+                ref=ref("email_statistics", f"E{number}"),
+                email=f"Newsletter {number % 5}",
+                campaign=key(name("camp", 4)),
+                date=instant().date(),
+                delivered=chance.randrange(50, 900),
+                opens=chance.randrange(50),
+                clicks=chance.choice([None, 1, 7]),
+                unsubscribes=chance.randrange(3),
+                bounces=chance.randrange(5),
             )
         )
     return made
