@@ -112,7 +112,7 @@ def _shape_problems(config: Config, path: Path, section: CustomSection) -> Itera
     if window is not None and (window.days < 1 or window.seconds or window.days > 9_999):  # noqa: PLR2004 - as a period's name
         message = f"A window of {window} is not a number of days."
         yield config.problem((*path, "window"), message, "Write it like 90d.")
-    streams = {one for each in config.connections.values() for one in each.streams}
+    streams: set[str] = {one for each in config.connections.values() for one in each.streams}
     if section.of not in streams and not _is_implied(section.of, streams):
         message = f"No connection reads {section.of}: there would be no values."
         yield config.problem((*path, "of"), message, f"Add {section.of} to streams.")
