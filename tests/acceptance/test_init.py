@@ -17,6 +17,9 @@ from config.loader import load
 from config.models import Config
 from connectors.base import Books
 from sandbox.hubspot_settings import ALL_SCOPES
+from store import approvals
+from store.engine import open_store, writing
+from store.schema import ensure_current
 from tests.fixtures.cli import clean_environment
 from tests.fixtures.sandboxes import Sandbox, launch
 from worker.cli.app import load_commands, run_command
@@ -118,6 +121,17 @@ def test_one_org_becomes_a_valid_file_with_what_it_holds(init: Init, company: Sa
     assert_no_secret(said.text + text)
     assert run_command(["check"]) == 0
     assert run_command(["check", "--online"]) == 0
+    approve("account_kpis", init.folder)
+    assert run_command(["check", "--online"]) == 1
+
+
+def approve(writeback: str, folder: Path) -> None:
+    """From now on its fields are known to have been there."""
+    engine = open_store(f"sqlite:///{folder / 'kpisync.db'}")
+    ensure_current(engine)
+    with writing(engine) as conn:
+        approvals.approve(conn, writeback, "as it was then")
+    engine.dispose()
 
 
 def test_what_the_login_may_not_read_or_write_stands_in_comments(

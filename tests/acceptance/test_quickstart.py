@@ -51,8 +51,6 @@ def test_the_quickstart_works_word_by_word(tmp_path: Path) -> None:
     assert "give the value again, exactly" in said["kpisync explain win_rate"]
     assert "0 values change" in said["kpisync plan"]
     assert re.search(r"account_kpis: [1-9]\d* written, 0 skipped, 0 failed", said["kpisync apply"])
-    assert "all equal" in said["kpisync verify"]
-    assert "0 pending, 0 sending, 0 failed" in said["kpisync status"]
     first, second = (one.said for one in walked if one.command == "kpisync run --once")
     assert "apply" in first
     assert re.search(r"push +account_kpis +ok", second)
