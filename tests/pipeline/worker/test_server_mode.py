@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -21,6 +22,8 @@ from tests.pipeline.worker.site import SEEDED, Site
 from worker.health import is_healthy
 
 PATIENCE = 60.0
+_STEPS = 14
+"""Twelve streams of both CRMs and two write-backs."""
 
 RUN = {
     "worker": "import sys; from worker.app import run_worker; sys.exit(run_worker(concurrency=2))",
@@ -155,6 +158,23 @@ def test_a_queue_that_nobody_empties_holds_each_step_once(server_site: Site) -> 
         time.sleep(5)
 
         assert client.llen("kpisync.salesforce") == at_first
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_where_there_is_more_to_do_than_time_every_step_gets_its_turn(server_site: Site) -> None:
+    busy = server_site.but(every="1s")
+    with running(busy, "worker"), running(busy, "beat"):
+
+        def fewest() -> int:
+            pulls = Counter(
+                (run.connection, run.stream, run.writeback)
+                for run in busy.runs()
+                if run.state == "ok" and run.kind in {"pull", "push"}
+            )
+            return min(pulls.values()) if len(pulls) >= _STEPS else 0
+
+        wait_until(lambda: fewest() >= 3, busy, seconds=400)
 
 
 def test_beat_alone_does_not_fill_the_broker(server_site: Site) -> None:
