@@ -326,7 +326,7 @@ _SECRET_KEYS: Final = frozenset(
         "security_token", "token", "refresh_token", "url", "webhook_secret",
     }
 )  # fmt: skip
-_HARMLESS_KEYS: Final = frozenset({"client_id", "username"})
+_HARMLESS_KEYS: Final = frozenset({"client_id", "flow", "username"})
 
 
 def _secrets(values: Values) -> Iterator[Path]:

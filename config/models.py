@@ -486,6 +486,9 @@ class FurtherAuth(AuthSection):
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, Secret]
 
+    flow: Text | None = None
+    """Which way of logging in, where there are several; the one key here that is no secret."""
+
 
 class FurtherStream(Stream):
     """What a connector of another package reads of one kind of record."""
