@@ -11,6 +11,8 @@ from tests.acceptance.yaml_texts import two_crms
 from tests.fixtures.cli import Cli
 from tests.fixtures.sandboxes import Sandbox
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
 IDENTITY = """\
 identity:
   accounts:
@@ -141,8 +143,8 @@ def test_one_customer_in_two_crms_from_the_rules_to_both_records(
         kpisync("plan", name, "-o", f"{name}.json")
         kpisync("apply", f"{name}.json", "--yes")
 
-    there = sandbox.salesforce.record("Account", customers.acme.partition(":")[2])
-    here = sandbox.hubspot.record("companies", customers.acme_there.partition(":")[2])
+    there = sandbox.salesforce.record("Account", customers.acme.partition(":")[2])["fields"]
+    here = sandbox.hubspot.record("companies", customers.acme_there.partition(":")[2])["fields"]
     assert Decimal(str(there["KPI_Revenue__c"])) == Decimal(str(here["kpi_revenue"])) == 350
 
 
