@@ -145,6 +145,8 @@ def test_one_customer_in_two_crms_from_the_rules_to_both_records(
 
     there = sandbox.salesforce.record("Account", customers.acme.partition(":")[2])["fields"]
     here = sandbox.hubspot.record("companies", customers.acme_there.partition(":")[2])["fields"]
+    assert isinstance(there, dict)
+    assert isinstance(here, dict)
     assert Decimal(str(there["KPI_Revenue__c"])) == Decimal(str(here["kpi_revenue"])) == 350
 
 
