@@ -728,8 +728,7 @@ class AlertRule(Section):
     """When to tell whom."""
 
     when: Literal[
-        *("target_missed", "stale", "failed", "quarantine", "guard", "writeback_failed"),
-        "difference",
+        "target_missed", "stale", "failed", "quarantine", "guard", "writeback_failed", "difference"
     ]
     """The event."""
     kpi: Word | None = None

@@ -6,7 +6,7 @@ link is followed both as it is stored and as it is staged.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
@@ -220,20 +220,18 @@ class _Steps:
         needs_deals = {"deals", "visits", "purchases", "credits", "leads"}
         if self._sources & needs_deals or "deals" in self._custom:
             self._find_deals()
-        if "credits" in self._sources:
-            self._find_credits()
-        if "leads" in self._sources:
-            self._find_leads()
-        if self._sources & {"tickets", "closings"}:
-            self._find_tickets()
-        if "surveys" in self._sources:
-            self._find_surveys()
-        if "costs" in self._sources:
-            self._find_costs()
-        if "emails" in self._sources:
-            self._find_emails()
-        if "contracts" in self._sources:
-            self._find_contracts()
+        finders: tuple[tuple[set[str], Callable[[], None]], ...] = (
+            ({"credits"}, self._find_credits),
+            ({"leads"}, self._find_leads),
+            ({"tickets", "closings"}, self._find_tickets),
+            ({"surveys"}, self._find_surveys),
+            ({"costs"}, self._find_costs),
+            ({"emails"}, self._find_emails),
+            ({"contracts"}, self._find_contracts),
+        )
+        for sources, find in finders:
+            if self._sources & sources:
+                find()
         if "stages" in self._sources:
             self._touch(TOUCHED_STAGES, *_staged("stages", "ref"))
         for stream in sorted(self._custom):

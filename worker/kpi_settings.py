@@ -97,10 +97,9 @@ def _implied(config: Config) -> dict[str, list[tuple[Grouping, str]]]:
             found.setdefault(kpi.name, []).append(((dimension,), _kind(kpi, written)))
     for name, sections in config.targets.items():
         kpi = known.get(name)
-        for target in sections:
-            if kpi is not None and target.by is not None and target.by in dimensions_of(kpi):
-                kind = _kind_of(str(target.period))
-                found.setdefault(name, []).append(((target.by,), kind))
+        for one in sections:
+            if kpi is not None and one.by is not None and one.by in dimensions_of(kpi):
+                found.setdefault(name, []).append(((one.by,), _kind_of(str(one.period))))
     return found
 
 

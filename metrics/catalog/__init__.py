@@ -134,9 +134,7 @@ class Catalog:
         """The family of a formula, as a KPI's settings want it, for periods of a kind."""
         if kpi.custom is not None:
             return self._custom_families[formula]
-        family = family_of(
-            formula, kind, self.own(kpi), has_percentile=kpi.percentile is not None
-        )
+        family = family_of(formula, kind, self.own(kpi), has_percentile=kpi.percentile is not None)
         mapped = self.mapped_fields(family.source)
         return replace(family, mapped=mapped) if mapped else family
 

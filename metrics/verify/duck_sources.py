@@ -162,7 +162,8 @@ class Source:
 
 
 def _source(dimensions: tuple[str, ...], measures: str, query: str) -> Source:
-    named = dict(one.split("=") if "=" in one else (one, one) for one in measures.split())
+    parts = [one.partition("=") for one in measures.split()]
+    named = {name: column or name for name, _, column in parts}
     return Source(dimensions, MappingProxyType(named), query)
 
 

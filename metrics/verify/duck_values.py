@@ -56,7 +56,7 @@ def _value(
     divisor: int = 1,
     factor: int = 1,
     percent: int | None = None,
-    **left_out: str,
+    left_out: Mapping[str, str] = MappingProxyType({}),
 ) -> Value:
     return Value(
         top=_terms(top, family),
@@ -85,33 +85,34 @@ VALUES: Final[Mapping[str, Value]] = MappingProxyType(
         "closed_count": _value("deals_closed", "won lost", "won lost"),
         "lost_reasons": _value("deals_closed", "lost", "lost"),
         "win_rate": _value("deals_closed", "won", "won lost", "won lost"),
-        "won_value": _value("deals_closed", "won_amount:money", "won:priced", **_WON),
-        "lost_value": _value("deals_closed", "lost_amount:money", "lost:priced", **_LOST),
+        "won_value": _value("deals_closed", "won_amount:money", "won:priced", left_out=_WON),
+        "lost_value": _value("deals_closed", "lost_amount:money", "lost:priced", left_out=_LOST),
         "avg_deal_value": _value(
-            "deals_closed", "won_amount:money", "won:priced", "won:priced", **_WON
+            "deals_closed", "won_amount:money", "won:priced", "won:priced", left_out=_WON
         ),
         "win_rate_value": _value(
             "deals_closed",
             "won_amount:money",
             "won:priced lost:priced",
             "won_amount:money lost_amount:money",
-            **_BOTH,
+            left_out=_BOTH,
         ),
         "deals_created": _value("deals_created", "created", "created"),
         "close_rate": _value("deals_created", "won", "created", "created"),
         "closed_of_created": _value("deals_created", "closed", "created", "created"),
-        "sales_cycle_days": _value("sales_cycle", "days", "measured", "measured", **_UNDATED),
+        "sales_cycle_days": _value(
+            "sales_cycle", "days", "measured", "measured", left_out=_UNDATED
+        ),
         "sales_cycle_days_median": _value(
-            "sales_cycle", "days", "measured", percent=50, **_UNDATED
+            "sales_cycle", "days", "measured", percent=50, left_out=_UNDATED
         ),
         "open_count": _value("deals_open", "open", "open"),
-        "open_value": _value("deals_open", "amount:money", "open:priced", **_OPEN),
+        "open_value": _value("deals_open", "amount:money", "open:priced", left_out=_OPEN),
         "weighted_pipeline": _value(
             "deals_open",
             "amount:weighted",
             "open:weighable",
-            **_OPEN,
-            no_probability="open:no_weight",
+            left_out={**_OPEN, "no_probability": "open:no_weight"},
         ),
         "leads_created": _value("leads_created", "created", "created"),
         "lead_conversion_rate": _value("leads_created", "converted", "created", "created"),
@@ -121,16 +122,16 @@ VALUES: Final[Mapping[str, Value]] = MappingProxyType(
         "tickets_backlog": _value("tickets_open", "open", "open"),
         "completion_rate": _value("tickets_created", "tickets_closed.closed", "created", "created"),
         "resolution_hours": _value(
-            "resolution", "seconds", "measured", "measured", divisor=3_600, **_UNDATED
+            "resolution", "seconds", "measured", "measured", divisor=3_600, left_out=_UNDATED
         ),
         "resolution_hours_median": _value(
-            "resolution", "seconds", "measured", divisor=3_600, percent=50, **_UNDATED
+            "resolution", "seconds", "measured", divisor=3_600, percent=50, left_out=_UNDATED
         ),
         "resolution_hours_p90": _value(
-            "resolution", "seconds", "measured", divisor=3_600, percent=90, **_UNDATED
+            "resolution", "seconds", "measured", divisor=3_600, percent=90, left_out=_UNDATED
         ),
         "first_response_hours": _value(
-            "first_response", "seconds", "measured", "measured", divisor=3_600, **_UNDATED
+            "first_response", "seconds", "measured", "measured", divisor=3_600, left_out=_UNDATED
         ),
         "nps": _value(
             "answers",
@@ -138,7 +139,7 @@ VALUES: Final[Mapping[str, Value]] = MappingProxyType(
             "promoters passives detractors",
             "promoters passives detractors",
             factor=100,
-            invalid="invalid",
+            left_out={"invalid": "invalid"},
         ),
         "nps_promoters": _value("answers", "promoters", "promoters"),
         "nps_passives": _value("answers", "passives", "passives"),

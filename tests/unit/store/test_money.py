@@ -39,7 +39,8 @@ def test_amounts_are_rounded_once_and_half_up(amount: str, currency: str, units:
 
 
 @pytest.mark.parametrize(
-    "amount", ["NaN", "sNaN", "Infinity", "-Infinity", "1E+400", "10000000000000000.01", "1E+999999"]
+    "amount",
+    ["NaN", "sNaN", "Infinity", "-Infinity", "1E+400", "10000000000000000.01", "1E+999999"],
 )
 def test_amounts_that_no_book_holds_are_refused(amount: str) -> None:
     with pytest.raises(ValueError, match=r"finite|beyond"):
