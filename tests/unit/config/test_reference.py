@@ -42,5 +42,5 @@ def test_a_supported_key_is_not_marked() -> None:
     assert by_path["connections.NAME.auth.private_key"].is_supported
     assert by_path["targets"].is_supported
     assert by_path["writebacks.NAME.guard.max_changed"].is_supported
-    assert by_path["advanced.lease"].default == "1m"
+    assert by_path["advanced.lease"].default == "45s"
     assert by_path["connections.NAME.full_refresh"].default == '"0 3 * * sun"'
