@@ -26,7 +26,6 @@ from config.locate import (
     read_tree,
 )
 from config.models import Config
-from config.support import unsupported
 
 _SUFFIXES: Final = frozenset({".yaml", ".yml"})
 
@@ -74,10 +73,6 @@ def _validated(root: Table, resolved: Resolved) -> tuple[Config | None, list[Pro
     if not isinstance(values, Mapping):
         raise TypeError("a table resolves to a mapping")
     problems: list[Problem] = []
-    for finding in unsupported(values):
-        if not explainer.is_spoiled(finding.path):
-            problems.append(_found(explainer, finding))
-            resolved.spoiled.add(finding.path)
     problems += (
         _found(explainer, finding)
         for finding in checks.cross_check(values)

@@ -1,7 +1,6 @@
 """The configuration as frozen values; attributes are named as the YAML keys.
 
-Every description here is also the key's paragraph for editors (`kpisync schema`). Which of these
-keys the product can serve today stands in ``config.support``.
+Every description here is also the key's paragraph for editors (`kpisync schema`).
 """
 
 from __future__ import annotations

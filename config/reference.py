@@ -16,7 +16,6 @@ from pydantic.fields import FieldInfo
 
 from config.models import Config
 from config.scalars import Cron, Interval
-from config.support import NOT_YET_KEYS
 
 MARK: Final = "<!-- keys -->\n"
 """What stands above the keys in the documentation."""
@@ -33,19 +32,18 @@ class Key:
     meaning: str
     default: str
     """As it would be written; empty: none, or nothing."""
-    is_supported: bool
 
 
 def keys() -> tuple[Key, ...]:
     """Every key, in the order of the models; a key of several CRMs or flows comes once."""
     found: dict[str, Key] = {}
-    for key in _walk(Config, "", is_supported=True):
+    for key in _walk(Config, ""):
         found.setdefault(key.path, key)
     return tuple(found.values())
 
 
 def markdown() -> str:
-    """The keys as tables, one for each top-level key; what is not supported yet says so."""
+    """The keys as tables, one for each top-level key."""
     lines: list[str] = []
     section = ""
     for key in keys():
@@ -53,44 +51,27 @@ def markdown() -> str:
         if top != section:
             section = top
             lines += ["", f"### {top}", "", "| key | meaning | default |", "|---|---|---|"]
-        mark = "" if key.is_supported else " *Not supported yet.*"
         default = f"`{key.default}`" if key.default else ""
-        lines.append(f"| `{key.path}` | {key.meaning}{mark} | {default} |".replace("  |", " |"))
+        lines.append(f"| `{key.path}` | {key.meaning} | {default} |".replace("  |", " |"))
     return "\n".join(lines).strip() + "\n"
 
 
-def _walk(
-    annotation: Any,
-    path: str,
-    *,
-    is_supported: bool,
-) -> Iterator[Key]:
+def _walk(annotation: Any, path: str) -> Iterator[Key]:
     origin = get_origin(annotation)
     if origin is Annotated:
-        yield from _walk(get_args(annotation)[0], path, is_supported=is_supported)
+        yield from _walk(get_args(annotation)[0], path)
     elif origin in {Union, UnionType}:
         for member in get_args(annotation):
-            yield from _walk(member, path, is_supported=is_supported)
+            yield from _walk(member, path)
     elif isinstance(origin, type) and issubclass(origin, Mapping):
-        yield from _walk(get_args(annotation)[1], f"{path}.NAME", is_supported=is_supported)
+        yield from _walk(get_args(annotation)[1], f"{path}.NAME")
     elif origin is tuple:
-        yield from _walk(get_args(annotation)[0], f"{path}.NAME", is_supported=is_supported)
+        yield from _walk(get_args(annotation)[0], f"{path}.NAME")
     elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
         for name, field in annotation.model_fields.items():
             key = f"{path}.{field.alias or name}".removeprefix(".")
-            now = is_supported and not _is_refused(key)
-            yield Key(key, field.description or "", _default(field), now)
-            if now or not is_supported:  # the parts of what is refused as a whole need no line
-                yield from _walk(field.annotation, key, is_supported=now)
-
-
-def _is_refused(path: str) -> bool:
-    parts = path.split(".")
-    return any(
-        len(pattern) == len(parts)
-        and all(want in {"*", have} for want, have in zip(pattern, parts, strict=True))
-        for pattern in (name.split(".") for name in NOT_YET_KEYS)
-    )
+            yield Key(key, field.description or "", _default(field))
+            yield from _walk(field.annotation, key)
 
 
 def _default(field: FieldInfo) -> str:

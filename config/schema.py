@@ -17,7 +17,7 @@ def json_schema() -> dict[str, Json]:
     """The JSON Schema (draft 2020-12) of a whole configuration file.
 
     It knows the keys and forms of the format; what only the loader can know (variables, links
-    between parts, parts that are not supported yet) it does not check.
+    between parts) it does not check.
     """
     schema: Json = Config.model_json_schema(
         by_alias=True, mode="validation", schema_generator=_EditorSchema

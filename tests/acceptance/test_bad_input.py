@@ -67,16 +67,6 @@ def test_a_wrong_type_and_a_missing_variable_are_told_together(kpisync: Cli) -> 
     assert "every" in ended.err
 
 
-def test_what_is_not_supported_yet_is_refused_by_name(kpisync: Cli, sandbox: Sandbox) -> None:
-    target = "targets: {win_rate: {period: quarter, at_least: 28%}}\n"
-    kpisync.configure(two_crms(sandbox) + target)
-
-    ended = kpisync("check", expect_exit=3)
-
-    assert "targets" in ended.err
-    assert "not supported yet" in ended.err
-
-
 def test_an_unknown_kpi_is_found_in_the_file(kpisync: Cli, sandbox: Sandbox) -> None:
     text = two_crms(sandbox).replace("KPI_Win_Rate__c: win_rate", "KPI_Win_Rate__c: win_rat")
     kpisync.configure(text)

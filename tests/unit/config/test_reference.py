@@ -6,7 +6,6 @@ from pathlib import Path
 
 import config
 from config.reference import keys, markdown
-from config.support import NOT_YET_KEYS
 
 DOCUMENT = Path(config.__file__).parents[1] / "docs" / "configuration.md"
 
@@ -25,22 +24,8 @@ def test_every_key_has_a_meaning() -> None:
     assert [key.path for key in keys() if not key.meaning.strip()] == []
 
 
-def test_what_is_refused_exists_in_the_format_and_is_marked() -> None:
-    by_path = {key.path: key for key in keys()}
-    streams = ".streams."
-
-    for pattern in NOT_YET_KEYS:
-        if streams in pattern and not pattern.startswith("connections.*.streams.*"):
-            continue  # a name among streams, not a key of its own
-        assert not by_path[pattern.replace("*", "NAME")].is_supported
-
-
-def test_a_supported_key_is_not_marked() -> None:
+def test_defaults_stand_as_they_would_be_written() -> None:
     by_path = {key.path: key for key in keys()}
 
-    assert by_path["connections.NAME.auth.client_secret"].is_supported
-    assert by_path["connections.NAME.auth.private_key"].is_supported
-    assert by_path["targets"].is_supported
-    assert by_path["writebacks.NAME.guard.max_changed"].is_supported
     assert by_path["advanced.lease"].default == "45s"
     assert by_path["connections.NAME.full_refresh"].default == '"0 3 * * sun"'
