@@ -40,6 +40,7 @@ def test_a_child_or_a_whole_worker_killed_in_the_midst_of_a_pull_is_made_up_for(
     site.recovers(SOON)
 
 
+@pytest.mark.slow
 def test_a_crm_that_hangs_delays_no_other(site: Site) -> None:
     # Each look at HubSpot takes a quarter of a minute now, and there are two processes for all.
     usual = site.recovers(SOON)

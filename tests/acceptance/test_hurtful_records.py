@@ -59,6 +59,8 @@ FIELDS = {
 }
 GOOD = 50
 
+pytestmark = pytest.mark.slow
+
 CONFIG = """\
 version: 1
 database: "sqlite:///kpisync.db"

@@ -269,6 +269,7 @@ def test_a_file_that_is_there_stays_unless_force_says_otherwise(
     assert [one.name for one in init.folder.iterdir()] == ["kpisync.yaml"]
 
 
+@pytest.mark.slow
 def test_on_a_terminal_it_asks_and_shows_and_keeps_no_secret(
     tmp_path: Path, company: Sandbox
 ) -> None:

@@ -26,7 +26,14 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module", params=["salesforce", "hubspot", "both"])
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param("salesforce", marks=pytest.mark.slow),
+        pytest.param("hubspot", marks=pytest.mark.slow),
+        "both",
+    ],
+)
 def company(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Company:
     folder = tmp_path_factory.mktemp(f"demo-{request.param}")
     cli = Cli(folder)

@@ -149,5 +149,6 @@ def test_open_deals_without_amount_or_account_are_counted_and_reported(books: Bo
     assert books.number("open_count", "now") == 2089
 
 
+@pytest.mark.slow
 def test_everything_agrees_with_a_rebuild_and_with_a_second_opinion(books: Books) -> None:
     books.check()
