@@ -95,6 +95,15 @@ def server_site(
     return site.with_fields()
 
 
+def _told(site: Site) -> dict[object, object]:
+    """Values but those of empty groups.
+
+    A group that had a record between two pulls stays with 0 or nothing; one that never had any
+    has no row. Both read the same.
+    """
+    return {place: value for place, value in site.values().items() if value}
+
+
 def test_worker_and_beat_reach_what_an_embedded_pass_reaches(
     server_site: Site, start_sandbox: Callable[..., Sandbox], tmp_path: Path
 ) -> None:
@@ -112,7 +121,7 @@ def test_worker_and_beat_reach_what_an_embedded_pass_reaches(
             assert is_healthy(runtime.engine, "worker")
             assert is_healthy(runtime.engine, "beat")
         assert server_site.kpi_fields() == embedded.kpi_fields()
-        assert server_site.values() == embedded.values()
+        assert _told(server_site) == _told(embedded)
         assert server_site.stored() == embedded.stored()
 
         assert bindings(server_site) == {
