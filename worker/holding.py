@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -23,10 +22,14 @@ from store.engine import operating
 from store.errors import StoreError
 from store.leases import Lease
 from worker import crashpoints
+from worker.ports import PORTS, Clock
 
 _POLL_SECONDS: Final = 0.1
 _RENEWALS: Final = 3
 """How often a lease is renewed before it would run out."""
+
+_NEVER: Final = threading.Event()
+"""Nobody sets it: who waits for it sleeps."""
 
 
 class Busy(Exception):
@@ -44,9 +47,10 @@ class Busy(Exception):
 class HeldLeases:
     """The leases this process holds now, so that a long wait can renew them all."""
 
-    def __init__(self, engine: Engine, ttl: timedelta) -> None:
+    def __init__(self, engine: Engine, ttl: timedelta, clock: Clock = PORTS.clock) -> None:
         self._engine = engine
         self._ttl = ttl
+        self._clock = clock
         self._held: list[Lease] = []
         self._lock = threading.Lock()
 
@@ -62,36 +66,23 @@ class HeldLeases:
             Busy: Another process holds one of them; none is kept then.
         """
         taken: list[Lease] = []
-        deadline = time.monotonic() + patience.total_seconds()
+        deadline = self._clock.monotonic() + patience.total_seconds()
         try:
             for name in names:
                 lease = self._take(name, deadline)
                 taken.append(lease)
             crashpoints.reach(crashpoints.LEASE_ACQUIRED)
-            with self._kept_alive():
+            # A process that is frozen or dead renews nothing: that is what a lease is for.
+            with self._clock.beside(self._ttl.total_seconds() / _RENEWALS, self._keep_alive):
                 yield tuple(taken)
         finally:
             self._give_back(taken)
 
-    @contextmanager
-    def _kept_alive(self) -> Iterator[None]:
-        """Renew from beside while a step waits for an answer longer than a lease lasts.
-
-        A process that is frozen or dead renews nothing: that is what a lease is for.
-        """
-        end = threading.Event()
-
-        def renew_now_and_then() -> None:
-            while not end.wait(self._ttl.total_seconds() / _RENEWALS):
-                # Whether it is lost is for the step to find out, when it commits.
-                with suppress(StoreError):
-                    self.renew()
-
-        threading.Thread(target=renew_now_and_then, name="leases", daemon=True).start()
-        try:
-            yield
-        finally:
-            end.set()
+    def _keep_alive(self) -> None:
+        """Renew from beside while a step waits for an answer longer than a lease lasts."""
+        # Whether it is lost is for the step to find out, when it commits.
+        with suppress(StoreError):
+            self.renew()
 
     def renew(self, extra: timedelta = timedelta(0)) -> None:
         """Keep every held lease for another term.
@@ -120,9 +111,9 @@ class HeldLeases:
                 with self._lock:
                     self._held.append(lease)
                 return lease
-            if time.monotonic() >= deadline:
+            if self._clock.monotonic() >= deadline:
                 raise Busy(name)
-            time.sleep(_POLL_SECONDS)
+            self._clock.wait(_NEVER, _POLL_SECONDS)
 
     def _give_back(self, taken: list[Lease]) -> None:
         with self._lock:

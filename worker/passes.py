@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from datetime import timedelta
 from typing import Final
 
@@ -74,7 +73,7 @@ def drain(runtime: Runtime, timeout: timedelta) -> PassResult:
     Raises:
         StoreUnavailable: The database is away; what was committed stays.
     """
-    deadline = time.monotonic() + timeout.total_seconds()
+    deadline = runtime.clock.monotonic() + timeout.total_seconds()
     results: list[RunResult] = []
     for step in _pulls(runtime):
         if not _until_done(runtime, step, deadline, results):
@@ -92,7 +91,7 @@ def drain(runtime: Runtime, timeout: timedelta) -> PassResult:
 def _until_done(runtime: Runtime, step: Step, deadline: float, results: list[RunResult]) -> bool:
     """Perform a step until it was really done here; False when time is up."""
     while not runtime.is_stopping:
-        if time.monotonic() >= deadline:
+        if runtime.clock.monotonic() >= deadline:
             return False
         result = perform(runtime, step)
         if result.state not in _UNDONE and not result.is_unfinished:

@@ -238,7 +238,7 @@ def _attempt(running: Running, body: Body) -> State:
         return _rest(running, error)
     except RateLimited as error:
         if error.wait_seconds > running.runtime.pause_min.total_seconds():
-            return _pause(running, error, _now() + timedelta(seconds=error.wait_seconds))
+            return _pause(running, error, _after(running, error.wait_seconds))
         running.error = str(error)
         return State.FAILED
     except ConnectorError as error:
@@ -323,5 +323,5 @@ def _with_remedy(error: ConnectorError) -> str:
     return f"{error} {remedy.replace('CONNECTION', error.connection)}"
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
+def _after(running: Running, seconds: float) -> datetime:
+    return running.runtime.clock.now() + timedelta(seconds=seconds)

@@ -15,17 +15,16 @@ from sqlalchemy import Engine
 
 from config.errors import ConfigurationError, Problem
 from config.models import Config
-from connectors import registry
 from connectors.base import Connector, WriteTarget
 from connectors.errors import MisconfiguredConnection
 from metrics.catalog import Catalog
 from metrics.writeback import WritebackSpec
 from store.canonical import Company
-from store.engine import open_store
 from store.schema import ensure_current
 from worker import observe, settings, telemetry
 from worker.holding import HeldLeases
 from worker.kpi_settings import built_catalog
+from worker.ports import PORTS, Clock, Ports
 from worker.progress import Progress, Unwatched
 from worker.sharing import OpenStore, StoredLedger, StoredNotes, StoredTokens
 from worker.writeback_settings import WritebackReader
@@ -47,10 +46,12 @@ class Runtime:
         *,
         catalog: Catalog,
         progress: Progress,
+        ports: Ports = PORTS,
     ) -> None:
         self.config = config
         self.catalog = catalog
         self.progress = progress
+        self.clock: Clock = ports.clock
         self.company: Company = settings.company_of(config)
         self.lease_ttl: timedelta = config.advanced.lease
         # A wait that no call sleeps through has to be remembered, however short it is.
@@ -63,6 +64,7 @@ class Runtime:
         self._connectors: dict[str, Connector] = {}
         self._ledgers: dict[str, StoredLedger] = {}
         self._engine: Engine | None = None
+        self._ports = ports
         self._stop = threading.Event()
 
     def __enter__(self) -> Self:
@@ -100,7 +102,7 @@ class Runtime:
             StoreUnavailable: The database is away.
         """
         if self._engine is None:
-            engine = open_store(self.config.database)
+            engine = self._ports.open_store(self.config.database)
             try:
                 ensure_current(engine)
             except BaseException:
@@ -120,7 +122,7 @@ class Runtime:
     @cached_property
     def leases(self) -> HeldLeases:
         """The leases this process holds."""
-        return HeldLeases(self.engine, self.lease_ttl)
+        return HeldLeases(self.engine, self.lease_ttl, self.clock)
 
     # ------------------------------------------------------------ the CRMs
 
@@ -131,9 +133,9 @@ class Runtime:
             MisconfiguredConnection: No connector of its type is installed.
         """
         if name not in self._connectors:
-            ledger = StoredLedger(self._opened_store, name)
+            ledger = StoredLedger(self._opened_store, name, self.clock)
             plain = settings.connection_settings(self.config, name, on_wait=self._waiting)
-            self._connectors[name] = registry.connect(
+            self._connectors[name] = self._ports.connect(
                 replace(
                     plain,
                     ledger=ledger,
@@ -196,7 +198,7 @@ class Runtime:
 
     def rest(self, seconds: float) -> None:
         """Sleep, unless somebody asks to stop."""
-        self._stop.wait(seconds)
+        self.clock.wait(self._stop, seconds)
 
 
 def open_runtime(config: Config, *, progress: Progress | None = None) -> Runtime:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import json
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -27,6 +26,7 @@ from store.engine import operating, reading
 from store.errors import StoreError
 from worker import observe
 from worker.holding import Busy, HeldLeases
+from worker.ports import PORTS, Clock
 
 _FLUSH_CALLS: Final = 20
 _FLUSH_SECONDS: Final = 2.0
@@ -44,12 +44,13 @@ OpenStore = Callable[[], Engine | None]
 class StoredLedger:
     """`connectors.base.CallLedger` over the store."""
 
-    def __init__(self, store: OpenStore, connection: str) -> None:
+    def __init__(self, store: OpenStore, connection: str, clock: Clock = PORTS.clock) -> None:
         self._store = store
         self._connection = connection
+        self._clock = clock
         self._lock = threading.Lock()
         self._waiting: Counter[str] = Counter()
-        self._flushed_at = time.monotonic()
+        self._flushed_at = self._clock.monotonic()
         self._used = 0
         self._looked_at = float("-inf")
         self._org: tuple[int, int] | None = None
@@ -61,7 +62,7 @@ class StoredLedger:
             self._waiting[purpose] += number
             is_due = (
                 self._waiting.total() >= _FLUSH_CALLS
-                or time.monotonic() - self._flushed_at >= _FLUSH_SECONDS
+                or self._clock.monotonic() - self._flushed_at >= _FLUSH_SECONDS
             )
         if is_due:
             self.flush()
@@ -69,10 +70,10 @@ class StoredLedger:
     def used(self) -> int:
         """Calls of this connection within the last 24 hours."""
         engine = self._store()
-        if engine is not None and time.monotonic() - self._looked_at >= _LOOK_SECONDS:
+        if engine is not None and self._clock.monotonic() - self._looked_at >= _LOOK_SECONDS:
             with suppress(StoreError), reading(engine) as conn:
                 self._used = calls.used(conn, self._connection)
-            self._looked_at = time.monotonic()
+            self._looked_at = self._clock.monotonic()
         with self._lock:
             return self._used + self._waiting.total()
 
@@ -97,7 +98,7 @@ class StoredLedger:
             return
         with self._lock:
             fresh, self._waiting = self._waiting, Counter()
-            self._flushed_at = time.monotonic()
+            self._flushed_at = self._clock.monotonic()
         org = self._org
         if not fresh and org == self._noted_org:
             return
