@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Final
 
@@ -14,7 +15,7 @@ from worker.pulling import pull_stream, stream_names
 from worker.pushing import push_writeback
 from worker.results import Kind, PassResult, RunResult, State
 from worker.runtime import Runtime
-from worker.schedule import Step, is_dirty
+from worker.schedule import Step, due, is_dirty
 from worker.sinks import sync_sink
 from worker.verifying import verify_share
 
@@ -49,6 +50,32 @@ def perform(runtime: Runtime, step: Step, *, max_rows: int | None = None) -> Run
             result = compute(runtime)
             _forget_history(runtime)
             return result
+
+
+def answer(
+    runtime: Runtime, wanted: Step, ring: Callable[[Step], None], *, max_rows: int | None = None
+) -> RunResult | None:
+    """Do a step that somebody rang for, unless it has been done since.
+
+    Args:
+        runtime: What it works with.
+        wanted: The step, by its names.
+        ring: Rings for what follows from it.
+        max_rows: Stop a pull early after about this many records, and ring for the rest.
+
+    Raises:
+        StoreUnavailable: The database is away; what was committed stays.
+    """
+    step = next((step for step in due(runtime) if step.is_same(wanted)), None)
+    if step is None:
+        return None
+    result = perform(runtime, step, max_rows=max_rows)
+    if result.is_unfinished:
+        ring(step)
+    elif step.kind is Kind.PULL and result.stored:
+        # Not waiting for the next ring keeps KPIs fresh by seconds.
+        ring(Step(Kind.COMPUTE))
+    return result
 
 
 def full_pass(runtime: Runtime) -> PassResult:

@@ -47,6 +47,15 @@ class Step:
         """A word for logs."""
         return f"{self.connection}.{self.stream}" if self.stream else self.writeback or self.kind
 
+    def is_same(self, other: Step) -> bool:
+        """Whether both are about the same, however much of it."""
+        return (self.kind, self.connection, self.stream, self.writeback) == (
+            other.kind,
+            other.connection,
+            other.stream,
+            other.writeback,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class _Push:

@@ -34,7 +34,7 @@ from worker.app import (
 )
 from worker.observe import log_result
 from worker.pace import Every
-from worker.passes import perform
+from worker.passes import answer
 from worker.reloading import LiveRuntime
 from worker.results import Kind
 from worker.runtime import Runtime, open_runtime
@@ -193,33 +193,16 @@ def _ring_for_the_next(done: Step) -> None:
     waiting = [
         step
         for step in due(_runtime())
-        if step.connection == done.connection and not _is_same(step, done)
+        if step.connection == done.connection and not step.is_same(done)
     ]
     for step in sorted(waiting, key=_begun)[:1]:
         send(step)
 
 
 def _perform_if_due(wanted: Step) -> None:
-    runtime = _runtime()
-    for step in due(runtime):
-        if _is_same(step, wanted):
-            result = perform(runtime, step, max_rows=ROWS_A_TASK)
-            log_result(result)
-            if result.is_unfinished:
-                send(step)
-            elif step.kind is Kind.PULL and result.stored:
-                # Not waiting for the next ring keeps KPIs fresh by seconds.
-                send(Step(Kind.COMPUTE))
-            return
-
-
-def _is_same(step: Step, wanted: Step) -> bool:
-    return (step.kind, step.connection, step.stream, step.writeback) == (
-        wanted.kind,
-        wanted.connection,
-        wanted.stream,
-        wanted.writeback,
-    )
+    result = answer(_runtime(), wanted, send, max_rows=ROWS_A_TASK)
+    if result is not None:
+        log_result(result)
 
 
 def _calmly(work: Callable[[], object]) -> None:
