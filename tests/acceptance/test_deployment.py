@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
-from importlib.metadata import distribution, packages_distributions
+from collections.abc import Callable
+from importlib.metadata import distribution, packages_distributions, version
 from pathlib import Path
 
+import psycopg
 import pytest
 from ruamel.yaml import YAML
 
-from store.engine import open_store, reading
-from store.schema import upgrade
+from tests.fixtures.sandboxes import Sandbox
+from tests.pipeline.worker.site import SEEDED, Site
 
 ROOT = Path(__file__).parents[2]
 OURS = ("config", "connectors", "metrics", "sandbox", "store", "worker")
@@ -30,6 +33,36 @@ def test_the_compose_file_is_valid_by_the_compose_schema() -> None:
     )
 
     assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "compose-lint check --quiet --strict-config --fail-on low docker-compose.yml",
+        "yamllint --strict docker-compose.yml deploy config/examples .compose-lint.yml .yamllint",
+        "hadolint --failure-threshold style Dockerfile",
+    ],
+    ids=lambda command: command.split()[0],
+)
+def test_linters_find_nothing(command: str) -> None:
+    program, *arguments = command.split()
+
+    checked = subprocess.run(
+        [Path(sys.executable).with_name(program), *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_the_image_is_named_after_the_version_that_it_holds() -> None:
+    services = compose()["services"]
+
+    for name in ("migrate", "worker", "beat", "web"):
+        assert services[name]["image"] == f"kpisync:{version('kpisync')}"
 
 
 def test_every_service_has_a_health_check_or_ends_by_itself() -> None:
@@ -57,6 +90,22 @@ def test_our_containers_run_unprivileged_with_secrets_as_files() -> None:
     assert all("file" in secret for secret in compose()["secrets"].values())
 
 
+def test_every_container_is_confined_and_bounded() -> None:
+    for name, service in compose()["services"].items():
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["mem_limit"], name
+
+
+def test_whoever_reads_a_secret_may() -> None:
+    """The files belong to one user; who else needs them starts as root, or is that user."""
+    for name, service in compose()["services"].items():
+        if service.get("secrets"):
+            user = str(service.get("user", "root")).partition(":")[0]
+            assert user in {"10001", "root"}, name
+            assert user != "root" or "DAC_OVERRIDE" in service["cap_add"], name
+
+
 def test_the_broker_never_evicts_and_survives_a_restart() -> None:
     command = compose()["services"]["redis"]["command"]
 
@@ -69,17 +118,35 @@ def test_ports_are_open_on_the_host_alone() -> None:
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
 
 
-def test_the_dashboard_asks_the_metrics_table_for_columns_it_has(postgres_database: str) -> None:
-    engine = open_store(postgres_database)
-    upgrade(engine)
+def test_every_panel_of_the_dashboard_shows_something(
+    postgres_database: str, start_sandbox: Callable[..., Sandbox], tmp_path: Path
+) -> None:
+    sandbox = start_sandbox(*SEEDED)
+    site = Site(tmp_path, sandbox, postgres_database, periods="[month]")
+    site.with_fields().full_pass()
     dashboard = json.loads((ROOT / "deploy/grafana/dashboards/kpis.json").read_text())
-    questions = [panel["targets"][0]["rawSql"] for panel in dashboard["panels"]]
+    questions = {panel["title"]: panel["targets"][0]["rawSql"] for panel in dashboard["panels"]}
 
-    with reading(engine) as conn:
-        for question in questions:
-            conn.exec_driver_sql(re.sub(r"AND \$__timeFilter\(.*\)\n", "\n", question))
-    engine.dispose()
-    assert len(questions) >= 5
+    with psycopg.connect(postgres_database) as conn:
+        shown = {
+            title: conn.execute(as_grafana_asks(question)).fetchall()
+            for title, question in questions.items()
+        }
+
+    assert len(shown) >= 5
+    assert not {title for title, rows in shown.items() if not rows}
+    assert all(row[1] is not None for row in shown["Revenue a month"])
+
+
+def as_grafana_asks(question: str) -> str:
+    """With its macros replaced.
+
+    https://grafana.com/docs/grafana/latest/datasources/postgres/query-editor/#macros
+    """
+    span = r"\1 BETWEEN '2020-01-01T00:00:00Z' AND '2030-01-01T00:00:00Z'"
+    written = re.sub(r"\$__timeFilter\((.*)\)$", span, question, flags=re.MULTILINE)
+    assert "$" not in re.sub(r"'[^']*'", "", written)
+    return written
 
 
 @pytest.mark.parametrize("role", ["worker", "beat", "web"])
@@ -91,6 +158,24 @@ def test_a_systemd_unit_starts_each_process_confined(role: str) -> None:
         assert setting in unit
     # SIGTERM is given the 30 seconds that a step under way may need.
     assert "TimeoutStopSec=35" in unit
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd on this machine")
+def test_systemd_understands_every_unit(tmp_path: Path) -> None:
+    for unit in (ROOT / "deploy/systemd").glob("*.service"):
+        # It asks for programs and users that exist here.
+        text = unit.read_text(encoding="utf-8").replace("User=kpisync", "User=root")
+        program = Path(sys.executable).with_name("kpisync")
+        (tmp_path / unit.name).write_text(re.sub(r"(?<=ExecStart=)\S+", str(program), text))
+
+    checked = subprocess.run(
+        ["systemd-analyze", "verify", *tmp_path.glob("*.service")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (checked.returncode, checked.stderr) == (0, "")
 
 
 def test_no_other_distribution_owns_one_of_our_package_names() -> None:

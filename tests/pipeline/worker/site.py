@@ -79,6 +79,7 @@ class Site:
     approve: str = "never"
     guard: str = "{max_records: 5000}"
     advanced: str = "retry_wait: 1s, retry_attempts: 2, connect_timeout: 2s, read_timeout: 5s"
+    periods: str = "[year]"
     more: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
 
@@ -111,7 +112,7 @@ class Site:
             f"version: 1\ndatabase: {self.database}\nbroker: '{self.broker}'\n"
             "company: {name: Test Company, currency: USD, timezone: Europe/Berlin}\n"
             f"connections:\n{connections}"
-            "kpis: {use: [sales, customer], periods: [year]}\n"
+            f"kpis: {{use: [sales, customer], periods: {self.periods}}}\n"
             f"writebacks:\n{writebacks}"
             "security: {allow_hosts: [127.0.0.1]}\n"
             f"advanced: {{{self.advanced}}}\n{self.more}"
