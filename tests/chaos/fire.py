@@ -62,7 +62,10 @@ _BLOWS = {
     "kill_group": 4,
     "kill_beat": 2,
     "crash_point": 6,
-    "freeze": 3,
+    "freeze_child": 2,
+    "freeze_main": 1,
+    "freeze_group": 3,
+    "freeze_beat": 1,
     "stop": 2,
 }
 _LOSSES = ("redis_killed", "redis_flushed", "redis_frozen", "redis_killed_for_long")
@@ -236,8 +239,13 @@ class Fire:
                 worker.kill_main()
                 worker.start()
                 worker.environment = {}
-            case "freeze":
+            case "freeze_child":
                 worker.freeze(which, LEASE_SECONDS + 1)
+            case "freeze_main" | "freeze_group" | "freeze_beat":
+                frozen = self._services[-1] if kind == "freeze_beat" else worker
+                frozen.tend()
+                with frozen.frozen(is_whole=kind == "freeze_group"):
+                    time.sleep(LEASE_SECONDS + 1)
             case _:
                 worker.stop()
 

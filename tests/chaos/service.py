@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -126,6 +127,19 @@ class Service:
             time.sleep(seconds)
             child.resume()
         return True
+
+    @contextlib.contextmanager
+    def frozen(self, *, is_whole: bool = True) -> Iterator[None]:
+        """SIGSTOP for its group, or for the main process alone, and SIGCONT in the end."""
+        pid = self.pid
+        send = os.killpg if is_whole else os.kill
+        send(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            # Somebody may have killed it meanwhile.
+            with contextlib.suppress(ProcessLookupError):
+                send(pid, signal.SIGCONT)
 
     def stop(self, most_seconds: float = STOP_SECONDS) -> None:
         """SIGTERM; slow or unclean ends are remembered."""

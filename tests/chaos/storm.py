@@ -52,13 +52,13 @@ writebacks:
     every: 1s
     approve: never
     fields: {{KPI_Revenue__c: revenue, KPI_Win_Rate__c: win_rate}}
-    guard: {{max_records: 5000, max_changed: 100%}}
+    guard: {{max_records: 5000, max_changed: 100%, max_shrink: 100%, max_jump: null}}
   company_kpis:
     to: hubspot.companies
     every: 1s
     approve: never
     fields: {{kpi_revenue: revenue, kpi_win_rate: win_rate}}
-    guard: {{max_records: 5000, max_changed: 100%}}
+    guard: {{max_records: 5000, max_changed: 100%, max_shrink: 100%, max_jump: null}}
 security: {{allow_hosts: [127.0.0.1]}}
 advanced: {{page_size: 20, push_batch: 10, retry_wait: 1s, retry_attempts: 3, read_timeout: 3s,
            connect_timeout: 2s, canary: 5}}
