@@ -26,10 +26,30 @@ CANONICAL: Final[Mapping[str, frozenset[str]]] = {
 }
 """Fields that every connection maps by itself, as far as they can show who a record is."""
 
-TAKEN_FROM_COPIES: Final = (
-    *("amount", "product", "source", "type", "kind", "region", "segment", "lost_reason"),
-)
-"""Fields of deals that may come from a copy instead."""
+TAKEN_FROM_COPIES: Final[Mapping[str, tuple[str, ...]]] = {
+    "accounts": (
+        *("name", "website", "domain", "owner", "parent", "type", "industry", "segment"),
+        *("region", "country", "employees", "annual_revenue", "contract_end"),
+    ),
+    "contacts": ("name", "email", "owner", "source", "lifecycle_stage", "nps_score"),
+    "deals": (
+        *("amount", "product", "source", "type", "kind", "region", "segment", "lost_reason"),
+    ),
+}
+"""Canonical fields that may come from a copy instead, beside all own ones."""
+
+NEVER_TAKEN: Final[Mapping[str, frozenset[str]]] = {
+    "accounts": frozenset({"currency"}),
+    "contacts": frozenset({"account"}),
+    "deals": frozenset(
+        {
+            *("name", "account", "owner", "pipeline", "stage", "is_closed", "is_won", "currency"),
+            *("close_date", "closed_at", "probability", "campaign", "forecast_category"),
+            "last_activity_at",
+        }
+    ),
+}
+"""Canonical fields that stay those of the preferred record, whatever is mapped to them."""
 
 Side: TypeAlias = tuple[str, str]
 """A connection and a field."""
@@ -49,29 +69,61 @@ def identity_makes_sense(values: Values) -> Iterator[Finding]:
     connections = _table(values, "connections")
     for stream in MATCHED:
         section, place = _table(values, "identity", stream), ("identity", stream)
-        named: dict[Path, Value] = {
-            (*place, "prefer"): section.get("prefer"),
-            **{(*place, "fields", name): one for name, one in _table(section, "fields").items()},
-        }
-        for path, connection in named.items():
-            if isinstance(connection, str) and connections and connection not in connections:
-                yield Finding(
-                    path,
-                    f"There is no connection {quoted(connection)}.",
-                    did_you_mean(connection, tuple(connections)),
-                )
-        for name in _table(section, "fields"):
-            if stream != "deals" or name not in TAKEN_FROM_COPIES:
-                yield Finding(
-                    (*place, "fields", name),
-                    f"{quoted(name)} of {stream} always comes from the preferred record.",
-                    f"Of deals it may be one of: {', '.join(TAKEN_FROM_COPIES)}.",
-                    at_key=True,
-                )
+        prefer = section.get("prefer")
+        if isinstance(prefer, str) and connections and prefer not in connections:
+            yield _no_connection((*place, "prefer"), connections, prefer)
+        for name, connection in _table(section, "fields").items():
+            path = (*place, "fields", name)
+            yield from _preferred(connections, stream, path, name, connection)
         rules = section.get("match")
         for number, rule in enumerate(rules if isinstance(rules, tuple) else ()):
             if isinstance(rule, Mapping):
                 yield from _rule(connections, stream, (*place, "match", number), rule)
+
+
+def _preferred(
+    connections: Values, stream: str, path: Path, name: str, connection: Value
+) -> Iterator[Finding]:
+    """Whose value of a field is asked for first: the connection must have one."""
+    known = TAKEN_FROM_COPIES[stream]
+    mapping = [
+        one for one in connections if name in _table(connections, one, "streams", stream, "fields")
+    ]
+    if name in NEVER_TAKEN[stream] or (name not in known and connections and not mapping):
+        yield Finding(
+            path,
+            f"{quoted(name)} of {stream} always comes from the preferred record."
+            if name in NEVER_TAKEN[stream]
+            else f"{quoted(name)} is no field of {stream}.",
+            f"It may be one of: {', '.join(known)}; or a field of your own that is mapped.",
+            at_key=True,
+        )
+    if not isinstance(connection, str) or not connections:
+        return
+    if connection not in connections:
+        yield _no_connection(path, connections, connection)
+    elif stream not in _streams(connections, connection):
+        yield _does_not_read(path, connection, stream)
+    elif name not in known and mapping and connection not in mapping:
+        yield Finding(
+            path,
+            f"The connection {quoted(connection)} does not map {quoted(name)} of {stream}.",
+            f"Map it: connections.{connection}.streams.{stream}.fields: {{{name}: FIELD}}.",
+        )
+
+
+def _no_connection(path: Path, connections: Values, name: str) -> Finding:
+    return Finding(
+        path, f"There is no connection {quoted(name)}.", did_you_mean(name, tuple(connections))
+    )
+
+
+def _does_not_read(path: Path, connection: str, stream: str) -> Finding:
+    return Finding(
+        path,
+        f"The connection {quoted(connection)} does not read {stream}.",
+        f"Add it: connections.{connection}.streams.{stream}: {{}}.",
+    )
 
 
 def _rule(connections: Values, stream: str, path: Path, rule: Values) -> Iterator[Finding]:
@@ -116,17 +168,9 @@ def _same(connections: Values, stream: str, path: Path, said: str) -> Iterator[F
     names = [connection for connection, _ in sides]
     for name in names:
         if connections and name not in connections:
-            yield Finding(
-                path,
-                f"There is no connection {quoted(name)}.",
-                did_you_mean(name, tuple(connections)),
-            )
+            yield _no_connection(path, connections, name)
         elif connections and stream not in _streams(connections, name):
-            yield Finding(
-                path,
-                f"The connection {quoted(name)} does not read {stream}.",
-                f"Add it: connections.{name}.streams.{stream}: {{}}.",
-            )
+            yield _does_not_read(path, name, stream)
     if names[0] == names[1]:
         yield Finding(
             path,

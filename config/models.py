@@ -575,7 +575,7 @@ class RecordIdentity(Section):
     prefer: Name | None = None
     """The connection whose record stands for all, and whose values win; by default the first."""
     fields: Mapping[Word, Name] = Field(default_factory=dict)
-    """Fields of which another connection's value wins."""
+    """Fields of which another connection's value is asked for first: canonical or own ones."""
     review_below: Certainty = Decimal("0.75")
     """How sure a match has to be (0..1, or a percentage); what is below waits for a person."""
 

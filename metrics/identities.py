@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Final
 
 from sqlalchemy import Connection, select
 
@@ -11,8 +12,12 @@ from store import fallbacks, identity
 from store import kpis as stored
 from store.canonical import Key
 from store.identity import Resolution
-from store.identity_rules import DEALS
+from store.identity_rules import ACCOUNTS, CONTACTS, MATCHED_STREAMS, StreamRules
+from store.identity_tables import FALLBACKS
 from store.records import STAGE
+from store.tables import RECORD_TABLES
+
+_KEYS_AT_ONCE: Final = 500
 
 
 def renew(conn: Connection, catalog: Catalog, *, is_whole: bool) -> None:
@@ -20,7 +25,9 @@ def renew(conn: Connection, catalog: Catalog, *, is_whole: bool) -> None:
     wanted = catalog.settings.identity.fingerprint
     if is_whole or stored.fingerprints(conn).get(stored.IDENTITY) != wanted:
         identity.rebuild(conn, catalog.settings.identity)
-        fallbacks.rebuild(conn, catalog.settings.identity.of(DEALS))
+        _note_names_of_copies(conn)
+        fallbacks.rebuild(conn, catalog.settings.identity)
+        _note_names_of_copies(conn)
         stored.save_fingerprint(conn, stored.IDENTITY, wanted)
 
 
@@ -56,17 +63,52 @@ def save(
         streams: of the page.
         resolution: who stands for whom.
     """
-    rules = catalog.settings.identity.of(DEALS)
-    if not rules:
-        identity.save(conn, resolution)
-        return
-    touched = set(resolution.moved.get(DEALS, {}))
-    if DEALS in streams:
-        staged = STAGE[DEALS]
-        touched.update(conn.execute(select(staged.c.ref).where(staged.c.is_changed)).scalars())
-    before = fallbacks.entities_of(conn, touched)
+    rules = catalog.settings.identity
+    touched = {
+        stream: refs
+        for stream in MATCHED_STREAMS
+        if rules.of(stream) and (refs := _touched(conn, stream, streams, resolution))
+    }
+    before = {stream: fallbacks.entities_of(conn, stream, refs) for stream, refs in touched.items()}
     identity.save(conn, resolution)
-    fallbacks.renew(conn, rules, before | fallbacks.entities_of(conn, touched))
+    for stream, refs in touched.items():
+        entities = before[stream] | fallbacks.entities_of(conn, stream, refs)
+        _renew(conn, stream, rules.of(stream), entities)
+
+
+def _touched(
+    conn: Connection, stream: str, streams: Collection[str], resolution: Resolution
+) -> set[Key]:
+    found = set(resolution.moved.get(stream, {}))
+    if stream in streams:
+        staged = STAGE[stream]
+        found.update(conn.execute(select(staged.c.ref).where(staged.c.is_changed)).scalars())
+    return found
+
+
+_NAMED_AFTER_COPIES: Final = {ACCOUNTS: "account", CONTACTS: "contact"}
+"""Stream -> the dimension whose labels are names of its records, or of copies of theirs."""
+
+
+def _renew(conn: Connection, stream: str, rules: StreamRules, entities: Collection[Key]) -> None:
+    dimension = _NAMED_AFTER_COPIES.get(stream)
+    if dimension is None:
+        fallbacks.renew(conn, stream, rules, entities)
+        return
+    before = fallbacks.names_of(conn, stream, entities)
+    fallbacks.renew(conn, stream, rules, entities)
+    renamed = sorted({ref for ref, _ in before ^ fallbacks.names_of(conn, stream, entities)})
+    ref = RECORD_TABLES[stream].c.ref
+    for start in range(0, len(renamed), _KEYS_AT_ONCE):
+        portion = renamed[start : start + _KEYS_AT_ONCE]
+        stored.note_renamed(conn, dimension, select(ref).where(ref.in_(portion)))
+
+
+def _note_names_of_copies(conn: Connection) -> None:
+    """Note every label that is, or was, the name of a copy."""
+    for stream, dimension in _NAMED_AFTER_COPIES.items():
+        kept = FALLBACKS[stream]
+        stored.note_renamed(conn, dimension, select(kept.c.ref).where(kept.c.name.is_not(None)))
 
 
 def _is_current(conn: Connection, catalog: Catalog) -> bool:

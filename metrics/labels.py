@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Final
 
-from sqlalchemy import Column, Connection, FromClause, Select, and_, or_, select
+from sqlalchemy import Column, Connection, FromClause, Select, and_, func, or_, select
+from sqlalchemy.sql.elements import ColumnElement
 
 from metrics.catalog import Catalog
 from metrics.dimensions import (
@@ -18,6 +19,7 @@ from metrics.dimensions import (
     values_of,
 )
 from store import kpis as stored
+from store.identity_tables import ACCOUNT_FALLBACKS, CONTACT_FALLBACKS
 from store.kpis import DirtyKey
 from store.records import STAGE
 from store.tables import (
@@ -47,6 +49,9 @@ _SOURCES: Final[dict[str, tuple[Column[str], Column[str]]]] = {
 }
 """Dimension -> where its keys and their names stand."""
 
+_COPIES: Final = {"account": ACCOUNT_FALLBACKS, "contact": CONTACT_FALLBACKS}
+"""Dimension -> names of copies that count instead."""
+
 
 class Labels:
     """The labels of groups, read once for each key."""
@@ -70,11 +75,18 @@ class Labels:
 
     def _read(self, dimension: str, keys: Iterable[str]) -> None:
         key_column, name_column = _SOURCES[dimension]
+        source: FromClause = key_column.table
+        name: ColumnElement[str] = name_column
+        if dimension in _COPIES:
+            copies = _COPIES[dimension]
+            source = source.outerjoin(copies, copies.c.ref == key_column)
+            name = func.coalesce(copies.c.name, name_column)
         for portion in _portions(keys):
             query = (
-                select(key_column, name_column)
-                .where(key_column.in_(portion), name_column.is_not(None))
-                .order_by(key_column, name_column)
+                select(key_column, name)
+                .select_from(source)
+                .where(key_column.in_(portion), name.is_not(None))
+                .order_by(key_column, name)
             )
             self._names[dimension].update((row[0], row[1]) for row in self._conn.execute(query))
 

@@ -418,6 +418,12 @@ class _Steps:
             found += self._of_changed_channels(stream)
         moved = MOVED_KEYS.c.stream == _text(stream)
         found.append(select(MOVED_KEYS.c.ref).where(moved))
+        if stream != "deals" and stream in self._matched:
+            # What a copy says may count as the word of the record that stands for it.
+            of_stream = IDENTITY.c.stream == _text(stream)
+            touched = select(TOUCHED_CUSTOM.c.ref)
+            found.append(select(MOVED_KEYS.c.canonical).where(moved))
+            found.append(select(IDENTITY.c.canonical).where(of_stream, IDENTITY.c.ref.in_(touched)))
         self._touch(TOUCHED_CUSTOM, *found)
 
     # ---- what they have in common

@@ -1,57 +1,64 @@
-"""What the copies of a deal say where the preferred one says nothing, or is not to be asked first.
+"""What copies of a record say where it says nothing itself, or is not to be asked first.
 
-Kept beside the deals, which stay as their CRMs have them: a row for each deal that stands for
-copies, with the values alone that are not its own.
+Kept beside the records, which stay as their CRMs have them: a row for each account, contact and
+deal that stands for copies, with the values alone that are not its own. Stages, dates of deals
+and links to customers and people are never mixed, and nothing is taken from a record that is
+deleted or merged away. An own amount is taken from a copy in the same currency alone.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
-from typing import Any, Final
+from itertools import groupby, islice
+from typing import Any, Final, TypeVar
 
-from sqlalchemy import Connection, delete, insert, or_, select
+from sqlalchemy import Connection, RowMapping, Select, and_, delete, or_, select
 
-from store.canonical import Key
-from store.identity_rules import DEALS, StreamRules
-from store.identity_tables import DEAL_FALLBACKS
-from store.tables import DEALS as DEAL_TABLE
-from store.tables import IDENTITY
+from store.canonical import Key, Scalar
+from store.identity_rules import MATCHED_STREAMS, NATIVE_ID, IdentityRules, StreamRules
+from store.identity_tables import FALLBACKS, MONEY
+from store.loading import load
+from store.records import of_connection
+from store.scalars import decode_fields, encode_fields
+from store.tables import IDENTITY, RECORD_TABLES
 
-TEXTS: Final = ("product", "source", "type", "kind", "region", "segment", "lost_reason")
-"""Fields that may come from a copy, each on its own."""
+EXTRA: Final = "extra"
+"""The column of all fields of the company's own mapping."""
 
-FIELDS: Final = ("amount", *TEXTS)
-"""All of them; an amount brings its currency along. Stages, dates and links are never mixed."""
-
+_CURRENCY: Final = "currency"
 _AT_ONCE: Final = 500
+_ROWS_AT_ONCE: Final = 5_000
 
 
-def rebuild(conn: Connection, rules: StreamRules) -> None:
-    """Work everything out from the stored deals and identities."""
-    conn.execute(delete(DEAL_FALLBACKS))
-    query = select(IDENTITY.c.canonical).where(
-        IDENTITY.c.stream == DEALS, IDENTITY.c.canonical.is_not(None)
-    )
-    if rules:
-        _fill(conn, rules, sorted(set(conn.execute(query).scalars())))
+def rebuild(conn: Connection, rules: IdentityRules) -> None:
+    """Work everything out from the stored records and identities."""
+    for stream in MATCHED_STREAMS:
+        conn.execute(delete(FALLBACKS[stream]))
+        if rules.of(stream):
+            _Filling(conn, stream, rules.of(stream)).fill()
 
 
-def renew(conn: Connection, rules: StreamRules, entities: Iterable[Key]) -> None:
-    """Work the values of some deals out anew, after their records and copies have changed."""
-    refs = sorted(set(entities))
-    for keys in _portions(refs):
-        conn.execute(delete(DEAL_FALLBACKS).where(DEAL_FALLBACKS.c.ref.in_(keys)))
-    _fill(conn, rules, refs)
+def renew(conn: Connection, stream: str, rules: StreamRules, entities: Iterable[Key]) -> None:
+    """Work the values of some records out anew, after they and their copies have changed.
+
+    Args:
+        conn: in `store.engine.writing`.
+        stream: of the records.
+        rules: of the stream.
+        entities: records that stand, or stood, for others.
+    """
+    kept, filling = FALLBACKS[stream], _Filling(conn, stream, rules)
+    for keys in _portions(sorted(set(entities)), _AT_ONCE):
+        conn.execute(delete(kept).where(kept.c.ref.in_(keys)))
+        filling.fill(keys)
 
 
-def entities_of(conn: Connection, refs: Iterable[Key]) -> set[Key]:
-    """These deals, and those that they stand for as it is stored now."""
+def entities_of(conn: Connection, stream: str, refs: Iterable[Key]) -> set[Key]:
+    """These records, and those that they stand for as it is stored now."""
     found = set(refs)
-    for keys in _portions(sorted(found)):
+    for keys in _portions(sorted(found), _AT_ONCE):
         query = select(IDENTITY.c.canonical).where(
-            IDENTITY.c.stream == DEALS,
+            IDENTITY.c.stream == stream,
             IDENTITY.c.ref.in_(keys),
             IDENTITY.c.canonical.is_not(None),
         )
@@ -59,60 +66,205 @@ def entities_of(conn: Connection, refs: Iterable[Key]) -> set[Key]:
     return found
 
 
-def _fill(conn: Connection, rules: StreamRules, entities: Sequence[Key]) -> None:
-    for keys in _portions(entities):
-        of_entity = IDENTITY.c.canonical.in_(keys)
-        copies: dict[Key, list[Key]] = defaultdict(list)
-        query = select(IDENTITY.c.canonical, IDENTITY.c.ref).where(
-            IDENTITY.c.stream == DEALS, of_entity
-        )
-        for canonical, ref in conn.execute(query):
-            copies[canonical].append(ref)
-        if not copies:
-            continue
-        rows = _living(conn, [*copies, *(ref for some in copies.values() for ref in some)])
-        found = [
-            {"ref": entity, **values}
-            for entity, some in sorted(copies.items())
-            if entity in rows and (values := _values(rules, entity, some, rows))
-        ]
-        empty = dict.fromkeys((*FIELDS, "currency"))
-        if found:
-            conn.execute(insert(DEAL_FALLBACKS), [{**empty, **row} for row in found])
-
-
-def _living(conn: Connection, refs: Sequence[Key]) -> dict[Key, Mapping[str, Any]]:
-    columns = [DEAL_TABLE.c[name] for name in ("ref", "created_at", "currency", *FIELDS)]
-    gone = or_(DEAL_TABLE.c.deleted, DEAL_TABLE.c.merged_into.is_not(None))
+def names_of(conn: Connection, stream: str, refs: Iterable[Key]) -> set[tuple[Key, str]]:
+    """Which of these records are called as a copy of theirs is, and how."""
+    kept = FALLBACKS[stream]
     return {
-        row["ref"]: dict(row)
-        for keys in _portions(refs)
-        for row in conn.execute(
-            select(*columns).where(DEAL_TABLE.c.ref.in_(keys), ~gone)
-        ).mappings()
+        (ref, name)
+        for keys in _portions(sorted(refs), _AT_ONCE)
+        for ref, name in conn.execute(
+            select(kept.c.ref, kept.c.name).where(kept.c.ref.in_(keys), kept.c.name.is_not(None))
+        )
     }
 
 
-def _values(
-    rules: StreamRules, entity: Key, copies: Sequence[Key], rows: Mapping[Key, Mapping[str, Any]]
-) -> dict[str, Any]:
-    """Field -> value of a copy, where that counts."""
-    preferred = dict(rules.preferred)
-    living = sorted(ref for ref in copies if ref in rows)
-    found: dict[str, Any] = {}
-    for name in FIELDS:
-        wanted = preferred.get(name)
-        # Stable: the entity's own value goes first, unless another connection is asked before.
-        in_order = sorted((entity, *living), key=lambda ref: ref.partition(":")[0] != wanted)
-        source = next((ref for ref in in_order if rows[ref][name] is not None), entity)
-        if source != entity:
-            found[name] = rows[source][name]
-            if name == "amount":
-                found["currency"] = rows[source]["currency"]
-    return found
+def sources(conn: Connection, stream: str, rules: StreamRules, entity: Key) -> dict[str, Key]:
+    """Field -> the record whose value of it counts for an entity, where it is not its own."""
+    return _Filling(conn, stream, rules).sources(entity) if rules else {}
 
 
-def _portions(refs: Iterable[Key]) -> Iterator[list[Key]]:
-    remaining = iter(refs)
-    while portion := list(islice(remaining, _AT_ONCE)):
+def fields_of(stream: str) -> tuple[str, ...]:
+    """The canonical fields that may come from a copy, each on its own."""
+    beside = {"ref", EXTRA, _CURRENCY}
+    return tuple(name for name in FALLBACKS[stream].c.keys() if name not in beside)  # noqa: SIM118 - a collection of columns
+
+
+class _Filling:
+    """Compares records with their copies."""
+
+    def __init__(self, conn: Connection, stream: str, rules: StreamRules) -> None:
+        self._conn = conn
+        self._stream = stream
+        self._fields = fields_of(stream)
+        self._money = MONEY.get(stream)
+        self._rules = rules
+        self._preferred = dict(rules.preferred)
+        # An id that names a record of the other CRM says nothing of a customer.
+        self._ids = {
+            name
+            for rule in rules.rules
+            if rule.is_by_id
+            for _, name in rule.fields
+            if name != NATIVE_ID
+        }
+        currency = () if self._money is None else (_CURRENCY,)
+        self._columns = ("ref", *self._fields, *currency, EXTRA)
+
+    def fill(self, entities: Sequence[Key] | None = None) -> None:
+        """Add the rows of records that stand for others: of these, or of all."""
+        kept = FALLBACKS[self._stream].name
+        rows = self._rows(entities)
+        while portion := list(islice(rows, _ROWS_AT_ONCE)):
+            load(self._conn, kept, self._columns, portion)
+
+    def _rows(self, entities: Sequence[Key] | None) -> Iterator[tuple[Any, ...]]:
+        result = self._conn.execute(
+            self._beside_copies(entities), execution_options={"yield_per": _ROWS_AT_ONCE}
+        )
+        for ref, pairs in groupby(result.mappings(), key=lambda row: row["ref"]):
+            values = self._values(list(pairs))
+            if values:
+                values["ref"] = ref
+                yield tuple(values.get(name) for name in self._columns)
+
+    def _beside_copies(self, entities: Sequence[Key] | None) -> Select[Any]:
+        """Records beside each copy that may say what they do not, or be asked before them."""
+        table = RECORD_TABLES[self._stream]
+        own, copy = table.alias("own"), table.alias("copy")
+        names = [name for name in self._columns if name != "ref"]
+        says_more = [
+            and_(own.c[name].is_(None), copy.c[name].is_not(None)) for name in self._fields
+        ]
+        asked = sorted(set(self._preferred.values()))
+        says_more += [of_connection(copy.c.ref, name) for name in asked]
+        says_more.append(copy.c.extra.is_not(None))
+        chosen = () if entities is None else (IDENTITY.c.canonical.in_(entities),)
+        return (
+            select(
+                IDENTITY.c.canonical.label("ref"),
+                copy.c.ref.label("copy_ref"),
+                *(own.c[name] for name in names),
+                *(copy.c[name].label(f"copy_{name}") for name in names),
+            )
+            .join_from(IDENTITY, own, own.c.ref == IDENTITY.c.canonical)
+            .join(copy, copy.c.ref == IDENTITY.c.ref)
+            .where(
+                IDENTITY.c.stream == self._stream,
+                *chosen,
+                *(and_(~one.c.deleted, one.c.merged_into.is_(None)) for one in (own, copy)),
+                or_(*says_more),
+            )
+            .order_by(IDENTITY.c.canonical, IDENTITY.c.ref)
+        )
+
+    def sources(self, entity: Key) -> dict[str, Key]:
+        """Field -> the copy that says what counts of it."""
+        pairs = list(self._conn.execute(self._beside_copies([entity])).mappings())
+        if not pairs:
+            return {}
+        said = _all_said(pairs)
+        canonical = self._canonical(said)
+        money = canonical.get(self._money or "", said[0])
+        found = {**canonical, **self._own(said, money)}
+        return {name: one.ref for name, one in found.items() if one is not None}
+
+    # ---- one record
+
+    def _values(self, pairs: Sequence[RowMapping]) -> dict[str, Any]:
+        """Field -> value of a copy, where that counts."""
+        said = _all_said(pairs)
+        sources = self._canonical(said)
+        found = {name: source.value(name) for name, source in sources.items()}
+        money = sources.get(self._money or "")
+        if money is not None:
+            found[_CURRENCY] = money.value(_CURRENCY)
+        own = self._own(said, money or said[0])
+        if own:
+            mixed = {
+                **said[0].own_fields,
+                **{
+                    name: None if one is None else one.own_fields[name] for name, one in own.items()
+                },
+            }
+            known = {name: value for name, value in mixed.items() if value is not None}
+            found[EXTRA] = encode_fields(known) or "{}"
+        return found
+
+    def _canonical(self, said: Sequence[_Said]) -> dict[str, _Said]:
+        """Canonical field -> the copy that it comes from."""
+        found: dict[str, _Said] = {}
+        for name in self._fields:
+            asked = self._asked(name, said)
+            source = next((one for one in asked if one.value(name) is not None), said[0])
+            if source is not said[0]:
+                found[name] = source
+        return found
+
+    def _own(self, said: Sequence[_Said], money: _Said) -> dict[str, _Said | None]:
+        """Own field -> the copy that it comes from; None: from nobody, not even the record.
+
+        Args:
+            said: the record and its copies.
+            money: in whose currency all amounts are read.
+        """
+        currency = self._currency_of(money)
+        found: dict[str, _Said | None] = {}
+        for name in {name for one in said for name in one.own_fields} - self._ids:
+            is_money = name in self._rules.money
+            source = next(
+                (
+                    one
+                    for one in self._asked(name, said)
+                    if one.own_fields.get(name) is not None
+                    and (not is_money or self._currency_of(one) == currency)
+                ),
+                None,
+            )
+            # Read in another currency than its own an amount would be another one.
+            if source is not said[0] and (source is not None or is_money):
+                found[name] = source
+        return found
+
+    def _currency_of(self, one: _Said) -> str:
+        found = None if self._money is None else one.value(_CURRENCY)
+        return str(found or self._rules.currency)
+
+    def _asked(self, name: str, said: Sequence[_Said]) -> Sequence[_Said]:
+        """In the order in which they are asked for a field."""
+        wanted = self._preferred.get(name)
+        # Stable: the record itself goes first, unless another connection is asked before.
+        return said if wanted is None else sorted(said, key=lambda one: one.connection != wanted)
+
+
+class _Said:
+    """What one record says."""
+
+    __slots__ = ("_prefix", "_row", "connection", "own_fields", "ref")
+
+    def __init__(self, ref: Key, row: RowMapping, prefix: str) -> None:
+        self.ref = ref
+        self.connection = ref.partition(":")[0]
+        self.own_fields: Mapping[str, Scalar] = decode_fields(row[f"{prefix}{EXTRA}"])
+        self._row = row
+        self._prefix = prefix
+
+    def value(self, name: str) -> Any:
+        """Of a canonical field, as it is stored."""
+        return self._row[f"{self._prefix}{name}"]
+
+
+def _all_said(pairs: Sequence[RowMapping]) -> list[_Said]:
+    """What a record says, and after it its copies."""
+    return [
+        _Said(pairs[0]["ref"], pairs[0], ""),
+        *(_Said(pair["copy_ref"], pair, "copy_") for pair in pairs),
+    ]
+
+
+_T = TypeVar("_T")
+
+
+def _portions(items: Iterable[_T], size: int) -> Iterator[list[_T]]:
+    remaining = iter(items)
+    while portion := list(islice(remaining, size)):
         yield portion

@@ -63,6 +63,10 @@ class StreamRules:
     """Thousandths of certainty; a match below waits for a person."""
     preferred: tuple[tuple[str, str], ...] = ()
     """Field, and the connection whose value of it counts first."""
+    money: frozenset[str] = frozenset()
+    """Fields of the company's own mapping that are amounts in the record's currency."""
+    currency: str = ""
+    """The company's: that of records without one."""
 
     def __bool__(self) -> bool:
         """Whether anything is matched."""
@@ -103,6 +107,8 @@ class IdentityRules:
                         rules.connections[:1],
                         rules.review_below,
                         sorted(rules.preferred),
+                        sorted(rules.money),
+                        rules.currency if rules.money else "",
                     )
                     for stream, rules in sorted(self.streams.items())
                     if rules

@@ -10,8 +10,9 @@ from sqlalchemy import Connection, select
 
 from metrics.cells import commit_decision
 from metrics.dimensions import grouping_named, key_of, values_of
-from store import decisions, identity
-from store.canonical import Key
+from store import decisions, fallbacks, identity
+from store.canonical import Company, Key, Scalar
+from store.conversion import RecordMaker
 from store.engine import reading, writing
 from store.identity import Member
 from store.identity_rules import MATCHED_STREAMS, IdentityRules, StreamRules
@@ -206,6 +207,32 @@ def behind(conn: Connection, rules: IdentityRules, dimension: str, key: str) -> 
         for name, value in zip(grouping, values_of(grouping, key), strict=False)
         if name in _STREAMS
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A value that counts for an entity and is another record's."""
+
+    field: str
+    value: Scalar
+    ref: Key
+    """The record that it comes from."""
+
+
+def taken(
+    conn: Connection, company: Company, rules: IdentityRules, stream: str, entity: Key
+) -> list[Taken]:
+    """The values of copies that count for an entity, by field."""
+    sources = fallbacks.sources(conn, stream, rules.of(stream), entity)
+    table, maker = RECORD_TABLES[stream], RecordMaker(stream, company)
+    query = select(table).where(table.c.ref.in_(sorted(set(sources.values()))))
+    known = {row["ref"]: maker.record(row) for row in conn.execute(query).mappings()}
+    found: list[Taken] = []
+    for name, ref in sorted(sources.items()):
+        record = known[ref]
+        is_own = name not in type(record).__dataclass_fields__
+        found.append(Taken(name, record.extra[name] if is_own else getattr(record, name), ref))
+    return found
 
 
 # ---------------------------------------------------------------- words

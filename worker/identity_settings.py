@@ -58,7 +58,20 @@ def _stream_rules(config: Config, stream: str) -> StreamRules:
         rules=tuple(_rules(config, stream, section)),
         connections=tuple(sorted(names, key=lambda name: (name != first, names.index(name)))),
         review_below=int((section.review_below * 1000).to_integral_value()),
-        preferred=tuple(sorted(section.fields.items())),
+        preferred=tuple(
+            sorted(
+                (_ALIASES.get(stream, {}).get(name, name), connection)
+                for name, connection in section.fields.items()
+            )
+        ),
+        money=frozenset(
+            name
+            for connection in names
+            if stream in _streams(config, connection)
+            for name, source in _streams(config, connection)[stream].fields.items()
+            if source.type == "money" and name not in _canonical(stream)
+        ),
+        currency=config.company.currency,
     )
 
 

@@ -31,6 +31,7 @@ from metrics.definition import Family
 from metrics.dimensions import DEAL_COLUMNS, Grouping
 from metrics.periods import LAST_DAY, Kind
 from store.compiled import AnySelect
+from store.identity_tables import ACCOUNT_FALLBACKS
 from store.tables import ACCOUNTS, CONTRACTS, IDENTITY
 
 UPSELL: Final = "upsell"
@@ -59,23 +60,27 @@ def contract_facts(side: int, chosen: FromClause | None = None) -> AnySelect:
     """Live contracts of known accounts, as spans of days, with what the account is."""
     identity, owners = IDENTITY.alias("contract_identity"), IDENTITY.alias("contract_owners")
     accounts = ACCOUNTS.alias("contract_accounts")
+    # What a copy of the account says where it does not; see `store.fallbacks`.
+    copies = ACCOUNT_FALLBACKS.alias("copied_accounts")
     account = resolved_account(CONTRACTS.c.account, identity)
+    owner = func.coalesce(copies.c.owner, accounts.c.owner)
     stop = func.coalesce(CONTRACTS.c.end_date, number(LAST_DAY))
     return (
         select(
             CONTRACTS.c.ref,
             number(side).label("side"),
             account.label("account"),
-            func.coalesce(owners.c.canonical, accounts.c.owner).label("owner"),
-            shortened(accounts.c.region).label("region"),
-            shortened(accounts.c.segment).label("segment"),
+            func.coalesce(owners.c.canonical, owner).label("owner"),
+            shortened(func.coalesce(copies.c.region, accounts.c.region)).label("region"),
+            shortened(func.coalesce(copies.c.segment, accounts.c.segment)).label("segment"),
             CONTRACTS.c.start_date.label("start_day"),
             stop.label("stop_day"),
         )
         .select_from(
             CONTRACTS.outerjoin(identity, stands_for(identity, "accounts", CONTRACTS.c.account))
             .outerjoin(accounts, accounts.c.ref == account)
-            .outerjoin(owners, stands_for(owners, "owners", accounts.c.owner))
+            .outerjoin(copies, copies.c.ref == account)
+            .outerjoin(owners, stands_for(owners, "owners", owner))
         )
         .where(
             is_live(CONTRACTS),

@@ -25,9 +25,18 @@ class Mapped:
 NOTHING: Final = Mapped()
 
 
-def places_of(table: FromClause, mapped: Mapped) -> Iterator[ColumnElement[str]]:
-    """A column for each of `OWN_PLACES`; those without a field are null."""
-    own = OwnFields(table.c.extra, for_postgresql=mapped.for_postgresql)
+def places_of(
+    table: FromClause, mapped: Mapped, copies: FromClause | None = None
+) -> Iterator[ColumnElement[str]]:
+    """A column for each of `OWN_PLACES`; those without a field are null.
+
+    Args:
+        table: the records.
+        mapped: which fields stand in which places.
+        copies: joined; own fields of copies that count instead, see `store.fallbacks`.
+    """
+    extra = table.c.extra if copies is None else func.coalesce(copies.c.extra, table.c.extra)
+    own = OwnFields(extra, for_postgresql=mapped.for_postgresql)
     for place, label in enumerate(OWN_PLACES):
         if place >= len(mapped.names):
             yield no_text().label(label)

@@ -140,7 +140,7 @@ def deal_facts(
                 (resolved[name] if name in resolved else DEALS.c[name]).label(name)
                 for name in DEAL_DIMENSIONS
             ),
-            *places_of(DEALS, mapped),
+            *places_of(DEALS, mapped, copies),
             flag(DEALS.c.is_closed).label("is_closed"),
             flag(and_(DEALS.c.is_closed, DEALS.c.is_won)).label("is_won"),
             amount.label("amount"),

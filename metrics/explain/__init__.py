@@ -213,7 +213,7 @@ def _records_of(reader: Reader, lines: Iterable[Line]) -> Mapping[str, Canonical
         for record in reader.all(RECORD_TYPES[stream]):
             name = f"{stream} {record.ref.key}"
             if name in wanted:
-                found[name] = record
+                found[name] = reader.whole(record)
     return found
 
 

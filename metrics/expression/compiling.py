@@ -38,6 +38,7 @@ from metrics.expression import tree, zones
 from metrics.expression.fields import Field, Type, canonical_fields, has_currency
 from store import temporary
 from store.conversion import day_number
+from store.identity_tables import FALLBACKS, MONEY
 from store.money import USUAL_MINOR_UNITS, unusual_minor_units
 from store.own_fields import LARGEST, OwnFields
 from store.tables import CAMPAIGNS, IDENTITY, KEY, OWNERS, RECORD_TABLES
@@ -108,7 +109,10 @@ class Records:
         """Join what a stream's records link to."""
         self.setting = setting
         self.table = RECORD_TABLES[setting.stream]
-        self._own = OwnFields(self.table.c.extra, for_postgresql=setting.for_postgresql)
+        kept = FALLBACKS.get(setting.stream)
+        # What a copy says where the record itself does not; see `store.fallbacks`.
+        self._copies = None if kept is None else kept.alias("copied_values")
+        self._own = OwnFields(self._column("extra"), for_postgresql=setting.for_postgresql)
         self._accounts = IDENTITY.alias("account_identity")
         self._owners = IDENTITY.alias("owner_identity")
         self._itself = IDENTITY.alias("own_identity")
@@ -128,9 +132,11 @@ class Records:
             joined = joined.outerjoin(
                 self._accounts, stands_for(self._accounts, "accounts", columns.account)
             )
+        if self._copies is not None:
+            joined = joined.outerjoin(self._copies, self._copies.c.ref == columns.ref)
         if "owner" in columns:
             joined = joined.outerjoin(
-                self._owners, stands_for(self._owners, "owners", columns.owner)
+                self._owners, stands_for(self._owners, "owners", self._column("owner"))
             ).outerjoin(self._people, self._people.c.ref == self._owner())
         if "contact" in columns:
             joined = joined.outerjoin(
@@ -145,7 +151,18 @@ class Records:
         return and_(is_live(self.table), self._itself.c.ref.is_(None))
 
     def _owner(self) -> ColumnElement[str]:
-        return func.coalesce(self._owners.c.canonical, self.table.c.owner)
+        return func.coalesce(self._owners.c.canonical, self._column("owner"))
+
+    def _column(self, name: str) -> ColumnElement[Any]:
+        """A column of the record, or of the copy that is asked for it."""
+        own: ColumnElement[Any] = self.table.c[name]
+        if self._copies is None or name not in self._copies.c:
+            return own
+        copied: ColumnElement[Any] = self._copies.c[name]
+        if name != "currency":
+            return func.coalesce(copied, own)
+        amount = self._copies.c[MONEY[self.setting.stream]]
+        return case((amount.is_not(None), copied), else_=own)
 
     # ---- fields
 
@@ -175,14 +192,12 @@ class Records:
                 return self._owner()
             case "contact":
                 return func.coalesce(self._contacts.c.canonical, self.table.c.contact)
-        column: ColumnElement[str] = self.table.c[field.name]
-        return column
+        return self._column(field.name)
 
     def number(self, field: Field) -> ColumnElement[int]:
         """A number as it is stored: money in minor units, integers as they are, else millionths."""
         if not field.is_own:
-            column: ColumnElement[int] = self.table.c[field.name]
-            return column
+            return self._column(field.name)
         if field.type is Type.INTEGER:
             return self._own.units(field.name, 0)
         if field.type is Type.MONEY:
@@ -209,8 +224,7 @@ class Records:
                 return days
             return func.coalesce(days, zones.local_day(self._own.instant(field.name)))
         if field.type is Type.DATE:
-            column: ColumnElement[int] = self.table.c[field.name]
-            return column
+            return self._column(field.name)
         stored = _STORED_DAYS.get(field.name)
         if stored is not None and stored in self.table.c:
             known: ColumnElement[int] = self.table.c[stored]
@@ -239,7 +253,7 @@ class Records:
         """What a record's amounts are in."""
         if not has_currency(self.setting.stream):
             return literal(self.setting.currency, Text())
-        return func.coalesce(func.nullif(self.table.c.currency, ""), self.setting.currency)
+        return func.coalesce(func.nullif(self._column("currency"), ""), self.setting.currency)
 
     def digits(self) -> ColumnElement[int]:
         """Digits after the point of a record's amounts."""
@@ -327,10 +341,7 @@ class Records:
 
     def _anything(self, field: Field) -> ColumnElement[Any]:
         if not field.is_own:
-            named: ColumnElement[Any] = (
-                self.text(field) if field.type is Type.REF else self.table.c[field.name]
-            )
-            return named
+            return self.text(field) if field.type is Type.REF else self._column(field.name)
         match field.type:
             case Type.TEXT | Type.REF:
                 return self._own.text(field.name)

@@ -335,7 +335,7 @@ def _records(reader: Reader, stream: str) -> Iterator[CanonicalRecord]:
             case _:
                 is_itself = True
         if is_itself:
-            yield record
+            yield reader.whole(record)
 
 
 def _own(kpi: Kpi) -> CustomKpi:

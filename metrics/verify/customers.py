@@ -69,7 +69,7 @@ def read_contracts(reader: Reader, book: Book) -> None:
         stop = NEVER if contract.end_date is None else contract.end_date.toordinal()
         if start >= stop:
             continue
-        known = reader.accounts.get(account)
+        known = reader.customer(account)
         dimensions = {
             "account": account,
             "owner": None if known is None else reader.owner(known.owner),

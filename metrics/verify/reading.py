@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -112,7 +112,7 @@ class Reader:
         """Live deals with what they are grouped by; of several copies of one the preferred."""
         for deal in self.live(Deal):
             if self.deal(deal.ref.key) == deal.ref.key:
-                whole = self._with_copies(deal)
+                whole = self.whole(deal)
                 yield whole, self._of_deal(whole)
 
     def won(self) -> Iterator[tuple[Deal, Dimensions, date | None]]:
@@ -223,6 +223,11 @@ class Reader:
     def _owners(self) -> Mapping[str, Owner]:
         return {owner.ref.key: owner for owner in self.all(Owner)}
 
+    def customer(self, key: str) -> Account | None:
+        """What is known of a customer, by all records that stand behind it."""
+        known = self.accounts.get(key)
+        return None if known is None else self.whole(known)
+
     def account(self, key: str | None) -> str | None:
         """The account that a key stands for."""
         if key is None:
@@ -236,31 +241,59 @@ class Reader:
         """The deal that counts in the place of one: the preferred of its copies."""
         return None if key is None else self._joined_deals.get(key, key)
 
-    def _with_copies(self, deal: Deal) -> Deal:
-        """The deal with what its copies say where it says nothing itself, or is asked later."""
-        copies = self._copies.get(deal.ref.key)
-        if not copies:
-            return deal
-        first = dict(self.settings.identity.of(Deal.STREAM).preferred)
+    def whole(self, record: _R) -> _R:
+        """A record with what its copies say where it says nothing itself, or is asked later."""
+        copies = self._copies.get((record.STREAM, record.ref.key))
+        if not copies or not exists(record):
+            return record
+        return self._mixed(record, copies)
+
+    def _mixed(self, record: _R, copies: Sequence[CanonicalRecord]) -> _R:
+        rules = self.settings.identity.of(record.STREAM)
+        first = dict(rules.preferred)
+        everybody: list[CanonicalRecord] = [record, *copies]
+
+        def asked(name: str) -> list[CanonicalRecord]:
+            favourite = [one for one in everybody if one.ref.connection == first.get(name)]
+            return [*favourite, *(one for one in everybody if one not in favourite)]
+
         values: dict[str, Any] = {}
-        for name in _TAKEN_FROM_COPIES:
-            asked = [one for one in (deal, *copies) if one.ref.connection == first.get(name)]
-            for one in (*asked, deal, *copies):
+        for name in _TAKEN_FROM_COPIES[record.STREAM]:
+            for one in asked(name):
                 if getattr(one, name) is not None:
                     values[name] = getattr(one, name)
-                    if name == "amount":
-                        values["currency"] = one.currency
+                    if name in {"amount", "annual_revenue"}:
+                        values["currency"] = getattr(one, "currency", None)
                     break
-        return replace(deal, **values)
+        currency = values.get("currency", getattr(record, "currency", None)) or rules.currency
+        ids = {name for rule in rules.rules if rule.is_by_id for _, name in rule.fields}
+        extra = dict(record.extra)
+        for name in {name for one in everybody for name in one.extra} - ids:
+            sources = asked(name)
+            if name in rules.money:
+                sources = [
+                    one
+                    for one in sources
+                    if (getattr(one, "currency", None) or rules.currency) == currency
+                ]
+                extra.pop(name, None)
+            said = [one.extra[name] for one in sources if one.extra.get(name) is not None]
+            if said:
+                extra[name] = said[0]
+        return replace(record, extra=extra, **values)
 
     @cached_property
-    def _copies(self) -> Mapping[str, list[Deal]]:
-        found: dict[str, list[Deal]] = defaultdict(list)
-        if self._joined_deals:
-            for one in self.live(Deal):
-                counted = self._joined_deals.get(one.ref.key)
+    def _copies(self) -> Mapping[tuple[str, str], list[CanonicalRecord]]:
+        found: dict[tuple[str, str], list[CanonicalRecord]] = defaultdict(list)
+        for kind, joined_to in (
+            (Account, self._joined_accounts),
+            (Contact, self._joined_contacts),
+            (Deal, self._joined_deals),
+        ):
+            for one in self.live(kind) if joined_to else ():
+                counted = joined_to.get(one.ref.key)
                 if counted is not None:
-                    found[counted].append(one)
+                    found[kind.STREAM, counted].append(one)
         return found
 
     def person(self, key: str | None) -> str | None:
@@ -349,9 +382,16 @@ def _group_of(value: Scalar) -> str | None:
     return cut(value)
 
 
-_TAKEN_FROM_COPIES: Final = (
-    *("amount", "product", "source", "type", "kind", "region", "segment", "lost_reason"),
-)
+_TAKEN_FROM_COPIES: Final[Mapping[str, tuple[str, ...]]] = {
+    "accounts": (
+        *("name", "domain", "owner", "parent", "type", "industry", "segment", "region"),
+        *("country", "employees", "annual_revenue", "contract_end"),
+    ),
+    "contacts": ("name", "email", "owner", "source", "lifecycle_stage", "nps_score"),
+    "deals": (
+        *("amount", "product", "source", "type", "kind", "region", "segment", "lost_reason"),
+    ),
+}
 
 
 def _band(amount: Decimal | None) -> str | None:

@@ -109,8 +109,14 @@ def show(context: typer.Context, record: Record, stream: Stream = None) -> None:
     session = session_of(context)
     with session.runtime() as runtime, reading(runtime.engine) as conn:
         rules = runtime.catalog.settings.identity
+        company = runtime.company
         found = [
-            (name, key, store_identity.members(conn, name, key, rules))
+            (
+                name,
+                key,
+                store_identity.members(conn, name, key, rules),
+                identities.taken(conn, company, rules, name, key),
+            )
             for name in MATCHED_STREAMS
             if stream in (None, name) and store_identity.is_known(conn, name, record)
             for key in [store_identity.stands_for(conn, name, record) or record]
@@ -121,17 +127,27 @@ def show(context: typer.Context, record: Record, stream: Stream = None) -> None:
     if printer.is_json:
         printer.document(
             [
-                {"stream": name, "entity": key, "records": [asdict(one) for one in members]}
-                for name, key, members in found
+                {
+                    "stream": name,
+                    "entity": key,
+                    "records": [asdict(one) for one in members],
+                    "taken": [asdict(one) for one in taken],
+                }
+                for name, key, members, taken in found
             ]
         )
         return
-    for name, key, members in found:
+    for name, key, members, taken in found:
         printer.text(f"{name} {key}")
         printer.table(
             ("record", "name", "why"),
             ((one.ref, one.name, "; ".join(one.evidence)) for one in members),
         )
+        if taken:
+            printer.text("these values count, though they are not the record's own:")
+            printer.table(
+                ("field", "value", "from"), ((one.field, one.value, one.ref) for one in taken)
+            )
 
 
 def _check(stream: str | None) -> None:

@@ -267,7 +267,29 @@ def _create_operational_tables() -> None:
         *_keys("ref", nullable=False),
         *_wholes("amount"),
         *_texts("currency", "product", "source", "type", "kind", "region", "segment"),
-        *_texts("lost_reason"),
+        *_texts("lost_reason", "extra"),
+        sa.PrimaryKeyConstraint("ref"),
+    )
+    op.create_table(
+        "account_fallbacks",
+        *_keys("ref", nullable=False),
+        *_texts("name", "domain"),
+        *_keys("owner", "parent"),
+        *_texts("type", "industry", "segment", "region", "country"),
+        *_wholes("employees", "annual_revenue"),
+        *_texts("currency"),
+        *_smalls("contract_end"),
+        *_texts("extra"),
+        sa.PrimaryKeyConstraint("ref"),
+    )
+    op.create_table(
+        "contact_fallbacks",
+        *_keys("ref", nullable=False),
+        *_texts("name", "email"),
+        *_keys("owner"),
+        *_texts("source", "lifecycle_stage"),
+        *_wholes("nps_score"),
+        *_texts("extra"),
         sa.PrimaryKeyConstraint("ref"),
     )
     op.create_table(

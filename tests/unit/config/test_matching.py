@@ -6,7 +6,10 @@ from config.interpolate import Value
 from config.matching import identity_makes_sense, sides_of
 
 CONNECTIONS: dict[str, Value] = {
-    "salesforce": {"type": "salesforce", "streams": {"accounts": {"fields": {"vat": "VAT__c"}}}},
+    "salesforce": {
+        "type": "salesforce",
+        "streams": {"accounts": {"fields": {"vat": "VAT__c"}}, "contacts": {}},
+    },
     "hubspot": {"type": "hubspot", "streams": {"accounts": {}, "deals": {}}},
 }
 
@@ -31,6 +34,8 @@ def test_rules_that_can_be_followed_have_no_fault() -> None:
 
     assert faults("accounts", {"match": (by_id, by_domain), "prefer": "salesforce"}) == []
     assert faults("deals", {"fields": {"segment": "hubspot"}}) == []
+    assert faults("accounts", {"fields": {"website": "hubspot", "vat": "salesforce"}}) == []
+    assert faults("contacts", {"fields": {"nps_score": "salesforce"}}) == []
 
 
 @pytest.mark.parametrize(
@@ -44,7 +49,11 @@ def test_rules_that_can_be_followed_have_no_fault() -> None:
         ("accounts", {"match": ({"domain": "website", "key": "vat"},)}, "one of same"),
         ("accounts", {"match": ({"ignore": ("x",)},)}, "one of same"),
         ("accounts", {"match": ({"key": "vat"},)}, "salesforce alone maps"),
-        ("accounts", {"fields": {"segment": "hubspot"}}, "always comes from the preferred"),
+        ("accounts", {"fields": {"segmet": "hubspot"}}, '"segmet" is no field of accounts'),
+        ("accounts", {"fields": {"segment": "hubspt"}}, 'Did you mean "hubspot"'),
+        ("accounts", {"fields": {"vat": "hubspot"}}, 'hubspot" does not map "vat" of accounts'),
+        ("contacts", {"fields": {"name": "hubspot"}}, 'hubspot" does not read contacts'),
+        ("contacts", {"fields": {"account": "salesforce"}}, "always comes from the preferred"),
         ("deals", {"fields": {"stage": "hubspot"}}, "always comes from the preferred"),
     ],
 )
