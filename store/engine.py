@@ -15,6 +15,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from functools import lru_cache
 from typing import Final
 
 import psycopg
@@ -22,6 +23,7 @@ from sqlalchemy import (
     URL,
     Connection,
     Engine,
+    Select,
     create_engine,
     event,
     exc,
@@ -228,13 +230,25 @@ def is_postgresql(conn: Connection) -> bool:
 
 def database_now(conn: Connection) -> datetime:
     """The instant by the database's clock, which all hosts share (aware UTC)."""
-    now: datetime = conn.execute(select(now_after(conn, 0))).scalar_one()
+    now: datetime = conn.execute(_look_at_clock(for_postgresql=is_postgresql(conn))).scalar_one()
     return now
 
 
 def now_after(conn: Connection, seconds: float) -> ColumnElement[datetime]:
     """An SQL expression: the instant so many seconds after the statement runs."""
-    if is_postgresql(conn):
+    return _instant_after(seconds, for_postgresql=is_postgresql(conn))
+
+
+# Every transaction of a step asks for the time, and building an expression takes longer than
+# running it.
+@lru_cache(maxsize=2)
+def _look_at_clock(*, for_postgresql: bool) -> Select[datetime]:
+    return select(_instant_after(0, for_postgresql=for_postgresql))
+
+
+@lru_cache(maxsize=256)
+def _instant_after(seconds: float, *, for_postgresql: bool) -> ColumnElement[datetime]:
+    if for_postgresql:
         now: ColumnElement[datetime] = func.clock_timestamp(type_=UtcDateTime())
         if not seconds:
             return now

@@ -102,7 +102,7 @@ class Running:
             LeaseLost: Somebody else has taken one over; the transaction must not commit.
         """
         for lease in self.held:
-            leases.ensure(conn, lease)
+            # Which makes sure that it is held.
             leases.renew(conn, lease, self.runtime.lease_ttl)
 
     @contextmanager

@@ -201,7 +201,9 @@ class Runtime:
         self.clock.wait(self._stop, seconds)
 
 
-def open_runtime(config: Config, *, progress: Progress | None = None) -> Runtime:
+def open_runtime(
+    config: Config, *, progress: Progress | None = None, ports: Ports = PORTS
+) -> Runtime:
     """Construct everything a configuration describes, connecting to nothing yet.
 
     Raises:
@@ -211,7 +213,7 @@ def open_runtime(config: Config, *, progress: Progress | None = None) -> Runtime
     catalog, problems = built_catalog(config)
     if catalog is None:
         raise ConfigurationError(problems)
-    runtime = Runtime(config, catalog=catalog, progress=progress or Unwatched())
+    runtime = Runtime(config, catalog=catalog, progress=progress or Unwatched(), ports=ports)
     try:
         problems = _open_connectors(runtime)
         if not problems:
