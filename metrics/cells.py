@@ -296,7 +296,10 @@ class _Increment:
         return tuple(sorted(kept | {"ref", "account", "closed_day"}))
 
     def _mapped(self, source: str) -> Mapped:
-        return Mapped(self._catalog.mapped_fields(source), self._for_postgresql)
+        catalog = self._catalog
+        return Mapped(
+            catalog.mapped_fields(source), self._for_postgresql, catalog.columns_read.get(source)
+        )
 
     def _run(self, text: str) -> CursorResult[Any]:
         return self._conn.exec_driver_sql(text)
@@ -359,9 +362,9 @@ def _of_touched(changes: Table, link: str, touched: Table) -> FromClause:
     return chosen.subquery(f"{changes.name}_then")
 
 
-def _visits(side: int, _: str, __: Mapped) -> AnySelect:
+def _visits(side: int, _: str, mapped: Mapped) -> AnySelect:
     changes = _of_touched(DEAL_STAGE_CHANGES, "deal", TOUCHED_DEALS)
-    return sales.visits_of(_side_of(DEAL_FACTS, side), changes)
+    return sales.visits_of(_side_of(DEAL_FACTS, side), changes, mapped)
 
 
 def _closings(side: int, _: str, __: Mapped) -> AnySelect:
@@ -372,7 +375,7 @@ def _closings(side: int, _: str, __: Mapped) -> AnySelect:
 def _credits(side: int, currency: str, mapped: Mapped) -> AnySelect:
     facts = sales.deal_facts(side, currency, TOUCHED_CREDITS, mapped)
     deals = facts.subquery("credited_deals")
-    return marketing.credits_of(deals, TOUCHES)
+    return marketing.credits_of(deals, TOUCHES, mapped=mapped)
 
 
 _FACTS_OF: Final[Mapping[str, Callable[[int, str, Mapped], AnySelect]]] = {

@@ -6,7 +6,7 @@ window, a clock), or on a kind of period, are made for them, each under a name o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Final
@@ -22,6 +22,8 @@ from metrics.dimensions import (
     STAGE_DIMENSIONS,
     SURVEY_DIMENSIONS,
     TICKET_DIMENSIONS,
+    Grouping,
+    places_in,
 )
 from metrics.periods import is_rolling, rolling_days
 
@@ -231,6 +233,60 @@ NEIGHBOURLY: Final = frozenset({"tickets_created"})
 def sources_of(family: Family) -> frozenset[str]:
     """The facts a family reads."""
     return frozenset({family.source, *family.also})
+
+
+ALWAYS_READ: Final = frozenset(
+    {"owner", "stage", "pipeline", "kind", "account", "campaign", "deal"}
+)
+"""Dimensions that facts carry whether values are grouped by them or not."""
+
+_READ_BY: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "deals_resting": ("entered_at",),
+        "deals_aging": ("entered_at",),
+        "stages_seen": ("stages_seen",),
+        "reopenings": ("is_reopening",),
+        "stage_entries": ("is_advanced", "is_undecided"),
+        "credit_first": ("place",),
+        "credit_last": ("place_from_last",),
+        "tickets_created": ("is_recurrent",),
+    }
+)
+"""Formula -> the columns that it alone reads and that are dear to find."""
+
+_MADE_OF: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {"deals": ("visits", "purchases", "credits"), "tickets": ("closings",)}
+)
+"""Source -> the sources whose facts are made of its own."""
+
+
+def columns_read(
+    families: Mapping[str, Family], groupings: Mapping[str, Sequence[Grouping]]
+) -> Mapping[str, frozenset[str]]:
+    """Source -> the columns of its facts that families read, beside those that all carry.
+
+    What nobody groups by need not be looked up for every record.
+
+    Args:
+        families: those that are kept, by name.
+        groupings: of each the groupings of its cells.
+    """
+    own: dict[str, set[str]] = {}
+    for name, family in families.items():
+        read = {place for one in groupings[name] for place in places_in(one, family.mapped)}
+        read.update(_READ_BY.get(family.formula, ()))
+        if family.is_business_hours:
+            read.add("work")
+        for source in sources_of(family):
+            own.setdefault(source, set()).update(read)
+    return MappingProxyType(
+        {
+            source: frozenset(ALWAYS_READ).union(
+                own.get(source, ()), *(own.get(made, ()) for made in _MADE_OF.get(source, ()))
+            )
+            for source in {*own, *_MADE_OF}
+        }
+    )
 
 
 def dimensions_of(

@@ -86,7 +86,7 @@ def _gather(conn: Connection, catalog: Catalog, families: Collection[Family]) ->
     is_postgres = is_postgresql(conn)
 
     def mapped(source: str) -> Mapped:
-        return Mapped(catalog.mapped_fields(source), is_postgres)
+        return Mapped(catalog.mapped_fields(source), is_postgres, catalog.columns_read.get(source))
 
     for source, facts in everything(catalog.company.currency, sources, mapped):
         table = FACTS[source]

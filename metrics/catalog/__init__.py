@@ -34,6 +34,7 @@ from metrics.expression.definition import (
 )
 from metrics.expression.tree import money_compared
 from metrics.families import (
+    columns_read,
     dimensions_of,
     family_of,
     has_rolling,
@@ -137,6 +138,11 @@ class Catalog:
         family = family_of(formula, kind, self.own(kpi), has_percentile=kpi.percentile is not None)
         mapped = self.mapped_fields(family.source)
         return replace(family, mapped=mapped) if mapped else family
+
+    @cached_property
+    def columns_read(self) -> Mapping[str, frozenset[str]]:
+        """Source of facts -> which of their columns the families read."""
+        return columns_read(self.families, self.groupings)
 
     def mapped_fields(self, source: str) -> tuple[str, ...]:
         """The mapped fields by which families of a source are grouped, each in its place."""

@@ -84,15 +84,15 @@ def everything(
     Args:
         currency: of amounts without one: the company's.
         sources: the facts that are wanted.
-        mapped: of a source, the fields beside its built-in dimensions.
+        mapped: of a source, the fields beside its built-in dimensions, and what is read.
     """
     deals, tickets = FACTS["deals"], FACTS["tickets"]
     wanted: Mapping[str, Callable[[], AnySelect]] = {
         "deals": partial(sales.deal_facts, AFTER, currency, mapped=mapped("deals")),
         "tickets": partial(service.ticket_facts, AFTER, mapped=mapped("tickets")),
-        "visits": partial(sales.visits_of, deals, DEAL_STAGE_CHANGES),
+        "visits": partial(sales.visits_of, deals, DEAL_STAGE_CHANGES, mapped("visits")),
         "purchases": partial(customers.purchases_of, deals),
-        "credits": partial(marketing.credits_of, deals),
+        "credits": partial(marketing.credits_of, deals, mapped=mapped("credits")),
         "closings": partial(service.closings_of, tickets, TICKET_STATUS_CHANGES),
         "leads": partial(marketing.lead_facts, AFTER, mapped=mapped("leads")),
         "surveys": partial(service.survey_facts, AFTER, mapped=mapped("surveys")),

@@ -221,12 +221,15 @@ def costs(facts: Facts, family: Family) -> Rows:
 # ---------------------------------------------------------------- credits
 
 
-def credits_of(deals: FromClause, touches: FromClause | None = None) -> AnySelect:
+def credits_of(
+    deals: FromClause, touches: FromClause | None = None, mapped: Mapped = NOTHING
+) -> AnySelect:
     """Won deals, once for each touch of their account's people up to the close.
 
     Args:
         deals: facts of one side, of all purchases of their accounts or of none.
         touches: `touches_of` their accounts, in a table; None: those of all accounts.
+        mapped: what is read.
     """
     won = _ranked_purchases(deals)
     if touches is None:
@@ -276,19 +279,23 @@ def credits_of(deals: FromClause, touches: FromClause | None = None) -> AnySelec
         joined.c.ref,
         joined.c.side,
         *(
-            (touched[name] if name in touched else joined.c[name]).label(name)
+            mapped.text(name, touched[name] if name in touched else joined.c[name]).label(name)
             for name in DEAL_COLUMNS
         ),
         joined.c.closed_day,
         joined.c.amount,
         joined.c.currency,
         case((shares == zero, one), else_=shares).label("shares"),
-        func.row_number()
-        .over(partition_by=of_deal, order_by=(joined.c.at, joined.c.member))
-        .label("place"),
-        func.row_number()
-        .over(partition_by=of_deal, order_by=(joined.c.at.desc(), joined.c.member.desc()))
-        .label("place_from_last"),
+        mapped.count(
+            "place",
+            func.row_number().over(partition_by=of_deal, order_by=(joined.c.at, joined.c.member)),
+        ).label("place"),
+        mapped.count(
+            "place_from_last",
+            func.row_number().over(
+                partition_by=of_deal, order_by=(joined.c.at.desc(), joined.c.member.desc())
+            ),
+        ).label("place_from_last"),
         flag(joined.c.purchase_place == one).label("is_first_purchase"),
         flag(joined.c.account.is_not(None)).label("has_account"),
     ).select_from(joined.outerjoin(campaigns, campaigns.c.ref == joined.c.touched_by))

@@ -1,4 +1,4 @@
-"""Mapped fields that no built-in dimension carries, as columns of the facts."""
+"""What facts carry: the mapped fields that no built-in dimension carries, and what is read."""
 
 from __future__ import annotations
 
@@ -9,17 +9,34 @@ from typing import Final
 from sqlalchemy import FromClause, func
 from sqlalchemy.sql.elements import ColumnElement
 
-from metrics.contributions.terms import no_text, number, one
+from metrics.contributions.terms import no_number, no_text, number, one, zero
 from metrics.dimensions import LONGEST_VALUE, OWN_PLACES
 from store.own_fields import OwnFields
 
 
 @dataclass(frozen=True, slots=True)
 class Mapped:
-    """Which fields of a stream stand in which places."""
+    """Which fields of a stream stand in which places, and which columns any family reads."""
 
     names: tuple[str, ...] = ()
     for_postgresql: bool = False
+    read: frozenset[str] | None = None
+    """Columns that are read, among those that are not always; None: all of them."""
+
+    def text(self, name: str, column: ColumnElement[str]) -> ColumnElement[str]:
+        """The column, or null where no family reads it."""
+        return column if self._is_read(name) else no_text()
+
+    def number(self, name: str, column: ColumnElement[int]) -> ColumnElement[int]:
+        """The same of a number that may be null."""
+        return column if self._is_read(name) else no_number()
+
+    def count(self, name: str, column: ColumnElement[int]) -> ColumnElement[int]:
+        """The same of a number that may not be null."""
+        return column if self._is_read(name) else zero
+
+    def _is_read(self, name: str) -> bool:
+        return self.read is None or name in self.read
 
 
 NOTHING: Final = Mapped()

@@ -103,7 +103,7 @@ def deal_facts(
         side: `BEFORE`, `BOTH` or `AFTER`; a column of the result.
         currency: of amounts without one: the company's.
         chosen: keys of the deals; None: all of them.
-        mapped: their fields beside the built-in dimensions.
+        mapped: their fields beside the built-in dimensions, and what is read.
     """
     accounts, owners = IDENTITY.alias("account_identity"), IDENTITY.alias("owner_identity")
     people, campaigns = OWNERS.alias("deal_owners"), CAMPAIGNS.alias("deal_campaigns")
@@ -137,7 +137,7 @@ def deal_facts(
             DEALS.c.ref,
             number(side).label("side"),
             *(
-                (resolved[name] if name in resolved else DEALS.c[name]).label(name)
+                mapped.text(name, resolved[name] if name in resolved else DEALS.c[name]).label(name)
                 for name in DEAL_DIMENSIONS
             ),
             *places_of(DEALS, mapped, copies),
@@ -149,10 +149,13 @@ def deal_facts(
             DEALS.c.close_date,
             closed_day.label("closed_day"),
             DEALS.c.created_day,
-            case((~DEALS.c.is_closed, func.coalesce(_last_entry(), DEALS.c.created_at))).label(
-                "entered_at"
+            mapped.number(
+                "entered_at",
+                case((~DEALS.c.is_closed, func.coalesce(_last_entry(), DEALS.c.created_at))),
+            ).label("entered_at"),
+            mapped.number("stages_seen", case((DEALS.c.is_closed, _stages_seen()))).label(
+                "stages_seen"
             ),
-            case((DEALS.c.is_closed, _stages_seen())).label("stages_seen"),
         )
         .select_from(
             DEALS.outerjoin(accounts, stands_for(accounts, "accounts", DEALS.c.account))
@@ -264,7 +267,7 @@ def _stages_seen() -> ScalarSelect[Any]:
 # ---------------------------------------------------------------- stages entered
 
 
-def visits_of(deals: FromClause, changes: FromClause) -> AnySelect:
+def visits_of(deals: FromClause, changes: FromClause, mapped: Mapped = NOTHING) -> AnySelect:
     """Entries of deals into stages, and how the stay ended.
 
     Neighbouring changes to the same stage are one visit; it ends when the deal enters another
@@ -274,6 +277,7 @@ def visits_of(deals: FromClause, changes: FromClause) -> AnySelect:
     Args:
         deals: facts of one side.
         changes: stage changes, of these deals at least.
+        mapped: what is read.
     """
     entries = _stage_entries(changes)
     is_described = STAGES.c.ref.is_not(None)
@@ -289,7 +293,7 @@ def visits_of(deals: FromClause, changes: FromClause) -> AnySelect:
         select(
             deals.c.side,
             *(
-                (entries.c.stage if name == "stage" else deals.c[name]).label(name)
+                mapped.text(name, entries.c.stage if name == "stage" else deals.c[name]).label(name)
                 for name in DEAL_COLUMNS
             ),
             deals.c.is_won,
@@ -301,12 +305,16 @@ def visits_of(deals: FromClause, changes: FromClause) -> AnySelect:
             flag(is_open).label("is_open"),
             flag(is_unknown).label("is_unknown"),
             open_position.label("position"),
-            func.lag(flag(and_(~is_open, ~is_unknown)), type_=Integer)
-            .over(partition_by=deals.c.ref, order_by=in_order)
-            .label("was_closed"),
-            func.max(open_position)
-            .over(partition_by=(deals.c.ref, STAGES.c.pipeline))
-            .label("furthest"),
+            mapped.number(
+                "is_reopening",
+                func.lag(flag(and_(~is_open, ~is_unknown)), type_=Integer).over(
+                    partition_by=deals.c.ref, order_by=in_order
+                ),
+            ).label("was_closed"),
+            mapped.number(
+                "is_advanced",
+                func.max(open_position).over(partition_by=(deals.c.ref, STAGES.c.pipeline)),
+            ).label("furthest"),
         )
         .select_from(
             entries.join(deals, deals.c.ref == entries.c.deal).outerjoin(
@@ -324,11 +332,14 @@ def visits_of(deals: FromClause, changes: FromClause) -> AnySelect:
         joined.c.at_day.label("entered_day"),
         joined.c.is_open,
         joined.c.is_unknown,
-        flag(and_(joined.c.is_open == one, joined.c.was_closed == one)).label("is_reopening"),
-        flag(is_advanced).label("is_advanced"),
-        flag(and_(~func.coalesce(is_advanced, False), joined.c.is_closed == zero)).label(
-            "is_undecided"
-        ),
+        mapped.count(
+            "is_reopening", flag(and_(joined.c.is_open == one, joined.c.was_closed == one))
+        ).label("is_reopening"),
+        mapped.count("is_advanced", flag(is_advanced)).label("is_advanced"),
+        mapped.count(
+            "is_undecided",
+            flag(and_(~func.coalesce(is_advanced, False), joined.c.is_closed == zero)),
+        ).label("is_undecided"),
     )
 
 

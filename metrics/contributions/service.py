@@ -56,7 +56,7 @@ def ticket_facts(
     Args:
         side: `BEFORE` or `AFTER`; a column of the result.
         chosen: keys of tickets: all those of an account, or none; None: all of them.
-        mapped: their fields beside the built-in dimensions.
+        mapped: their fields beside the built-in dimensions, and what is read.
     """
     accounts, owners = IDENTITY.alias("ticket_accounts"), IDENTITY.alias("ticket_owners")
     contacts = IDENTITY.alias("ticket_contacts")
@@ -95,7 +95,9 @@ def ticket_facts(
             TICKETS.c.ref,
             number(side).label("side"),
             *(
-                (resolved[name] if name in resolved else TICKETS.c[name]).label(name)
+                mapped.text(name, resolved[name] if name in resolved else TICKETS.c[name]).label(
+                    name
+                )
                 for name in TICKET_DIMENSIONS
             ),
             *places_of(TICKETS, mapped),
@@ -107,10 +109,10 @@ def ticket_facts(
             TICKETS.c.first_response_at,
             TICKETS.c.first_response_day,
             *(
-                _worked(TICKETS.c[f"{name}_at"], table).label(f"{name}_work")
+                mapped.number("work", _worked(TICKETS.c[f"{name}_at"], table)).label(f"{name}_work")
                 for name, table in days.items()
             ),
-            flag(and_(is_recurrent, is_recent)).label("is_recurrent"),
+            mapped.count("is_recurrent", flag(and_(is_recurrent, is_recent))).label("is_recurrent"),
         )
         .select_from(sources)
         .where(is_live(TICKETS), *within(TICKETS.c.ref, chosen))
