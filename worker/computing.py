@@ -12,7 +12,7 @@ from metrics import meaning, values
 from metrics import rebuild as rebuilding
 from metrics.values import Published
 from store.engine import database_now
-from worker import crashpoints
+from worker import crashpoints, doubts
 from worker.results import Kind, RunResult, State
 from worker.running import Running, Subject, record_run
 from worker.runtime import Runtime
@@ -39,13 +39,16 @@ def compute(
     Raises:
         StoreUnavailable: The database is away; what was committed stays.
     """
-    return record_run(
+    result = record_run(
         runtime,
         Subject(kind=Kind.COMPUTE),
         lambda running: _compute(running, _asked_for(runtime, kpi) if rebuild else ()),
         lease_names=("compute",),
         patience=patience,
     )
+    if not runtime.is_stopping:
+        doubts.count_if_due(runtime)
+    return result
 
 
 class _Stopped(Exception):

@@ -18,6 +18,7 @@ from store.identity import Member
 from store.identity_rules import MATCHED_STREAMS, IdentityRules, StreamRules
 from store.linking import Doubt
 from store.tables import RECORD_TABLES
+from worker import doubts
 from worker.runtime import Runtime
 
 
@@ -93,6 +94,7 @@ def decide(
         else:
             _refuse_impossible(conn, place, one, other)
             decisions.decide(conn, place, one, other, is_same=is_same)
+        doubts.note_decision(conn)
         moved = commit_decision(conn, runtime.catalog, place, (one, other)).moved.get(place, {})
         if is_same is not None:
             _refuse_contradiction(conn, place, one, other, is_same=is_same)

@@ -12,6 +12,8 @@ from sqlalchemy import Connection, func, select
 from store import calls, checkpoints, deadletters, heartbeats, leases, notes, outbox, runs
 from store.engine import database_now, reading
 from store.tables import DIRTY_KEYS
+from worker import doubts
+from worker.doubts import Doubtful
 from worker.reloading import CONFIGURATION_NOTE
 from worker.runtime import Runtime
 from worker.schedule import interval_of
@@ -65,6 +67,8 @@ class Status:
     """Whether values agree with the records behind them."""
     targets: Sequence[Standing]
     """How every target stands in its running period."""
+    doubtful: Doubtful | None
+    """Matches that wait for a person, as they were counted last."""
     refused_writes: int
     """Records that a CRM refused to change and that wait in the dead letters."""
     sentences: Sequence[str]
@@ -151,6 +155,7 @@ class Status:
                 "differing": self.verified.differing,
             },
             "targets": [one.to_json() for one in self.targets],
+            "doubtful": None if self.doubtful is None else self.doubtful.to_json(),
             "messages": list(self.sentences),
         }
 
@@ -176,6 +181,7 @@ def gather(runtime: Runtime) -> Status:
             quota=[_quota(runtime, conn, name) for name in runtime.config.connections],
             verified=verified,
             targets=targets,
+            doubtful=doubts.noted(conn, runtime) if doubts.is_matching(runtime) else None,
             refused_writes=sum(
                 letter.direction == deadletters.PUSH for letter in deadletters.every(conn)
             ),
@@ -186,6 +192,7 @@ def gather(runtime: Runtime) -> Status:
                 *(sentence for one in written for sentence in one.sentences()),
                 *(f"sink {one.sink}: {one.state}: {one.error}" for one in sinks if one.error),
                 *_letter_sentences(conn),
+                *doubts.sentences(conn, runtime),
                 *(f"target missed: {one.words}" for one in targets if one.is_missed),
                 *([verified.differing] if verified.differing is not None else []),
             ],
