@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 import structlog
-from celery import signals
+from celery import current_task, signals
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
@@ -44,7 +44,12 @@ ROWS_A_TASK: Final = 100_000
 """A longer pull goes on in another task: none comes near the broker's visibility timeout."""
 
 _EXPIRES_SECONDS: Final = 30
-"""A message that nobody took by then is dropped; the bell has rung again."""
+"""A message that nobody took by then is dropped; the bell has rung again. By the broker's clock:
+Celery's own ``expires`` compares those of two hosts, and one that is seconds ahead of the other
+would drop everything without a word."""
+
+_RUNG_AT: Final = "kpisync_rung_at"
+"""Header of a message: when it was sent, in seconds of the broker's clock."""
 
 _RUNG_SECONDS: Final = 10
 """While a message waits, no second one is sent for the same step: a queue that fills faster than
@@ -135,19 +140,23 @@ def send(step: Step) -> None:
         with app.producer_or_acquire() as producer:
             redis = producer.channel.client
             if redis.set(_mark(task, names), 1, nx=True, ex=_RUNG_SECONDS):
-                app.send_task(
-                    task, args=names, queue=queue, expires=_EXPIRES_SECONDS, producer=producer
-                )
+                sent = {_RUNG_AT: redis.time()[0]}
+                app.send_task(task, args=names, queue=queue, headers=sent, producer=producer)
     except (OperationalError, RedisError) as error:
         log = structlog.get_logger("kpisync.sweep")
         log.warning("the broker is away; ringing again later", reason=str(error))
 
 
-def _answer(step: Step) -> None:
-    """The bell was heard: it may be rung for this step again."""
+def _answer(step: Step) -> bool:
+    """The bell was heard: it may be rung for this step again. False: it rang too long ago."""
     names, task = _message(step)
+    rung_at = (current_task.request.headers or {}).get(_RUNG_AT)
     with suppress(OperationalError, RedisError), app.producer_or_acquire() as producer:
-        producer.channel.client.delete(_mark(task, names))
+        redis = producer.channel.client
+        redis.delete(_mark(task, names))
+        return rung_at is None or int(redis.time()[0]) - rung_at <= _EXPIRES_SECONDS
+    # Without the broker nobody can tell; whether it is still due is looked up anyway.
+    return True
 
 
 def _mark(task: str, names: Iterable[str | None]) -> str:
@@ -172,8 +181,8 @@ def _message(step: Step) -> tuple[list[str | None], str]:
 
 def _if_due(wanted: Step) -> None:
     """Do a step unless somebody has done it since the bell rang."""
-    _answer(wanted)
-    _calmly(lambda: _perform(wanted))
+    if _answer(wanted):
+        _calmly(lambda: _perform(wanted))
 
 
 def _perform(wanted: Step) -> None:

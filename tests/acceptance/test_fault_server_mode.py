@@ -53,7 +53,7 @@ def test_a_crm_that_hangs_delays_no_other(site: Site) -> None:
 
 
 @pytest.mark.slow
-def test_a_worker_frozen_longer_than_its_lease_changes_nothing(site: Site) -> None:
+def test_children_frozen_longer_than_their_lease_change_nothing(site: Site) -> None:
     site.sell()
     for child in site.worker.children():
         child.suspend()
@@ -63,6 +63,47 @@ def test_a_worker_frozen_longer_than_its_lease_changes_nothing(site: Site) -> No
         child.resume()
 
     site.wait(has_arrived, SOON)
+    assert site.redundant_writes() == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", ["/query", "/composite/sobjects"], ids=["pull", "push"])
+def test_a_whole_worker_frozen_until_another_took_its_lease_changes_nothing(
+    site: Site, path: str
+) -> None:
+    """Main process and children, in the midst of a call that reads or writes."""
+    account = site.sandbox.salesforce.create("Account", {"Name": "Account of two deals"})
+    site.win(account, 700)
+    calls = len(site.calls(path))
+    site.wait(lambda: len(site.calls(path)) > calls, SOON)
+    begun = site.leases()
+
+    with site.worker.frozen(), site.second_worker():
+        site.win(account, 77)
+        site.wait(lambda: site.revenue(account) == 777, SOON)
+        took_over = site.leases()
+        # None that the frozen one still counts as its own.
+        held = {name for name, token in begun.items() if took_over[name] > token}
+    time.sleep(5)
+
+    assert held
+    assert site.revenue(account) == 777
+    assert site.redundant_writes() == []
+    site.recovers(SOON)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("who", ["main process", "beat"])
+def test_work_goes_on_when_a_frozen_process_wakes_up(site: Site, who: str) -> None:
+    frozen = site.worker if who == "main process" else site.beat
+    with frozen.frozen(is_whole=False):
+        # Longer than a lease and than the time after which a message is dropped.
+        time.sleep(8)
+        has_arrived = site.sell()
+        time.sleep(2)
+
+    site.wait(has_arrived, SOON)
+    assert frozen.is_running
     assert site.redundant_writes() == []
 
 

@@ -45,24 +45,26 @@ class Site:
         """Win a deal for a new account; whether its worth has come back into the account."""
         number = next(self._numbers)
         account = self.sandbox.salesforce.create("Account", {"Name": f"Account {number:04d}"})
+        self.win(account, 1000 + number)
+        return lambda: self.revenue(account) == 1000 + number
+
+    def win(self, account: str, amount: int) -> None:
+        """Win a deal for an account."""
+        deal = {"Name": f"Deal of {amount}", "StageName": "Closed Won", "CloseDate": "2026-06-01"}
         self.sandbox.salesforce.create(
-            "Opportunity",
-            {
-                "Name": f"Deal {number:04d}",
-                "AccountId": account,
-                "StageName": "Closed Won",
-                "CloseDate": "2026-06-01",
-                "Amount": 1000 + number,
-            },
+            "Opportunity", {**deal, "AccountId": account, "Amount": amount}
         )
 
-        def has_arrived() -> bool:
-            held = self.sandbox.salesforce.record("Account", account)["fields"]
-            assert isinstance(held, dict)
-            value = held.get("KPI_Revenue__c")
-            return value is not None and Decimal(str(value)) == 1000 + number
+    def revenue(self, account: str) -> Decimal | None:
+        """What stands in the account's field."""
+        held = self.sandbox.salesforce.record("Account", account)["fields"]
+        assert isinstance(held, dict)
+        value = held.get("KPI_Revenue__c")
+        return None if value is None else Decimal(str(value))
 
-        return has_arrived
+    def calls(self, path: str) -> list[dict[str, object]]:
+        """Calls of Salesforce whose path has a part in it, so far."""
+        return [one for one in self.sandbox.salesforce.requests() if path in str(one["path"])]
 
     def redundant_writes(self) -> list[dict[str, object]]:
         return [
@@ -104,6 +106,21 @@ class Site:
         self.wait(lambda: self.cli("verify", "--json", expect_exit=None).exit_code == 0, 60)
 
     # ------------------------------------------------------------ servers
+
+    @contextmanager
+    def second_worker(self) -> Iterator[Service]:
+        """As on another host: a group of its own, and the same queues."""
+        service = Service(self.cli, ("worker", "--concurrency", "2"), "worker2")
+        service.start()
+        try:
+            yield service
+        finally:
+            service.stop()
+
+    def leases(self) -> dict[str, int]:
+        """How often each lease has been taken."""
+        with self.asking() as conn:
+            return dict(conn.execute("SELECT name, token FROM leases").fetchall())
 
     @contextmanager
     def asking(self) -> Iterator[psycopg.Connection]:

@@ -16,6 +16,7 @@ from pathlib import Path
 import psycopg
 import pytest
 import redis
+from celery import Celery
 
 from tests.fixtures.sandboxes import Sandbox
 from tests.pipeline.worker.site import SEEDED, Site
@@ -30,6 +31,15 @@ RUN = {
     "sweeper": "import sys; from worker.app import run_worker;"
     " sys.exit(run_worker(concurrency=1, queues='kpisync'))",
     "beat": "import sys; from worker.app import run_beat; sys.exit(run_beat())",
+    # A host whose clock is wrong by HOURS.
+    "strayed_worker": """
+import os, sys, time_machine
+from datetime import UTC, datetime, timedelta
+astray = timedelta(hours=float(os.environ["HOURS"]))
+with time_machine.travel(datetime.now(UTC) + astray, tick=True):
+    from worker.app import run_worker
+    sys.exit(run_worker(concurrency=2))
+""",
     # Somebody sets the clock back by an hour, three seconds after the start.
     "jumping_beat": """
 import sys, time
@@ -228,6 +238,56 @@ def test_beat_ends_when_the_clock_jumps(server_site: Site) -> None:
 
     assert code == 1
     assert "the clock jumped by -3600 seconds" in said(server_site, "jumping_beat")
+
+
+def test_a_message_that_waited_too_long_is_dropped(server_site: Site) -> None:
+    with server_site.runtime():
+        pass
+    with (
+        Celery(broker=server_site.broker) as sender,
+        redis.Redis.from_url(server_site.broker) as client,
+    ):
+        now = int(client.time()[0])
+        for stream, age in (("accounts", 60), ("deals", 0)):
+            sender.send_task(
+                "kpisync.pull_stream",
+                ["salesforce", stream],
+                queue="kpisync.salesforce",
+                headers={"kpisync_rung_at": now - age},
+            )
+
+    with running(server_site, "worker"):
+        wait_until(lambda: any(run.state == "ok" for run in server_site.runs()), server_site)
+
+    first = min(server_site.runs(), key=lambda run: run.started)
+    # Others follow, for a worker that has done a step rings for the next one.
+    assert first.stream == "deals"
+
+
+@pytest.mark.parametrize("hours", [1, pytest.param(-1, marks=pytest.mark.slow)])
+def test_a_worker_whose_clock_is_an_hour_off_does_all_the_work(
+    server_site: Site, hours: int
+) -> None:
+    """Beat's host has the right time: no message may look out of date for that."""
+    site = server_site.but(crms=("salesforce",))
+
+    with running(site, "strayed_worker", HOURS=str(hours)), running(site, "beat"):
+        wait_until(lambda: len(site.writes()) > 0, site)
+        written = len(site.writes())
+        account = str(next(iter(site.sandbox.salesforce.snapshot()["Account"]))["id"])
+        site.sandbox.salesforce.create(
+            "Opportunity",
+            {
+                "Name": "Another",
+                "AccountId": account,
+                "StageName": "Closed Won",
+                "CloseDate": "2026-06-01",
+                "Amount": 12345,
+            },
+        )
+        wait_until(lambda: len(site.writes()) > written, site)
+
+        assert site.redundant_writes() == []
 
 
 def test_silence_is_not_health(server_site: Site) -> None:
