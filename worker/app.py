@@ -83,11 +83,12 @@ def settings_for(config: Config) -> dict[str, object]:
             "visibility_timeout": VISIBILITY_TIMEOUT_SECONDS,
             "unacked_restore_interval": 5,
             "unacked_restore_throttle": 1,
-            # A connection into a black hole would keep a worker alive and idle for ever.
-            "socket_timeout": 30,
+            # A connection into a black hole would keep a worker alive and idle for ever, and each
+            # of its connections is found out one after the other.
+            "socket_timeout": 5,
             "socket_connect_timeout": 5,
             "socket_keepalive": True,
-            "health_check_interval": 10,
+            "health_check_interval": 5,
             "retry_on_timeout": True,
         },
         "broker_connection_retry": True,

@@ -52,6 +52,8 @@ class HeldLeases:
         self._ttl = ttl
         self._clock = clock
         self._held: list[Lease] = []
+        self._owed: list[Lease] = []
+        """Not held any more, and not given back either: the database was away."""
         self._lock = threading.Lock()
 
     @contextmanager
@@ -64,7 +66,9 @@ class HeldLeases:
 
         Raises:
             Busy: Another process holds one of them; none is kept then.
+            StoreUnavailable: The database is away.
         """
+        self.give_back_late()
         taken: list[Lease] = []
         deadline = self._clock.monotonic() + patience.total_seconds()
         try:
@@ -120,10 +124,26 @@ class HeldLeases:
             self._held = [lease for lease in self._held if lease not in taken]
         if not taken:
             return
-        # A lease that cannot be given back runs out by itself; what led here matters more.
-        with suppress(StoreError), operating(self._engine) as conn:
-            for lease in reversed(taken):
+        self._owed += reversed(taken)
+        # What led here matters more than a lease that cannot be given back now.
+        with suppress(StoreError):
+            self.give_back_late()
+
+    def give_back_late(self) -> None:
+        """Give back what could not be given back when its step ended.
+
+        Else a database that was away for a second would hold up the steps it cut off for as long
+        as a lease lasts: their holder lives, so nobody may take them over.
+
+        Raises:
+            StoreUnavailable: The database is still away; they stay owed, or run out by themselves.
+        """
+        if not self._owed:
+            return
+        with operating(self._engine) as conn:
+            for lease in self._owed:
                 leases.release(conn, lease)
+        self._owed.clear()
 
 
 def holder_of_this_process() -> str:

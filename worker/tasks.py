@@ -220,6 +220,7 @@ def _calmly(work: Callable[[], object]) -> None:
     The next ring finds the work.
     """
     try:
+        _runtime().leases.give_back_late()
         work()
     except ConfigurationError as error:
         structlog.get_logger("kpisync.task").error("the configuration is invalid", why=str(error))

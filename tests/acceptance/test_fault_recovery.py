@@ -73,14 +73,15 @@ def test_what_a_dead_worker_of_another_host_held_is_taken_over_within_90_seconds
 
 def test_a_worker_frozen_for_longer_than_its_lease_holds_nobody_up(site: Site) -> None:
     in_a_long_call(site)
-    os.killpg(site.worker.pid, signal.SIGSTOP)
-    frozen = site.worker.pid
+    frozen = site.worker.process
+    os.killpg(frozen.pid, signal.SIGSTOP)
     has_arrived = site.sell()
     site.worker.start()
     took = site.wait(has_arrived, WORKER)
-    os.killpg(frozen, signal.SIGCONT)
+    os.killpg(frozen.pid, signal.SIGCONT)
     time.sleep(5)
-    os.killpg(frozen, signal.SIGKILL)
+    os.killpg(frozen.pid, signal.SIGKILL)
+    frozen.wait()
 
     tell("worker, frozen beside another one", took, WORKER)
     assert site.redundant_writes() == []
@@ -150,7 +151,7 @@ def test_a_postgresql_without_free_connections_is_followed_within_30_seconds(sit
 def test_a_killed_beat_rings_again_within_two_intervals_of_its_start(site: Site) -> None:
     site.beat.kill_main()
     site.beat.start()
-    site.wait(lambda: site.beat.log.read_text().count("beat: Starting") >= site.beat.starts, 60)
+    site.wait(lambda: site.beat.log.read_text().count("is starting.") >= site.beat.starts, 60)
     ready = time.monotonic()
     with site.asking() as conn:
         now = conn.execute("SELECT clock_timestamp()").fetchone()

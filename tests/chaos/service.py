@@ -50,9 +50,14 @@ class Service:
         return self.cli.folder / f"{self.label}.log"
 
     @property
-    def pid(self) -> int:
+    def process(self) -> subprocess.Popen[bytes]:
+        """The one that was started last."""
         assert self._process is not None
-        return self._process.pid
+        return self._process
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
 
     @property
     def is_running(self) -> bool:

@@ -9,12 +9,15 @@ import sys
 import time
 from datetime import timedelta
 
+import psycopg
 import pytest
+import sqlalchemy as sa
 
 from store import checkpoints, leases
-from store.engine import operating, reading
+from store.engine import open_store, operating, reading
+from store.schema import ensure_current
 from tests.pipeline.worker.site import Site
-from worker.holding import Busy, holder_of_this_process, is_gone
+from worker.holding import Busy, HeldLeases, holder_of_this_process, is_gone
 from worker.results import Kind, State
 from worker.running import Running, Subject, record_run
 from worker.schedule import due
@@ -146,3 +149,26 @@ def _wait_until(is_true: object) -> None:
     while not is_true():
         assert time.monotonic() < deadline, "it never came true"
         time.sleep(0.02)
+
+
+def test_what_a_database_that_was_away_did_not_take_back_is_given_back_with_the_next_step(
+    postgres_url: str, postgres_database: str
+) -> None:
+    name = sa.make_url(postgres_database).database
+    engine = open_store(postgres_database)
+    ensure_current(engine)
+    held = HeldLeases(engine, timedelta(minutes=5))
+    with psycopg.connect(postgres_url, autocommit=True) as server:
+        with held.hold("push:a"):
+            server.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
+            server.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name]
+            )
+        server.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
+    of_another_process = HeldLeases(engine, timedelta(minutes=5))
+    with pytest.raises(Busy), of_another_process.hold("push:a"):
+        pass
+
+    with held.hold("compute"), of_another_process.hold("push:a"):
+        pass
+    engine.dispose()
