@@ -29,6 +29,9 @@ _COMPARE_EVERY: Final = timedelta(days=1)
 LONGEST_RETRY: Final = timedelta(minutes=15)
 """What failed is tried again after this at the latest, however rare its schedule."""
 
+_AHEAD: Final = timedelta(minutes=1)
+"""What is dated later than this from now was done before somebody set the clock back."""
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -164,7 +167,8 @@ class _Look:
         if checkpoint.last_attempt is None or checkpoint.state == State.RUNNING:
             # Never pulled, or its process ended before it did.
             return True
-        if self._is_rung(checkpoint):
+        if self._is_rung(checkpoint) or checkpoint.last_attempt > self._now + _AHEAD:
+            # Of the latter nobody knows how long ago it was.
             return True
         every = self._runtime.config.connections[checkpoint.connection].every
         firing = next_firing(every, checkpoint.last_attempt, self._zone)
@@ -293,7 +297,7 @@ class _Look:
         """The newest run of a kind of which there is one for all."""
         query = (
             select(RUNS.c.started, RUNS.c.state)
-            .where(RUNS.c.kind == kind)
+            .where(RUNS.c.kind == kind, RUNS.c.started <= self._now + _AHEAD)
             .order_by(RUNS.c.run.desc())
             .limit(1)
         )
@@ -312,7 +316,11 @@ class _Look:
         """The newest run of a kind for each write-back or sink."""
         newest = (
             select(RUNS.c.writeback, func.max(RUNS.c.run).label("run"))
-            .where(RUNS.c.kind == kind, RUNS.c.writeback.is_not(None))
+            .where(
+                RUNS.c.kind == kind,
+                RUNS.c.writeback.is_not(None),
+                RUNS.c.started <= self._now + _AHEAD,
+            )
             .group_by(RUNS.c.writeback)
             .subquery()
         )

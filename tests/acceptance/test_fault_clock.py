@@ -11,10 +11,12 @@ from zoneinfo import ZoneInfo
 
 import pytest
 import time_machine
+from sqlalchemy import select, update
 
 from config.scalars import Cron
 from store import checkpoints
 from store.engine import operating
+from store.tables import RUNS
 from tests.fixtures.sandboxes import Sandbox
 from tests.pipeline.worker.site import Site
 from worker.passes import perform
@@ -90,6 +92,37 @@ def test_ticks_that_were_missed_are_caught_up_once(
 
         assert {"accounts", "deals"} <= streams
         assert _pulls(runtime) == []
+
+
+def test_a_clock_set_back_by_an_hour_stops_nothing_and_hurries_nothing(
+    start_sandbox: Callable[..., Sandbox], tmp_path: Path, sqlite_database: str
+) -> None:
+    """The database's own, as with one host for all: what was done seems to be yet to come."""
+    sandbox = start_sandbox("--seed", "3", "--size", "5", "--today", "2026-06-30")
+    site = Site(tmp_path, sandbox, sqlite_database, crms=("salesforce",), every="10m").with_fields()
+    site.full_pass()
+
+    with site.runtime() as runtime:
+        assert _reads_or_writes(runtime) == []
+        with operating(runtime.engine) as conn:
+            for one in checkpoints.every(conn):
+                assert one.last_attempt is not None
+                checkpoints.save(conn, replace(one, last_attempt=one.last_attempt + HOUR))
+            for run in conn.execute(select(RUNS.c.run, RUNS.c.started)).all():
+                # A run is named after its time.
+                later = {"run": f"3{run.run}", "started": run.started + HOUR}
+                conn.execute(update(RUNS).where(RUNS.c.run == run.run).values(later))
+        steps = _reads_or_writes(runtime)
+        for step in steps:
+            perform(runtime, step)
+
+        assert {"accounts", "deals", None} <= {step.stream for step in steps}
+        assert _reads_or_writes(runtime) == []
+    assert site.redundant_writes() == []
+
+
+def _reads_or_writes(runtime: Runtime) -> list[Step]:
+    return [step for step in due(runtime) if step.kind in {Kind.PULL, Kind.PUSH}]
 
 
 def _pulls(runtime: Runtime) -> list[Step]:
