@@ -63,6 +63,7 @@ from store.compiled import AnySelect, text_of
 from store.engine import database_now, is_postgresql
 from store.errors import StoreError
 from store.identity import Resolution
+from store.identity_rules import ALWAYS_KEPT
 from store.records import NOTHING_UNREADABLE, Staged
 from store.tables import (
     CELLS,
@@ -218,7 +219,7 @@ class _Increment:
             sources=wanted,
             streams=frozenset(staged.streams),
             moved=resolution.streams,
-            matched=frozenset(self._catalog.settings.identity.streams),
+            matched=ALWAYS_KEPT.union(self._catalog.settings.identity.streams),
             dimensions=self._catalog.dimensions,
             neighbours=frozenset(
                 family.source

@@ -27,7 +27,7 @@ from store.decisions import DatedDecision
 from store.identity_evidence import UNKNOWN, Evidence, Standing, ends_with_nobody
 from store.identity_owners import OWNER_STREAM, owners_of_page, stored_owners
 from store.identity_rules import (
-    ACCOUNTS,
+    ALWAYS_KEPT,
     MATCHED_STREAMS,
     MOST_HOLDERS,
     IdentityRules,
@@ -143,8 +143,13 @@ def _save(conn: Connection, stream: str, keys: Mapping[Key, Key | None]) -> None
 
 
 def _is_kept(stream: str, rules: IdentityRules) -> bool:
-    """Whether it is known who stands for whom: of accounts always, of others if they match."""
-    return stream == ACCOUNTS or bool(rules.of(stream))
+    """Whether it is known who stands for whom.
+
+    Of accounts and people always: their CRM merges them, and what belonged to a loser is the
+    winner's, whether or not the CRM says so of each answer, ticket and touch. Of deals, which
+    nothing but a lead links to, if they match.
+    """
+    return stream in ALWAYS_KEPT or bool(rules.of(stream))
 
 
 # ---------------------------------------------------------------- what a change reaches

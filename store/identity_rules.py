@@ -14,6 +14,9 @@ DEALS: Final = "deals"
 MATCHED_STREAMS: Final = (ACCOUNTS, CONTACTS, DEALS)
 """Streams whose records can be matched across connections by rules."""
 
+ALWAYS_KEPT: Final = frozenset({ACCOUNTS, CONTACTS})
+"""Of these it is known without any rule who stands for whom: CRMs merge them."""
+
 EVERY_CONNECTION: Final = "*"
 NATIVE_ID: Final = ""
 """In place of a field: the record's own id in its CRM."""

@@ -314,9 +314,9 @@ class Reader:
 
     def _joined(self, record_type: type[CanonicalRecord]) -> Mapping[str, str]:
         rules = self.settings.identity.of(record_type.STREAM)
-        if not rules:
+        if not rules and record_type is not Contact:
             return {}
-        said = decisions.every(self._conn, record_type.STREAM)
+        said = decisions.every(self._conn, record_type.STREAM) if rules else ()
         return joined(self.all(record_type), rules, said)
 
     def owner(self, key: str | None) -> str | None:
