@@ -2,8 +2,8 @@
 
     python -m bench.engine_table results.jsonl
 
-Each line of the file is one run of `bench.engine`. Where a run has times of the processor, ratios
-are made of these: they do not depend on who else uses the machine.
+Each line of the file is one figure of a run of `bench.engine`. Where a run has times of the
+processor, ratios are made of these: they do not depend on who else uses the machine.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -60,7 +60,7 @@ def rows_of(runs: Sequence[Run]) -> Iterator[Row]:
             yield f"commit / bare upsert, {size:,} rows", where, upkeep, 3.0, AT_MOST
         refreshed = _ratio(run, "1000 rows: REFRESH", "1000 rows: commit")
         yield "REFRESH MATERIALIZED VIEW / commit, 1,000 rows", where, refreshed, 300.0, AT_LEAST
-        rebuilt = _ratio(run, "1000 rows: own rebuild", "1000 rows: commit")
+        rebuilt = _ratio(run, "own rebuild of all cells", "1000 rows: commit")
         yield "own rebuild / commit, 1,000 rows", where, rebuilt, None, AT_LEAST
         tail = [float(figure) for name, figure in run.items() if name.endswith("p99/median")]
         yield "p99 / median of commits", where, tail[0] if tail else None, 2.0, AT_MOST
@@ -109,15 +109,29 @@ def markdown(runs: Sequence[Run]) -> str:
         lines += [
             f"| {name} | {float(figure):,.4f} |"
             for name, figure in run.items()
-            if name not in {"deals", "store", "breadth", "rounds", "load", "python"}
+            if name not in _ABOUT
         ]
     return "\n".join(lines)
 
 
+_ABOUT: Final = frozenset({"deals", "store", "breadth", "rounds", "load", "python", "run"})
+
+
+def runs_of(lines: Iterable[str]) -> list[Run]:
+    """The runs of a file: of each its figures, and the highest load that it met."""
+    runs: dict[tuple[object, ...], dict[str, float | str]] = {}
+    for line in lines:
+        figure = json.loads(line)
+        run = runs.setdefault(
+            tuple(figure[name] for name in ("run", "deals", "store", "breadth")), {"load": 0.0}
+        )
+        run |= {**figure, "load": max(run["load"], figure["load"])}
+    return list(runs.values())
+
+
 def main() -> None:
     """Print the table of a file."""
-    text = Path(sys.argv[1]).read_text()
-    print(markdown([json.loads(line) for line in text.splitlines()]))
+    print(markdown(runs_of(Path(sys.argv[1]).read_text().splitlines())))
 
 
 if __name__ == "__main__":
