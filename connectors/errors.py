@@ -56,6 +56,13 @@ class CursorExpired(ConnectorError):
     retryable = True
 
 
+class MustStartOver(ConnectorError):
+    """What the cursor stands for is no more: everything has to be read, to see what is gone.
+
+    Raised before the first page of a pull from a cursor; the worker begins a full pull at once.
+    """
+
+
 class RateLimited(ConnectorError):
     """The CRM asked us to slow down."""
 

@@ -22,7 +22,12 @@ from connectors.base import (
     Page,
     Stream,
 )
-from connectors.errors import CursorExpired, MalformedAnswer, MisconfiguredConnection
+from connectors.errors import (
+    CursorExpired,
+    MalformedAnswer,
+    MisconfiguredConnection,
+    MustStartOver,
+)
 from metrics import cells
 from store import checkpoints, deadletters, records, seen
 from store.canonical import CanonicalRecord, Owner, Rate, RecordRef, RejectedRecord, Stage
@@ -307,6 +312,11 @@ class _Pull:
                     raise
                 if self._rows > 0:
                     self._since = self._place_of(self._checkpoint)
+            except MustStartOver:
+                if self._since is None:
+                    raise
+                self._options = replace(self._options, full=True)
+                self._checkpoint, self._since = self._begin()
             else:
                 if state is not State.OK or self._checkpoint.definition is not None:
                     return state

@@ -21,6 +21,7 @@ from connectors.base import (
     WriteTarget,
 )
 from connectors.contract.org import Org
+from connectors.errors import MustStartOver
 from store.canonical import CanonicalRecord, RejectedRecord
 
 R = TypeVar("R", bound=CanonicalRecord)
@@ -53,8 +54,17 @@ class Copy:
     def pull(self, connector: Connector, stream: str, *, pages: int | None = None) -> int:
         """Take pages from where we stand; return how many came.
 
-        What a complete pull of everything did not bring is gone.
+        What a complete pull of everything did not bring is gone. A cursor that stands for nothing
+        any more is dropped, as the worker does it.
         """
+        try:
+            return self._pull(connector, stream, pages)
+        except MustStartOver:
+            assert self.cursor is not None, "a pull of everything has nothing to start over from"
+            self.cursor = None
+            return self._pull(connector, stream, pages)
+
+    def _pull(self, connector: Connector, stream: str, pages: int | None) -> int:
         begun_at = self.cursor
         brought: set[str] = set()
         taken = 0

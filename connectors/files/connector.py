@@ -1,7 +1,8 @@
 """The files connector: CSV, JSON-lines and Parquet files as canonical records.
 
-A snapshot is read whole at every pull; rows that are stored as they are change nothing, and rows
-that are gone are removed with the worker's guard against a file that was cut short.
+A snapshot is read whole whenever one of its files has changed; rows that are stored as they are
+change nothing, and rows that are gone are removed with the worker's guard against a file that was
+cut short. Files that are as they were are not opened.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -30,7 +32,7 @@ from connectors.base import (
     Stream,
     StreamSettings,
 )
-from connectors.errors import MisconfiguredConnection, StreamPaused
+from connectors.errors import MisconfiguredConnection, MustStartOver, StreamPaused
 from connectors.fieldmap import FieldMap
 from connectors.files.reading import (
     KINDS,
@@ -42,6 +44,7 @@ from connectors.files.reading import (
     columns_of,
     lines_of,
 )
+from connectors.files.unchanged import Look, Read, look_at
 from connectors.tabular import as_json_has_it, map_columns
 from store.canonical import (
     RECORD_TYPES,
@@ -53,14 +56,16 @@ from store.canonical import (
 
 PAGE_ROWS: Final = 2_000
 _SAMPLED: Final = 200
-_APPENDED: Final = Cursor("appended")
 
 
 class FilesConnector:
     """One folder; see ``connectors.base.Connector``."""
 
-    def __init__(self, settings: ConnectionSettings) -> None:
+    def __init__(
+        self, settings: ConnectionSettings, *, clock: Callable[[], datetime] | None = None
+    ) -> None:
         self._settings = settings
+        self._clock = clock or _now
         self._folder = Path(settings.options.get("folder", "."))
         self.calls = CallCounter()
         self.capabilities = Capabilities(
@@ -99,38 +104,63 @@ class FilesConnector:
     def pull(
         self,
         stream: Stream,
-        since: Cursor | datetime | None,  # noqa: ARG002 - files do not say what changed
+        since: Cursor | datetime | None,
     ) -> Iterator[Page]:
-        """Read every row of a stream's files.
+        """Read every row of a stream's files, or nothing where they are as they were.
 
         Raises:
+            MustStartOver: files of a snapshot have changed: only all of them show what is gone.
             StreamPaused: there is no file, one cannot be read, or a needed column is missing.
         """
-        now = datetime.now(UTC)
-        settings = self._settings.streams[stream.name]
+        now = self._clock()
+        is_snapshot = self._settings.streams[stream.name].options.get("snapshot") != "no"
+        before = self._look(stream.name, now)
+        if isinstance(since, str):
+            read = Read.of(since)
+            if before.is_proof and before.digest == read.digest:
+                yield _nothing_new(read, now, is_snapshot=is_snapshot)
+                return
+            if is_snapshot:
+                raise MustStartOver(self._settings.name, f"files of {stream.name} have changed")
         fieldmap = self._map(stream.name)
-        is_snapshot = settings.options.get("snapshot") != "no"
-        records: list[CanonicalRecord] = []
-        rejected: list[RejectedRecord] = []
-        for found in self._found(stream.name, fieldmap):
-            if isinstance(found, RejectedRecord):
-                rejected.append(found)
-            else:
-                records.append(found)
-            if len(records) + len(rejected) >= (self._settings.tuning.page_size or PAGE_ROWS):
+        records: Sequence[CanonicalRecord] = ()
+        rejected: Sequence[RejectedRecord] = ()
+        for portion in self._portions(stream.name, fieldmap):
+            if records or rejected:
                 yield Page(records=records, rejected=rejected, resume_at=None)
-                records, rejected = [], []
+            records, rejected = portion
+        after = self._look(stream.name, now)
+        is_sure = after.is_proof and after == before
+        settings = self._settings.streams[stream.name]
+        unreadable = fieldmap.unreadable & fieldmap_names(settings)
+        read = Read(after.digest if is_sure else "", tuple(fieldmap.warnings), unreadable)
         yield Page(
             records=records,
             rejected=rejected,
-            # Without a place to resume at, the next pull sees all rows, and which are gone.
-            resume_at=None if is_snapshot else _APPENDED,
+            resume_at=read.cursor(),
             # Files that only add rows may have been moved away: nothing is gone for that.
             brought_all=is_snapshot,
             complete_until=now,
             warnings=fieldmap.warnings,
-            unreadable=fieldmap.unreadable & fieldmap_names(settings),
+            unreadable=unreadable,
         )
+
+    def _look(self, stream: str, now: datetime) -> Look:
+        try:
+            return look_at(self._folder, self._files(stream), now)
+        except OSError as error:
+            raise StreamPaused(
+                self._settings.name,
+                f"{error.filename} cannot be read: {error.strerror}. What was read before stays.",
+            ) from None
+
+    def _portions(
+        self, stream: str, fieldmap: FieldMap
+    ) -> Iterator[tuple[list[CanonicalRecord], list[RejectedRecord]]]:
+        found = self._found(stream, fieldmap)
+        while portion := list(islice(found, self._settings.tuning.page_size or PAGE_ROWS)):
+            rejected = [one for one in portion if isinstance(one, RejectedRecord)]
+            yield [one for one in portion if not isinstance(one, RejectedRecord)], rejected
 
     def push(self, updates: Sequence[FieldUpdate]) -> Sequence[PushResult]:
         """Files are never written."""
@@ -312,6 +342,22 @@ class _Keys:
         key = hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
         self._twins[key] += 1
         return key if self._twins[key] == 1 else f"{key}-{self._twins[key]}"
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _nothing_new(read: Read, now: datetime, *, is_snapshot: bool) -> Page:
+    return Page(
+        records=(),
+        resume_at=read.cursor(),
+        complete_until=now,
+        # A person who was asked whether rows may vanish is asked again until they answer.
+        brought_all=is_snapshot,
+        warnings=read.warnings,
+        unreadable=read.unreadable,
+    )
 
 
 def fieldmap_names(settings: StreamSettings) -> frozenset[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final, TextIO, TypeAlias
@@ -105,6 +105,8 @@ def columns_of(path: Path, dialect: Dialect) -> Sequence[str]:
 
 def _csv_lines(path: Path, dialect: Dialect) -> Iterator[Line]:
     csv.field_size_limit(LONGEST_CELL)
+    # Found out once: to know that all of a file is UTF-8 it has to be read through.
+    dialect = replace(dialect, encoding=dialect.encoding or _encoding(path))
     with _opened(path, dialect) as stream:
         delimiter = dialect.delimiter or _delimiter(path, dialect)
         rows = csv.reader(stream, delimiter=delimiter, strict=False)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Sequence
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -12,8 +14,8 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from connectors.base import ConnectionSettings, FieldSource, Page, StreamSettings
-from connectors.errors import StreamPaused
+from connectors.base import ConnectionSettings, Cursor, FieldSource, Page, StreamSettings
+from connectors.errors import MustStartOver, StreamPaused
 from connectors.files.connector import FilesConnector
 from store.canonical import CanonicalRecord, Company, EmailStatistics, RejectedRecord
 
@@ -187,7 +189,7 @@ def test_pages_are_small_and_only_the_last_one_is_complete(pull: Pull, tmp_path:
 
     assert [len(page.records) for page in pages] == [2000, 2000, 500]
     assert [page.complete_until is not None for page in pages] == [False, False, True]
-    assert all(page.resume_at is None for page in pages)
+    assert [page.resume_at is None for page in pages] == [True, True, False]
 
 
 def test_discovery_shows_columns_and_how_many_rows_fill_them(tmp_path: Path) -> None:
@@ -228,9 +230,8 @@ def test_files_that_are_no_snapshot_remove_nothing_even_when_all_is_read(
     (snapshot,) = pull()
     (added,) = pull(snapshot="no")
 
-    assert (snapshot.brought_all, snapshot.resume_at) == (True, None)
+    assert snapshot.brought_all
     assert not added.brought_all
-    assert added.resume_at is not None
 
 
 def test_encoding_and_delimiter_are_found_out_or_told(pull: Pull, tmp_path: Path) -> None:
@@ -273,3 +274,101 @@ def test_every_kind_of_record_may_come_from_a_file(
     (row,) = rows(pull(stream))
 
     assert {name: getattr(row, name) for name in expected} == expected
+
+
+# ---------------------------------------------------------------- files that are as they were
+
+
+class Later:
+    """Pulls from where the last pull ended, a minute after the files were written."""
+
+    def __init__(self, folder: Path, stream: str = "costs", **how: object) -> None:
+        self.connector = FilesConnector(
+            settings(folder, stream, **how), clock=lambda: datetime.now(UTC) + timedelta(minutes=1)
+        )
+        (self.stream,) = self.connector.streams()
+        self.cursor: Cursor | None = None
+
+    def __call__(self) -> Page:
+        *_, last = self.connector.pull(self.stream, self.cursor)
+        self.cursor = last.resume_at
+        return last
+
+
+def test_files_that_are_as_they_were_are_not_read_again(tmp_path: Path) -> None:
+    (tmp_path / "costs.csv").write_text("id,date,amount\n1,2026-03-05,1\n2,2026-03-05,x\n")
+    pull = Later(tmp_path, fields={"note": FieldSource("Note")})
+
+    first, again = pull(), pull()
+
+    assert [len(page.records) + len(page.rejected) for page in (first, again)] == [2, 0]
+    assert first.warnings
+    assert (again.warnings, again.unreadable) == (first.warnings, first.unreadable)
+    assert again.complete_until is not None
+
+
+@pytest.mark.parametrize("change", ["edit", "touch", "another", "gone", "replaced"])
+def test_whatever_happens_to_a_file_makes_the_next_pull_read_all_of_them(
+    tmp_path: Path, change: str
+) -> None:
+    one, two = tmp_path / "costs-1.csv", tmp_path / "costs-2.csv"
+    one.write_text("id,date,amount\n1,2026-03-05,1\n")
+    two.write_text("id,date,amount\n2,2026-03-05,1\n")
+    pull = Later(tmp_path, object="costs-*.csv")
+    pull()
+    times = (one.stat().st_atime_ns, one.stat().st_mtime_ns)
+
+    match change:
+        case "edit":
+            # Of the same length, and with the time it had before.
+            one.write_text("id,date,amount\n1,2026-03-05,9\n")
+            os.utime(one, ns=times)
+        case "touch":
+            one.touch()
+        case "another":
+            (tmp_path / "costs-3.csv").write_text("id,date,amount\n3,2026-03-05,1\n")
+        case "gone":
+            two.unlink()
+        case _:
+            copy = tmp_path / "copy"
+            copy.write_text("id,date,amount\n1,2026-03-05,9\n")
+            os.utime(copy, ns=times)
+            copy.rename(one)
+
+    with pytest.raises(MustStartOver):
+        pull()
+
+
+def test_a_file_that_was_written_just_now_is_read_once_more(tmp_path: Path) -> None:
+    (tmp_path / "costs.csv").write_text(COSTS)
+    connector = FilesConnector(settings(tmp_path))
+    (stream,) = connector.streams()
+    (page,) = connector.pull(stream, None)
+
+    with pytest.raises(MustStartOver):
+        list(connector.pull(stream, page.resume_at))
+
+
+def test_files_that_only_add_rows_are_read_without_looking_for_what_is_gone(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "costs.csv").write_text(COSTS)
+    pull = Later(tmp_path, snapshot="no")
+    pull()
+    (tmp_path / "costs.csv").write_text("id,date,amount\n9,2026-03-05,1\n")
+
+    page = pull()
+
+    assert [row.ref.key for row in page.records] == ["books:9"]
+    assert not page.brought_all
+
+
+def test_without_the_extra_for_parquet_the_stream_pauses_and_says_what_to_install(
+    pull: Pull, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parquet.write_table(pa.table({"id": [2]}), tmp_path / "costs.parquet")
+    # What an import finds on a machine without it.
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+
+    with pytest.raises(StreamPaused, match=r"needs the extra.*pip install 'kpisync\[parquet\]'"):
+        pull()
