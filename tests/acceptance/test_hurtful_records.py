@@ -6,15 +6,15 @@ import or a broken gateway may hold, as the bytes of an answer: no client librar
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 
 import pytest
 
+from tests.acceptance.proxies import behind_proxies, hurting
 from tests.fixtures.cli import Cli, Ended
-from tests.fixtures.recorder import Recorder, recording
+from tests.fixtures.recorder import Recorder
 from tests.fixtures.sandboxes import Sandbox, launch
 
 RAW: dict[str, str] = {
@@ -93,39 +93,12 @@ def _hurts(crm: str) -> list[tuple[str, str, str]]:
     return [*every, (FIELDS[crm][0], "ten million letters", LONG)]
 
 
-def _hurting(wounds: dict[str, tuple[str, str, str]]) -> Callable[[bytes], bytes]:
-    """What puts the raw value into each wounded record of an answer; wounds by id."""
-
-    def rewrite(answer: bytes) -> bytes:
-        try:
-            document = json.loads(answer)
-        except ValueError:
-            return answer
-        rows = document.get("records", document.get("results")) if isinstance(document, dict) else 0
-        if not isinstance(rows, list):
-            return answer
-        marks: dict[bytes, bytes] = {}
-        for row in rows:
-            fields = row.get("properties", row) if isinstance(row, dict) else {}
-            wound = wounds.get(str(row.get("Id", row.get("id")))) if fields else None
-            if wound is not None and wound[0] in fields:
-                mark = f"@{len(marks)}@"
-                fields[wound[0]] = mark
-                marks[f'"{mark}"'.encode()] = wound[2].encode()
-        text = json.dumps(document).encode()
-        for mark, raw in marks.items():
-            text = text.replace(mark, raw)
-        return text
-
-    return rewrite
-
-
 class Company:
     """Both CRMs behind proxies, and what is stored of them."""
 
-    def __init__(self, cli: Cli, sandbox: Sandbox, salesforce: Recorder, hubspot: Recorder) -> None:
+    def __init__(self, cli: Cli, sandbox: Sandbox, proxies: dict[str, Recorder]) -> None:
         self.cli = cli
-        self.proxies = {"salesforce": salesforce, "hubspot": hubspot}
+        self.proxies = proxies
         self.wounds: dict[str, dict[str, tuple[str, str, str]]] = {}
         self.good: dict[str, list[str]] = {}
         self._fill(sandbox)
@@ -146,7 +119,8 @@ class Company:
         for crm, proxy in self.proxies.items():
             self.good[crm] = ids[crm][len(hurts[crm]) :]
             self.wounds[crm] = dict(zip(ids[crm], hurts[crm], strict=False))
-            proxy.rewrite = _hurting(self.wounds[crm])
+            raw = {ref: {field: text} for ref, (field, _, text) in self.wounds[crm].items()}
+            proxy.rewrite = hurting(raw)
 
     def heal(self) -> None:
         for proxy in self.proxies.values():
@@ -164,13 +138,10 @@ def company(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Company]:
     folder: Path = tmp_path_factory.mktemp("hurtful")
     sandbox = launch("--seed", "1", "--size", "1")
     try:
-        with (
-            recording(sandbox.salesforce.url) as salesforce,
-            recording(sandbox.hubspot.url) as hubspot,
-        ):
+        with behind_proxies(sandbox) as (seen, proxies):
             cli = Cli(folder)
-            cli.configure(CONFIG.format(salesforce=salesforce.url, hubspot=hubspot.url))
-            yield Company(cli, sandbox, salesforce, hubspot)
+            cli.configure(CONFIG.format(salesforce=seen.salesforce.url, hubspot=seen.hubspot.url))
+            yield Company(cli, sandbox, proxies)
     finally:
         sandbox.end()
 
