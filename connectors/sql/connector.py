@@ -6,11 +6,11 @@ lookback; without one all rows are read each time, and rows that are gone are de
 
 from __future__ import annotations
 
-import json
+import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
@@ -55,6 +55,7 @@ from connectors.errors import (
     RequestRefused,
 )
 from connectors.fieldmap import FieldMap
+from connectors.sql.places import Place, Value, value_of
 from connectors.tabular import as_json_has_it, map_columns
 from store.canonical import (
     RECORD_TYPES,
@@ -68,60 +69,18 @@ PAGE_ROWS: Final = 2_000
 LOOKBACK: Final = timedelta(minutes=15)
 """Rows that were stamped before and committed after the last pull."""
 
+OVERLAP_ROWS: Final = 1_000
+"""The same of a cursor column without a clock, until it is known when which value was reached."""
+
 _SELECT: Final = re.compile(r"\s*(select|with)\b", re.IGNORECASE)
+_NEXT_LINE: Final = "\n"
+"""Behind a query: a comment at its end must not swallow what it is put into."""
 _READ_ONLY: Final[Mapping[str, str]] = {
     "postgresql": "SET TRANSACTION READ ONLY",
     "mysql": "SET TRANSACTION READ ONLY",
     "mariadb": "SET TRANSACTION READ ONLY",
     "sqlite": "PRAGMA query_only = ON",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """How far an increment has come: the highest cursor value, and the key that had it."""
-
-    value: datetime | Decimal | str
-    key: str
-
-    @classmethod
-    def read(cls, cursor: Cursor) -> _Place:
-        """From the text of a cursor."""
-        found = json.loads(cursor)
-        value: datetime | Decimal | str = found["value"]
-        match found["type"]:
-            case "instant":
-                value = datetime.fromisoformat(str(value))
-            case "number":
-                value = Decimal(str(value))
-        return cls(value, found["key"])
-
-    def text(self) -> Cursor:
-        """As a cursor."""
-        match self.value:
-            case datetime():
-                kind, value = "instant", self.value.isoformat()
-            case Decimal():
-                kind, value = "number", str(self.value)
-            case _:
-                kind, value = "text", self.value
-        return Cursor(json.dumps({"type": kind, "value": value, "key": self.key}))
-
-    def back(self, span: timedelta) -> _Place:
-        """Where the overlap begins; numbers rise without a clock and have none."""
-        match self.value:
-            case datetime():
-                return _Place(self.value - span, "")
-            case str():
-                # Databases without a type for instants keep them as text that sorts.
-                try:
-                    earlier = datetime.fromisoformat(self.value) - span
-                except ValueError:
-                    return self
-                mark = "T" if "T" in self.value else " "
-                return _Place(earlier.isoformat(sep=mark), "")
-            case _:
-                return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,22 +92,40 @@ class _Query:
     cursor: str | None
     dialect: str
 
-    def page(self, after: _Place | None, size: int) -> Select[Any]:
-        """The next rows by cursor and key; all of them where there is no cursor."""
-        if self.cursor is None:
-            return select(self.rows)
-        cursor, key = self.rows.c[self.cursor], self.as_text(self.key)
-        page = select(self.rows).order_by(cursor, key).limit(size)
+    def page(self, after: Place | None, size: int) -> Select[Any]:
+        """The next rows by cursor and key, of those that have a cursor value."""
+        cursor, key = self._cursor(), self.as_text(self.key)
+        page = select(self.rows).where(cursor.is_not(None)).limit(size)
+        page = page.order_by(cursor, key.is_not(None), key)
         if after is None:
             return page
         value = self._bound(after.value)
         return page.where(or_(cursor > value, and_(cursor == value, key > after.key)))
 
+    def without_cursor(self, after: str | None, size: int) -> Select[Any]:
+        """The next rows by key, of those that have no cursor value."""
+        key = self.as_text(self.key)
+        page = select(self.rows).where(self._cursor().is_(None)).limit(size)
+        # One without a key goes with the first of them, and into the dead letters.
+        page = page.order_by(key.is_not(None), key)
+        return page if after is None else page.where(key > after)
+
+    def below(self, value: Value, rows: int) -> Select[Any]:
+        """The cursor value so many rows below another one."""
+        cursor = self._cursor()
+        upto = select(cursor).where(cursor <= self._bound(value))
+        return upto.order_by(cursor.desc()).limit(1).offset(rows)
+
+    def _cursor(self) -> ColumnElement[Any]:
+        if self.cursor is None:
+            raise ValueError("the query has no cursor column")
+        return self.rows.c[self.cursor]
+
     def as_text(self, name: str) -> ColumnElement[str]:
         """A column as text: keys are compared as the store has them."""
         return cast(self.rows.c[name], String)
 
-    def _bound(self, value: datetime | Decimal | str) -> Any:
+    def _bound(self, value: Value) -> Any:
         if self.dialect != "sqlite":
             return value
         if isinstance(value, datetime):
@@ -158,6 +135,45 @@ class _Query:
         if isinstance(value, Decimal):
             return int(value) if value == value.to_integral_value() else float(value)
         return value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Portion:
+    """Some rows of a query, mapped."""
+
+    records: Sequence[CanonicalRecord]
+    rejected: Sequence[RejectedRecord]
+    size: int
+    """Rows that came."""
+    is_end: bool
+    """No more of this kind follow."""
+    last: Place | None
+    """Of its last row."""
+    last_key: str | None
+    warnings: Sequence[str]
+
+    def page(self, state: Place | None) -> Page:
+        """As a page after which a pull can go on from a place."""
+        resume_at = None if state is None else state.text()
+        return Page(records=self.records, rejected=self.rejected, resume_at=resume_at)
+
+
+def _known(since: Cursor | datetime | None) -> Place | None:
+    match since:
+        case None:
+            return None
+        case datetime():
+            return Place(value=since)
+    return Place.read(since)
+
+
+def _place_at(query: _Query, row: Mapping[str, object]) -> Place | None:
+    found = None if query.cursor is None else row[query.cursor]
+    return None if found is None else Place(value=value_of(found), key=_key_text(row[query.key]))
+
+
+def _key_text(found: object) -> str:
+    return "" if found is None else str(found)
 
 
 class SqlConnector:
@@ -209,36 +225,128 @@ class SqlConnector:
         Raises:
             ConnectorError: the database cannot be reached or refuses the query.
         """
-        name = stream.name
-        has_cursor = "cursor" in self._settings.streams[name].options
+        if "cursor" in self._settings.streams[stream.name].options:
+            return self._pull_by_cursor(stream.name, since)
+        return self._pull_whole(stream.name)
+
+    def _pull_whole(self, name: str) -> Iterator[Page]:
+        """All rows, in whatever order; what is not among them is gone."""
         begun = datetime.now(UTC)
+        taken: set[bytes] = set()
+        with self._reading() as conn:
+            query = self._asked(conn, name)
+            fieldmap = self._map(name, query)
+            portions = self._portions(conn, select(query.rows))
+            rows = next(portions, ())
+            while True:
+                following = next(portions, None)
+                records, rejected = self._mapped(name, fieldmap, rows, taken)
+                yield Page(
+                    records=records,
+                    rejected=rejected,
+                    # The next pull sees all rows, and which are gone.
+                    resume_at=None,
+                    complete_until=begun if following is None else None,
+                    warnings=fieldmap.warnings if following is None else (),
+                )
+                if following is None:
+                    return
+                rows = following
+
+    def _pull_by_cursor(self, name: str, since: Cursor | datetime | None) -> Iterator[Page]:
+        """Rows from a place on; then those without a cursor value, which may change any time."""
+        now = datetime.now(UTC)
         lookback = self._settings.tuning.lookback or LOOKBACK
-        place: _Place | None = None
-        if has_cursor and since is not None:
-            place = (_Place(since, "") if isinstance(since, datetime) else _Place.read(since)).back(
-                lookback
-            )
-        size = self._settings.tuning.page_size or PAGE_ROWS
-        reached = place
+        state = _known(since)
+        begun = state.begun if state is not None and state.begun is not None else now
+        held: _Portion | None = None
+        if state is None or state.unplaced is None:
+            # What was begun goes on exactly there; what had come to its end is overlapped.
+            at = state if state is None or state.begun else self._overlap(name, state, lookback)
+            while True:
+                held = self._portion(name, at)
+                if held.last is not None:
+                    at = held.last
+                    state = replace(state or at, value=at.value, key=at.key, begun=begun)
+                if held.is_end:
+                    break
+                yield held.page(state)
+        after = None if state is None else state.unplaced
+        unplaced_rows = 0
         while True:
-            with self._reading() as conn:
-                query = self._asked(conn, name)
-                fieldmap = self._map(name, query)
-                rows = self._fetched(conn, query.page(place, size))
-            records, rejected = self._mapped(name, fieldmap, rows)
-            place = self._place_after(name, rows) or place
-            reached = place or reached
-            is_last = len(rows) < size
-            yield Page(
-                records=records,
-                rejected=rejected,
-                # Without a cursor column the next pull sees all rows, and which are gone.
-                resume_at=reached.text() if has_cursor and reached is not None else None,
-                complete_until=begun if is_last else None,
-                warnings=fieldmap.warnings if is_last else (),
+            portion = self._unplaced_portion(name, after)
+            unplaced_rows += portion.size
+            if held is not None and portion.size:
+                yield held.page(state)
+            elif held is not None:
+                portion = held
+            held = None
+            if portion.is_end:
+                break
+            after = portion.last_key
+            state = None if state is None else replace(state, begun=begun, unplaced=after)
+            yield portion.page(state)
+        ended = state and state.ended(begun=begun, now=datetime.now(UTC), lookback=lookback)
+        yield replace(
+            portion.page(ended),
+            complete_until=begun,
+            warnings=[*portion.warnings, *self._unplaced_words(name, unplaced_rows)],
+        )
+
+    def _overlap(self, name: str, state: Place, lookback: timedelta) -> Place | None:
+        """Where to begin so that rows which were committed late are seen; None: at the first."""
+        begin = state.back(lookback)
+        if begin is not None:
+            return begin
+        # No clock, and nothing is known of earlier pulls: some rows that lie below.
+        with self._reading() as conn:
+            query = self._asked(conn, name)
+            below = self._fetched(conn, query.below(state.value, OVERLAP_ROWS))
+        return Place(value=value_of(below[0][query.cursor or ""])) if below else None
+
+    def _unplaced_words(self, name: str, rows: int) -> Sequence[str]:
+        if not rows:
+            return ()
+        cursor = self._settings.streams[name].options["cursor"]
+        return [
+            (
+                f"{rows:,} row(s) of the query of streams.{name} have no {cursor}: they are read"
+                " again at every pull. Where they are many, use a column that every row has, such"
+                " as coalesce(changed_at, created_at) AS changed_at."
             )
-            if is_last:
-                return
+        ]
+
+    def _portion(self, name: str, after: Place | None) -> _Portion:
+        with self._reading() as conn:
+            query = self._asked(conn, name)
+            rows = self._fetched(conn, query.page(after, self._page_rows))
+        return self._portion_of(name, query, rows)
+
+    def _unplaced_portion(self, name: str, after: str | None) -> _Portion:
+        with self._reading() as conn:
+            query = self._asked(conn, name)
+            rows = self._fetched(conn, query.without_cursor(after, self._page_rows))
+        return self._portion_of(name, query, rows)
+
+    def _portion_of(
+        self, name: str, query: _Query, rows: Sequence[Mapping[str, object]]
+    ) -> _Portion:
+        fieldmap = self._map(name, query)
+        records, rejected = self._mapped(name, fieldmap, rows, set())
+        last = rows[-1] if rows else None
+        return _Portion(
+            records=records,
+            rejected=rejected,
+            size=len(rows),
+            is_end=len(rows) < self._page_rows,
+            last=_place_at(query, last) if last is not None else None,
+            last_key=None if last is None else _key_text(last[query.key]),
+            warnings=fieldmap.warnings,
+        )
+
+    @property
+    def _page_rows(self) -> int:
+        return self._settings.tuning.page_size or PAGE_ROWS
 
     def ids(self, stream: Stream) -> Iterator[IdPage] | None:
         """All keys of the query; None where every pull reads all rows anyway."""
@@ -257,7 +365,7 @@ class SqlConnector:
             fieldmap = self._map(stream.name, query)
             wanted = query.as_text(query.key).in_([ref.native_id for ref in refs])
             rows = self._fetched(conn, select(query.rows).where(wanted))
-        records, rejected = self._mapped(stream.name, fieldmap, rows)
+        records, rejected = self._mapped(stream.name, fieldmap, rows, set())
         return Page(records=records, rejected=rejected, resume_at=None)
 
     def push(self, updates: Sequence[FieldUpdate]) -> Sequence[PushResult]:
@@ -294,7 +402,7 @@ class SqlConnector:
         """The configured query, with the columns it turns out to have."""
         options = self._settings.streams[stream].options
         # A colon would begin a parameter.
-        written = text(self._query(stream).replace(":", "\\:"))
+        written = text(self._query(stream).replace(":", "\\:") + _NEXT_LINE)
         probe: Select[Any] = select(literal_column("*")).select_from(written.columns().alias("q"))
         with self._translated():
             names = tuple(conn.execute(probe.where(false())).keys())
@@ -326,13 +434,24 @@ class SqlConnector:
         return map_columns(self._settings, stream, place="the query", columns=query.rows.c.keys())
 
     def _mapped(
-        self, stream: str, fieldmap: FieldMap, rows: Sequence[Mapping[str, object]]
+        self,
+        stream: str,
+        fieldmap: FieldMap,
+        rows: Sequence[Mapping[str, object]],
+        taken: set[bytes],
     ) -> tuple[list[CanonicalRecord], list[RejectedRecord]]:
-        key = self._settings.streams[stream].options["key"]
+        """Rows as records; one whose key is in `taken`, or that has none, is set aside."""
+        column = self._settings.streams[stream].options["key"]
         records: list[CanonicalRecord] = []
         rejected: list[RejectedRecord] = []
         for row in rows:
-            ref = RecordRef(self._settings.name, stream, str(row[key]))
+            key = _key_text(row[column])
+            mark = hashlib.blake2b(key.encode(), digest_size=16).digest()
+            if not key or mark in taken:
+                rejected.append(self._without_key(stream, column, key))
+                continue
+            taken.add(mark)
+            ref = RecordRef(self._settings.name, stream, key)
             found = fieldmap.record(ref, as_json_has_it(row))
             if isinstance(found, RejectedRecord):
                 rejected.append(found)
@@ -340,23 +459,14 @@ class SqlConnector:
                 records.append(found)
         return records, rejected
 
-    def _place_after(self, stream: str, rows: Sequence[Mapping[str, object]]) -> _Place | None:
-        options = self._settings.streams[stream].options
-        if not rows or "cursor" not in options:
-            return None
-        last = rows[-1]
-        value = last[options["cursor"]]
-        if value is None:
-            raise MisconfiguredConnection(
-                self._settings.name,
-                f"streams.{stream}.cursor: the column {options['cursor']} is empty in some rows;"
-                " use one that every row has, or leave rows without it out of the query.",
-            )
-        if isinstance(value, datetime):
-            return _Place(value, str(last[options["key"]]))
-        if isinstance(value, (int, float, Decimal)):
-            return _Place(Decimal(str(value)), str(last[options["key"]]))
-        return _Place(str(value), str(last[options["key"]]))
+    def _without_key(self, stream: str, column: str, key: str) -> RejectedRecord:
+        what = f"has the {column} {key} of another row" if key else f"has no {column}"
+        ref = RecordRef(self._settings.name, stream, f"{key or 'without key'} (again)")
+        reason = (
+            f"a row of the query of streams.{stream} {what}: each record needs a key of its own."
+            " Correct the query, or name another column in `key`."
+        )
+        return RejectedRecord(ref, None, reason, "no_key_of_its_own", "")
 
     # ------------------------------------------------------------ the database
 
@@ -365,6 +475,18 @@ class SqlConnector:
         self.calls.minimum += 1
         with self._translated():
             return [dict(row) for row in conn.execute(statement).mappings()]
+
+    def _portions(
+        self, conn: Connection, statement: Select[Any]
+    ) -> Iterator[Sequence[Mapping[str, object]]]:
+        """All rows, a page at a time, never all of them at once."""
+        self.calls.made += 1
+        self.calls.minimum += 1
+        options = {"stream_results": True, "yield_per": self._page_rows}
+        with self._translated():
+            result = conn.execute(statement, execution_options=options).mappings()
+            for rows in result.partitions():
+                yield [dict(row) for row in rows]
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import random
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from zoneinfo import ZoneInfo
@@ -13,6 +16,7 @@ from sqlalchemy import Engine, create_engine, text
 from connectors.base import ConnectionSettings, Page, StreamSettings, Tuning
 from connectors.errors import CrmUnavailable, MisconfiguredConnection, RequestRefused
 from connectors.sql.connector import SqlConnector
+from connectors.sql.places import Place
 from store.canonical import Company, RecordRef
 
 BERLIN = Company(timezone=ZoneInfo("Europe/Berlin"), currency="EUR")
@@ -178,3 +182,157 @@ def test_a_database_that_is_away_is_unavailable_and_no_password_is_shown() -> No
         pages(connector(away))
 
     assert "hunter2" not in str(caught.value)
+
+
+CHANGED = ORDERS.replace(" FROM", ", changed FROM")
+NUMBERED = ORDERS.replace(" FROM", ", id AS number FROM")
+
+
+def unset(shop: Engine, *numbers: int) -> None:
+    """As if these had never been changed."""
+    with shop.begin() as conn:
+        for number in numbers:
+            conn.execute(text("UPDATE orders SET changed = NULL WHERE id = :n"), {"n": number})
+
+
+def test_rows_without_a_cursor_value_come_with_every_pull_and_somebody_is_told(
+    shop: Engine,
+) -> None:
+    for number in range(30):
+        put(shop, number, minutes=number * 60)
+    unset(shop, *range(5, 29))
+
+    first = pages(connector(shop, CHANGED, cursor="changed", page_size="10"))
+    put(shop, 5, "99.00", minutes=2_000)
+    unset(shop, 0)
+    second = pages(connector(shop, CHANGED, cursor="changed", page_size="10"), first[-1].resume_at)
+
+    assert sorted(keys(first)) == sorted(f"shop:{n}" for n in range(30))
+    assert [page.complete_until is not None for page in first] == [False] * (len(first) - 1) + [
+        True
+    ]
+    assert "24 row(s) of the query of streams.deals have no changed" in first[-1].warnings[0]
+    assert "shop:5" in keys(second), "it has a value now"
+    assert {f"shop:{n}" for n in (0, *range(6, 29))} <= set(keys(second))
+
+
+def test_where_no_row_has_a_cursor_value_every_pull_reads_all_of_them(shop: Engine) -> None:
+    for number in range(3):
+        put(shop, number)
+    unset(shop, 0, 1, 2)
+
+    found = pages(connector(shop, CHANGED, cursor="changed", page_size="2"))
+
+    assert sorted(keys(found)) == ["shop:0", "shop:1", "shop:2"]
+    assert {page.resume_at for page in found} == {None}, "the next one is a pull of everything"
+
+
+@pytest.mark.parametrize("stop_after", [1, 2, 3, 4])
+def test_a_pull_that_stopped_goes_on_exactly_there_though_all_rows_are_of_one_instant(
+    shop: Engine, stop_after: int
+) -> None:
+    for number in range(8):
+        put(shop, number)
+    unset(shop, 5, 6, 7)
+    reader = connector(shop, CHANGED, cursor="changed", page_size="2")
+    (stream,) = reader.streams()
+
+    begun = list(itertools.islice(reader.pull(stream, None), stop_after))
+    rest = pages(reader, begun[-1].resume_at)
+
+    assert sorted(keys(begun) + keys(rest)) == [f"shop:{n}" for n in range(8)]
+
+
+def test_a_number_as_cursor_overlaps_by_rows_until_it_is_known_when_it_was_reached(
+    shop: Engine,
+) -> None:
+    for number in (1, 2, 5, 6):
+        put(shop, number)
+    first = pages(connector(shop, NUMBERED, cursor="number"))
+    # Numbered before the others, and committed after they were read.
+    put(shop, 3)
+    put(shop, 7)
+
+    second = pages(connector(shop, NUMBERED, cursor="number"), first[-1].resume_at)
+
+    assert keys(first) == [f"shop:{n}" for n in (1, 2, 5, 6)]
+    assert {"shop:3", "shop:7"} <= set(keys(second))
+
+
+def test_a_number_whose_time_is_known_is_not_read_below(shop: Engine) -> None:
+    now, lookback = datetime.now(UTC), timedelta(minutes=15)
+    for number in range(1, 7):
+        put(shop, number)
+    place = Place(value=Decimal(2))
+    for value, minutes in ((3, 60), (4, 40), (5, 20)):
+        at = now - timedelta(minutes=minutes)
+        place = replace(place, value=Decimal(value)).ended(begun=at, now=at, lookback=lookback)
+
+    found = pages(connector(shop, NUMBERED, cursor="number"), place.text())
+
+    assert place.back(lookback) == Place(value=Decimal(4)), "20 minutes ago all of them were there"
+    assert keys(found) == ["shop:4", "shop:5", "shop:6"]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_row_that_is_committed_within_the_lookback_is_ever_missed(seed: int) -> None:
+    chance = random.Random(seed)  # noqa: S311 - no secret
+    lookback, clock = timedelta(minutes=15), datetime(2026, 3, 1, tzinfo=UTC)
+    end = clock + timedelta(hours=6)
+    # Numbers in the order of their making, each visible some time later.
+    rows = [
+        (number, clock + timedelta(seconds=number * 40 + chance.randrange(0, 900)))
+        for number in range(500)
+    ]
+    place: Place | None = None
+    seen: set[int] = set()
+    while clock < end:
+        begin = place and place.back(lookback)
+        begun = clock
+        if place is not None and begin is None:
+            below = sorted((n for n, at in rows if at <= clock and n <= place.value), reverse=True)
+            begin = Place(value=Decimal(below[60])) if len(below) > 60 else None
+        for number in sorted(n for n, at in rows if at <= clock):
+            if begin is None or number >= begin.value:
+                seen.add(number)
+                place = replace(place or Place(value=Decimal(0)), value=Decimal(number))
+        clock += timedelta(seconds=chance.choice((1, 5, 60, 300)))
+        if place is not None:
+            place = place.ended(begun=begun, now=clock, lookback=lookback)
+            assert len(place.trail) <= 14
+            place = Place.read(place.text())
+        clock += timedelta(seconds=chance.choice((1, 30, 600, 3_000)))
+
+    committed = {number for number, at in rows if at <= begun}
+    assert committed <= seen
+
+
+def test_more_rows_than_a_page_without_a_cursor_are_each_read_once(shop: Engine) -> None:
+    for number in range(25):
+        put(shop, number)
+
+    found = pages(connector(shop, page_size="10"))
+
+    assert [len(page.records) for page in found] == [10, 10, 5]
+    assert len(set(keys(found))) == 25
+    assert [page.complete_until is not None for page in found] == [False, False, True]
+
+
+def test_rows_without_a_key_of_their_own_are_set_aside(shop: Engine) -> None:
+    for number in range(3):
+        put(shop, number)
+    query = ORDERS.replace("SELECT id", "SELECT CASE WHEN id = 0 THEN NULL ELSE 7 END AS id")
+
+    found = pages(connector(shop, query))
+
+    assert keys(found) == ["shop:7"]
+    reasons = sorted(letter.reason for page in found for letter in page.rejected)
+    assert len(reasons) == 2
+    assert "has no id" in reasons[0] + reasons[1]
+    assert "has the id 7 of another row" in reasons[0] + reasons[1]
+
+
+def test_a_comment_at_the_end_of_a_query_hurts_nothing(shop: Engine) -> None:
+    put(shop, 1)
+
+    assert keys(pages(connector(shop, ORDERS + " -- paid ones"))) == ["shop:1"]
