@@ -433,9 +433,9 @@ class Kpi:
 
     @property
     def empties_to_zero(self) -> bool:
-        """Counts and sums of nothing are 0; a ratio of nothing is no value."""
+        """Counts and sums of nothing are 0; a ratio or the age of nothing is no value."""
         is_sum = self.denominator is None and self.composed is None and self.percentile is None
-        return is_sum and self.unit is not Unit.TEXT
+        return is_sum and self.unit not in {Unit.TEXT, Unit.DAYS, Unit.HOURS}
 
     @cached_property
     def terms(self) -> Sum:

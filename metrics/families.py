@@ -151,6 +151,7 @@ _FAMILIES: Final[Mapping[str, Family]] = MappingProxyType(
                 *("created", "converted", "customers"),
                 source="leads",
                 dimensions=LEAD_DIMENSIONS,
+                version=2,
             ),
             _family("leads_qualified", "qualified", source="leads", dimensions=LEAD_DIMENSIONS),
             _family(
@@ -179,6 +180,7 @@ _FAMILIES: Final[Mapping[str, Family]] = MappingProxyType(
                 _family(
                     f"credit_{model}",
                     *_CREDIT,
+                    version=2,
                     source="deals" if model == "primary" else "credits",
                     also=("purchases",) if model == "primary" else (),
                     dimensions=CREDIT_DIMENSIONS,

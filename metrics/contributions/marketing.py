@@ -13,6 +13,8 @@ from metrics.contributions.own import NOTHING, Mapped, places_of
 from metrics.contributions.rows import Facts, Rows
 from metrics.contributions.running import both_ways
 from metrics.contributions.sales import (
+    day_of_last_closing,
+    instant_of_last_closing,
     resolved,
     resolved_account,
     shortened,
@@ -63,9 +65,9 @@ def lead_facts(side: int, chosen: FromClause | None = None, mapped: Mapped = NOT
     owner = func.coalesce(owners.c.canonical, LEADS.c.owner)
     account = resolved_account(LEADS.c.converted_account, accounts)
     won_deal, copies = DEALS.alias("converted_deals"), IDENTITY.alias("lead_deals")
-    is_deal_won = and_(is_live(won_deal), won_deal.c.is_closed, won_deal.c.is_won)
+    # A deleted deal does not exist: then the purchases of the account decide, as without any.
     is_customer = case(
-        (LEADS.c.converted_deal.is_not(None), flag(is_deal_won)),
+        (is_live(won_deal), flag(and_(won_deal.c.is_closed, won_deal.c.is_won))),
         (_has_purchase(account), one),
         else_=zero,
     )
@@ -102,7 +104,10 @@ def _has_purchase(account: ColumnElement[str]) -> ColumnElement[bool]:
     def is_purchase(deals: FromClause) -> ColumnElement[bool]:
         won = and_(is_live(deals), deals.c.is_closed, deals.c.is_won)
         won = and_(won, stands_for_itself("deals", deals.c.ref))
-        return and_(won, deals.c.closed_day >= LEADS.c.created_day)
+        closed_day = case(
+            (deals.c.closed_day.is_(None), day_of_last_closing(deals)), else_=deals.c.closed_day
+        )
+        return and_(won, closed_day >= LEADS.c.created_day)
 
     is_itself = ~exists().where(stands_for(itself, "accounts", account)).correlate_except(itself)
     under_own = (
@@ -255,7 +260,7 @@ def credits_of(
         and_(
             closing.c.close_date.is_(None),
             closing.c.closed_at.is_(None),
-            touches.c.at_day <= won.c.closed_day,
+            touches.c.at <= instant_of_last_closing(closing),
         ),
     )
     joined = (

@@ -202,7 +202,7 @@ def _decision_makers() -> ColumnElement[str]:
     return cast(people, Text)
 
 
-def _history_of_deal(name: str) -> FromClause:
+def _history_of_deal(name: str, deals: FromClause = DEALS) -> FromClause:
     """The stage changes of the deal of the enclosing SELECT, each with the stage before."""
     changes = DEAL_STAGE_CHANGES.alias(f"{name}_changes")
     before = func.lag(changes.c.stage).over(order_by=(changes.c.at, changes.c.ref))
@@ -211,21 +211,30 @@ def _history_of_deal(name: str) -> FromClause:
             *(changes.c[column] for column in ("ref", "stage", "at", "at_day")),
             before.label("stage_before"),
         )
-        .where(changes.c.deal == DEALS.c.ref, is_live(changes))
-        .correlate(DEALS)
+        .where(changes.c.deal == deals.c.ref, is_live(changes))
+        .correlate(deals)
         .subquery(f"{name}_history")
     )
 
 
-def day_of_last_closing() -> ScalarSelect[Any]:
+def day_of_last_closing(deals: FromClause = DEALS) -> ScalarSelect[Any]:
     """The local day on which a deal entered a closed stage last, from its stage changes.
 
     A closed deal without a close date counts on it. Asked for only where nothing better is known.
     """
-    history = _history_of_deal("closing")
-    is_current = and_(STAGES.c.ref.is_(None), history.c.stage == DEALS.c.stage)
+    return _of_last_closing("at_day", deals)
+
+
+def instant_of_last_closing(deals: FromClause = DEALS) -> ScalarSelect[Any]:
+    """The instant at which a deal entered a closed stage last, from its stage changes."""
+    return _of_last_closing("at", deals)
+
+
+def _of_last_closing(column: str, deals: FromClause) -> ScalarSelect[Any]:
+    history = _history_of_deal("closing", deals)
+    is_current = and_(STAGES.c.ref.is_(None), history.c.stage == deals.c.stage)
     return (
-        select(history.c.at_day)
+        select(history.c[column])
         .select_from(history.outerjoin(STAGES, STAGES.c.ref == history.c.stage))
         .where(
             history.c.stage.is_distinct_from(history.c.stage_before),
@@ -233,7 +242,7 @@ def day_of_last_closing() -> ScalarSelect[Any]:
         )
         .order_by(history.c.at.desc(), history.c.ref.desc())
         .limit(1)
-        .correlate(DEALS)
+        .correlate(deals)
         .scalar_subquery()
     )
 

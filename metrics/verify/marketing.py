@@ -19,14 +19,14 @@ from store.canonical import CampaignMember, Contact, Deal, Lead
 
 def read_leads(reader: Reader, book: Book) -> None:
     """Leads with what has become of them."""
+    known_deals = {deal.ref.key for deal, _ in reader.deals()}
     won_deals: set[str] = set()
     bought: dict[str, list[date]] = defaultdict(list)
     for deal, dimensions, closed in reader.won():
         won_deals.add(deal.ref.key)
         account = dimensions["account"]
-        known = deal.close_date or reader.local_day(deal.closed_at)
-        if account is not None and known is not None and closed is not None:
-            bought[account].append(known)
+        if account is not None and closed is not None:
+            bought[account].append(closed)
     for lead in reader.live(Lead):
         owner = reader.owner(lead.owner)
         dimensions = {
@@ -37,8 +37,11 @@ def read_leads(reader: Reader, book: Book) -> None:
             **reader.mapped(lead),
         }
         created = reader.local_day(lead.created_at)
+        deal_of_lead = None
         if lead.converted_deal is not None:
-            is_customer = reader.deal(lead.converted_deal) in won_deals
+            deal_of_lead = reader.deal(lead.converted_deal)
+        if deal_of_lead in known_deals:
+            is_customer = deal_of_lead in won_deals
         else:
             days = bought.get(reader.account(lead.converted_account) or "", ())
             is_customer = created is not None and any(day >= created for day in days)
@@ -112,7 +115,7 @@ def read_credits(reader: Reader, book: Book) -> None:
         counted = [
             touch
             for touch in touches.get(account or "", ())
-            if _is_before_close(touch, deal, closed)
+            if _is_before_close(touch, deal, reader)
             and (not reader.roles.get(deal.ref.key) or touch.person in reader.roles[deal.ref.key])
         ]
         shares: dict[str, list[tuple[str | None, Fraction]]] = {
@@ -158,10 +161,11 @@ def _first_deals(reader: Reader) -> set[str]:
     return {key for _, _, key in first.values()}
 
 
-def _is_before_close(touch: _Touch, deal: Deal, closed: date | None) -> bool:
-    if deal.close_date is None and deal.closed_at is not None:
-        return touch.at <= deal.closed_at
-    return closed is not None and touch.day is not None and touch.day <= closed
+def _is_before_close(touch: _Touch, deal: Deal, reader: Reader) -> bool:
+    if deal.close_date is not None:
+        return touch.day is not None and touch.day <= deal.close_date
+    closed_at = deal.closed_at or reader.last_closing(deal)
+    return closed_at is not None and touch.at <= closed_at
 
 
 READERS: Final[Mapping[str, Callable[[Reader, Book], None]]] = {

@@ -124,10 +124,12 @@ class Reader:
     def closed_day(self, deal: Deal) -> date | None:
         """The day a closed deal counts on."""
         known = deal.close_date or self.local_day(deal.closed_at)
-        if known is not None:
-            return known
+        return self.local_day(self.last_closing(deal)) if known is None else known
+
+    def last_closing(self, deal: Deal) -> datetime | None:
+        """When a deal entered a closed stage last, by its stage changes."""
         closings = [at for at, stage in self.entries(deal) if self.is_closed(stage, deal)]
-        return self.local_day(closings[-1]) if closings else None
+        return closings[-1] if closings else None
 
     def entries(self, deal: Deal) -> list[tuple[datetime, str]]:
         """When the deal entered a stage other than the one it stood in, and which."""
