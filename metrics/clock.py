@@ -7,8 +7,10 @@ of publication first notes as dirty what the time since then has made wrong.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, Select, and_, func, insert, literal, or_, select
@@ -21,7 +23,7 @@ from metrics.definition import VELOCITY_DAYS, Bucket, Family, Part, Span
 from metrics.dimensions import TOTAL_KEY, TOTAL_NAME
 from metrics.expression import rating
 from metrics.expression.zones import first_instant
-from metrics.periods import Kind, is_rolling, period_of, rolling_days
+from metrics.periods import CALENDAR_KINDS, Kind, is_rolling, period_of, rolling_days
 from metrics.rates import RateBook
 from store import kpis as stored
 from store.conversion import day_of, instant_number, instant_of, local_day
@@ -29,6 +31,14 @@ from store.kpis import DirtyKey
 from store.tables import CELLS, DIRTY_KEYS, NO_DAY
 
 _STEP: Final = timedelta(microseconds=1)
+
+CAME: Final = 0
+"""The number of notes about cells whose day has come, in `store.kpis.clock_day`."""
+
+BEGUN: Final[Mapping[Kind, int]] = MappingProxyType(
+    {kind: place for place, kind in enumerate(CALENDAR_KINDS, start=1)}
+)
+"""Kind of period -> the number of notes about periods of the kind that began on a day."""
 
 
 class _Moved(NamedTuple):
@@ -134,10 +144,9 @@ def _passed(last: int, now: int, *, is_aged: bool) -> ColumnElement[bool]:
 def _moved_by_days(
     catalog: Catalog, family: Family, bundles: Iterable[Bundle], last: int, today: int
 ) -> Iterable[_Moved]:
-    calendar = catalog.settings.calendar
     came = _between(last + 1, today)
     rolling: list[ColumnElement[bool]] = []
-    is_rolled, stop = False, today + 1
+    begun: dict[Kind, set[Span]] = defaultdict(set)
     for bundle in bundles:
         spans = bundle.spans_of(family.name)
         if is_rolling(bundle.kind):
@@ -150,18 +159,30 @@ def _moved_by_days(
         elif Span.LAST_90D in spans:
             rolling += [came, _between(last + 1 - VELOCITY_DAYS, today - VELOCITY_DAYS)]
         elif bundle.is_calendar and bundle.is_up_to_now:
-            kind = Kind(bundle.kind)
-            running = period_of(calendar, kind, today)
-            is_rolled |= period_of(calendar, kind, last) != running
-            stop = max(stop, running.stop)
+            begun[Kind(bundle.kind)] |= spans
     if rolling:
         yield _Moved(family.name, or_(*rolling), literal(stored.ROLLING))
     if family.is_clocked and not family.is_running:
-        yield _Moved(family.name, came, CELLS.c.day)
-    if is_rolled:
-        # A period began: every group that was there before may have a value for it.
-        yield _Moved(family.name, CELLS.c.day <= today, literal(last))
-        yield _Moved(family.name, _between(last + 1, stop - 1), CELLS.c.day)
+        yield _Moved(family.name, came, CELLS.c.day + literal(stored.clock_day(0, CAME)))
+    for kind, spans_of_kind in begun.items():
+        yield from _moved_by_begun_periods(catalog, family, kind, spans_of_kind, last, today)
+
+
+def _moved_by_begun_periods(  # noqa: PLR0917 - between which days, of what, and for what
+    catalog: Catalog, family: Family, kind: Kind, spans: Collection[Span], last: int, today: int
+) -> Iterable[_Moved]:
+    """Groups that may have a value for periods that began since the last time."""
+    calendar = catalog.settings.calendar
+    ended, running = period_of(calendar, kind, last), period_of(calendar, kind, today)
+    if ended == running:
+        return
+    if {Span.UPTO, Span.BEFORE} & set(spans):
+        where = CELLS.c.day < running.stop
+    else:
+        first = ended.start if Span.PREVIOUS in spans else ended.stop
+        where = _between(first, running.stop - 1)
+    note = stored.clock_day(ended.stop, BEGUN[kind])
+    yield _Moved(family.name, where, literal(note))
 
 
 def _between(first: int, last: int) -> ColumnElement[bool]:

@@ -33,6 +33,7 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from metrics import period_sql, rates
 from metrics.catalog import Bundle, Catalog
+from metrics.clock import BEGUN, CAME
 from metrics.contributions.terms import MICROSECONDS_PER_DAY, NO_CURRENCY
 from metrics.contributions.terms import text_of as text_constant
 from metrics.definition import (
@@ -136,14 +137,52 @@ def want(  # noqa: PLR0917 - a cell has that many coordinates
         day: of the cell, or a mark of `store.kpis`.
         clock: the calendar and today.
     """
+    by_clock = stored.of_clock(day)
+    if by_clock is not None:
+        _want_by_clock(wanted, bundle, family, group, *by_clock, clock)
+        return
     if not bundle.is_calendar:
-        wanted.some[group].add(NO_DAY)
+        if day != stored.ROLLING or _is_rolled(bundle, family):
+            wanted.some[group].add(NO_DAY)
         return
     if day == stored.WHOLE_GROUP:
         wanted.whole.add(group)
         return
     if day in (NO_DAY, stored.ROLLING):
         return
+    _want_around(wanted, bundle, family, group, day, clock)
+
+
+def _is_rolled(bundle: Bundle, family: str) -> bool:
+    return is_rolling(bundle.kind) or Span.LAST_90D in bundle.spans_of(family)
+
+
+def _want_by_clock(  # noqa: PLR0917 - as `want`
+    wanted: Wanted,
+    bundle: Bundle,
+    family: str,
+    group: Group,
+    day: int,
+    number: int,
+    clock: tuple[Calendar, int],
+) -> None:
+    """Note what the clock makes wrong: plain sums over fixed days are not among it."""
+    if not bundle.is_up_to_now:
+        return
+    if number == CAME:
+        if bundle.is_calendar:
+            _want_around(wanted, bundle, family, group, day, clock)
+        elif not is_rolling(bundle.kind):
+            wanted.some[group].add(NO_DAY)
+    elif bundle.is_calendar and number == BEGUN[Kind(bundle.kind)]:
+        calendar, today = clock
+        wanted.some[group].update(_starts(calendar, Kind(bundle.kind), day, today))
+
+
+def _want_around(  # noqa: PLR0917 - as `want`
+    wanted: Wanted, bundle: Bundle, family: str, group: Group, day: int, clock: tuple[Calendar, int]
+) -> None:
+    """Note the periods that read a day."""
     calendar, today = clock
     kind = Kind(bundle.kind)
     spans = bundle.spans_of(family)

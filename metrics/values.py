@@ -210,8 +210,8 @@ class _Publication:
         by_kind: dict[str, dict[_Group, None]] = defaultdict(dict)
         whole = {(key.dimension, key.key) for key in keys if key.day == stored.WHOLE_GROUP}
         for key in keys:
-            if key.day == stored.ROLLING:
-                continue
+            if key.day == stored.ROLLING or stored.of_clock(key.day) is not None:
+                continue  # plain sums do not move with time
             if key.day != stored.WHOLE_GROUP and (key.dimension, key.key) in whole:
                 continue  # its periods are computed with the group's, and once is enough
             for kind in self._catalog.kinds_published(family.name, key.dimension):

@@ -49,6 +49,28 @@ WHOLE_GROUP: Final = -2_000_000_001
 ROLLING: Final = -2_000_000_002
 """The day of a dirty key that means the group's periods that move with the clock."""
 
+_CLOCK_DAYS: Final = 1_000_000_000
+_DAYS_OF_KIND: Final = 20_000_000
+
+
+def clock_day(day: int, kind: int) -> int:
+    """The day of a dirty key that means: of this day only what time alone moves.
+
+    Args:
+        day: days since 1970, of years 1 to 9999.
+        kind: a number from 0 on, which tells such notes apart.
+    """
+    return _CLOCK_DAYS + kind * _DAYS_OF_KIND + _DAYS_OF_KIND // 2 + day
+
+
+def of_clock(day: int) -> tuple[int, int] | None:
+    """What `clock_day` was made of; None: it is no day of that kind."""
+    if day < _CLOCK_DAYS:
+        return None
+    kind, rest = divmod(day - _CLOCK_DAYS, _DAYS_OF_KIND)
+    return rest - _DAYS_OF_KIND // 2, kind
+
+
 LABELS: Final = "label"
 """The family of dirty keys that mean: this record has another name."""
 

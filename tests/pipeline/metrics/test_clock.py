@@ -212,6 +212,7 @@ def test_a_new_rate_changes_the_values_of_its_currency_from_its_day_on(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_year_of_days_over_every_kpi_costs_what_changes(sqlite_database: str) -> None:
     books = Books(sqlite_database, EVERYTHING)
     books.now = NOON
@@ -237,7 +238,7 @@ def test_a_year_of_days_over_every_kpi_costs_what_changes(sqlite_database: str) 
         f"were computed, of which {changed} changed"
     )
     assert changed > values / 10
-    assert touched < 6 * changed
+    assert touched < changed * 5 / 4
 
 
 def _random_company(chance: random.Random, count: int) -> list[CanonicalRecord]:
