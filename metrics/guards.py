@@ -85,7 +85,7 @@ class Observed:
 
     written: set[str] = field(default_factory=set)
     """Records that would be written."""
-    holding: int = 0
+    holders: set[str] = field(default_factory=set)
     """Records that hold a value in one of our fields."""
     replaced: set[str] = field(default_factory=set)
     """Of those: records of which a value would be replaced or blanked."""
@@ -95,6 +95,11 @@ class Observed:
     """Field -> records that hold a value in it."""
     moves: dict[str, list[FieldMove]] = field(default_factory=dict)
     """Field -> moves of the values that we wrote ourselves."""
+
+    @property
+    def holding(self) -> int:
+        """How many records hold a value in one of our fields."""
+        return len(self.holders)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,15 +147,17 @@ def _amounts(
     if guard.max_changed is not None and seen.holding:
         is_more = bool(replaced_today and seen.replaced - replaced_today)
         in_a_day = len(seen.replaced | replaced_today) if is_more else 0
-        for count, what in (
-            (len(seen.replaced), "would get another value or lose it"),
-            (in_a_day, "would have got another value or lost it within 24 hours"),
-            (unfounded, "hold a value that has nothing behind it any more"),
+        # What was blanked, merged or deleted since held a value when we replaced it.
+        held_today = len(seen.holders | replaced_today)
+        for count, of, what in (
+            (len(seen.replaced), seen.holding, "would get another value or lose it"),
+            (in_a_day, held_today, "would have got another value or lost it within 24 hours"),
+            (unfounded, seen.holding, "hold a value that has nothing behind it any more"),
         ):
-            if Decimal(count) > guard.max_changed * seen.holding:
+            if Decimal(count) > guard.max_changed * of:
                 yield (
-                    f"{count:,} of {seen.holding:,} records with values "
-                    f"({_share(count, seen.holding)}) {what}, {place}.max_changed allows "
+                    f"{count:,} of {of:,} records with values "
+                    f"({_share(count, of)}) {what}, {place}.max_changed allows "
                     f"{as_percent(guard.max_changed)}: look at what changed in the CRM; if the "
                     "plan is right, raise it"
                 )

@@ -399,7 +399,8 @@ class _Comparison:
             for plan in self._spec.fields
             if _held(record.values.get(plan.field)) is not None
         ]
-        self.seen.holding += bool(holding)
+        if holding:
+            self.seen.holders.add(record.record_id)
         for name in holding:
             self.seen.holding_in[name] = self.seen.holding_in.get(name, 0) + 1
         if any(change.kind in {CHANGE, BLANK} for change in changes):

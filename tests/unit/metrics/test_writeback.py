@@ -414,7 +414,7 @@ def test_the_share_of_replaced_values_is_limited() -> None:
 
 def test_small_passes_do_not_add_up_to_a_large_change_within_a_day() -> None:
     guard = Guard(max_changed=Decimal("0.25"))
-    earlier = frozenset(f"B{n}" for n in range(20))
+    earlier = frozenset(f"A{n:04}" for n in range(50, 70))
 
     assert _moved(5, 100, guard=guard, replaced_today=earlier).guard.ok
     stopped = _moved(6, 100, guard=guard, replaced_today=earlier)
@@ -422,6 +422,16 @@ def test_small_passes_do_not_add_up_to_a_large_change_within_a_day() -> None:
     assert not stopped.guard.ok
     assert "26 of 100 records with values (26%)" in (stopped.guard.reason or "")
     assert "within 24 hours" in (stopped.guard.reason or "")
+
+
+def test_records_that_are_gone_since_they_were_replaced_today_held_a_value_then() -> None:
+    gone = frozenset(f"B{n}" for n in range(20))
+
+    assert _moved(2, 2, guard=Guard(max_changed=Decimal(1)), replaced_today=gone).guard.ok
+    stopped = _moved(6, 80, guard=Guard(max_changed=Decimal("0.25")), replaced_today=gone)
+
+    assert not stopped.guard.ok
+    assert "26 of 100 records with values (26%)" in (stopped.guard.reason or "")
 
 
 def test_first_fills_do_not_count_as_changes() -> None:
