@@ -250,7 +250,7 @@ class _Portal:
         if held.get("domain"):
             proofs["domain"] = registered(str(held["domain"]))
         if held.get("salesforceaccountid"):
-            proofs["twin"] = f"{FIRST}:{held['salesforceaccountid']}"
+            proofs["twin"] = f"{FIRST}:{long_id(str(held['salesforceaccountid']))}"
         fields: dict[str, Value | Link | None] = {
             "Name": held.get("name"),
             "Region__c": held.get("region"),
@@ -265,7 +265,7 @@ class _Portal:
         if held.get("email"):
             proofs["email"] = str(held["email"]).lower()
         if held.get("salesforcecontactid"):
-            proofs["twin"] = f"{FIRST}:{held['salesforcecontactid']}"
+            proofs["twin"] = f"{FIRST}:{long_id(str(held['salesforcecontactid']))}"
         account = self._one("contacts", row, "companies")
         person: dict[str, Value | Link | None] = {
             "LastName": held.get("lastname"),
@@ -334,7 +334,7 @@ class _Portal:
             "CampaignId": None,
         }
         twin = held.get("hs_salesforceopportunityid")
-        proofs = {"twin": f"{FIRST}:{twin}"} if twin else {}
+        proofs = {"twin": f"{FIRST}:{long_id(str(twin))}"} if twin else {}
         deal = self._seen("deals", row, fields, proofs=proofs)
         yield deal
         for person in self._links["deals", "contacts"].get(str(row["id"]), ()):
@@ -469,6 +469,15 @@ def stage_words(stream: str, native: str) -> str:
 def registered(address: str) -> str:
     """The registered domain of the addresses that occur here."""
     return address.removeprefix("https://").removeprefix("www.").strip("/").lower()
+
+
+def long_id(native_id: str) -> str:
+    """An id of Salesforce with 18 characters: the last three tell which of the 15 are capitals.
+
+    https://help.salesforce.com/s/articleView?id=000383278
+    """
+    bits = [sum(c.isupper() << n for n, c in enumerate(native_id[s : s + 5])) for s in (0, 5, 10)]
+    return native_id[:15] + "".join("ABCDEFGHIJKLMNOPQRSTUVWXYZ012345"[it] for it in bits)
 
 
 def _owner(crm: str, row: Row, address: str) -> Seen:

@@ -145,7 +145,7 @@ class Union:
     def _follow(self, record: Seen, identities: Identities) -> None:
         place = record.stream, record.key
         counts = record.is_alive and self._counts(record, identities)
-        if place not in self.twins and not record.is_alive:
+        if place not in self.twins and not record.is_alive and not _may_be_named(record):
             return
         if not counts and place in self._binned:
             return
@@ -232,8 +232,16 @@ class Union:
     def _resolved(self, value: Value | Link | None, identities: Identities) -> Value:
         if not isinstance(value, Link):
             return value
-        head = identities.head(value)
+        named = self.company.get((value.stream, value.key))
+        # What a lead was converted into is what it was, though it lies in the bin by now.
+        is_binned = value.stream == "deals" and named is not None and named.is_gone
+        head = value if is_binned else identities.head(value)
         return None if head is None else self.twins.get((head.stream, head.key))
+
+
+def _may_be_named(record: Seen) -> bool:
+    """A deal in the bin, which a lead was converted into."""
+    return record.stream == "deals" and record.crm == FIRST
 
 
 def _said_first(stream: str, name: str, copies: list[Seen]) -> Value | Link | None:

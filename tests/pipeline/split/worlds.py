@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from config.loader import load
 from metrics import rebuild as rebuilding
@@ -315,11 +315,27 @@ INCOMPARABLE: Final[Mapping[tuple[str, str], str]] = {
 """(KPI, dimension) -> why the two worlds differ there by what CRMs are."""
 
 
-def differences(divided: Mapping[Place, Worth], whole: Portrait) -> dict[Place, Any]:
-    """Values that are not the same in both worlds, but for the incomparable ones."""
-    return {
-        place: (divided.get(place), whole.values.get(place))
+def assert_same(divided: Mapping[Place, Worth], whole: Portrait, after: Sequence[str] = ()) -> None:
+    """Find each value equal in both worlds, but for the incomparable ones.
+
+    Args:
+        divided: by the keys of the whole company.
+        whole: its values.
+        after: what has happened, to tell of it.
+    """
+    differ = [
+        place
         for place in sorted(divided.keys() | whole.values.keys())
         if divided.get(place) != whole.values.get(place)
         and (place[0], place[2]) not in INCOMPARABLE
-    }
+    ]
+    kinds = sorted({(kpi, dimension) for kpi, _, dimension, _ in differ})
+    shown = "\n".join(
+        f"{place}: {divided.get(place)} in two CRMs, {whole.values.get(place)} in one"
+        for place in differ[:SHOWN]
+    )
+    assert not differ, f"{len(differ)} of {kinds} after {', '.join(after)}\n{shown}"
+
+
+SHOWN: Final = 12
+"""Differences that a failed test tells."""
