@@ -13,7 +13,7 @@ from sqlalchemy import Connection, delete, insert, or_, select
 from store.canonical import Key
 from store.engine import database_now
 from store.identity_rules import Decision
-from store.tables import IDENTITY_DECISIONS
+from store.tables import IDENTITY_DECISION_LOG, IDENTITY_DECISIONS
 
 _KEYS_AT_ONCE: Final = 250
 
@@ -25,30 +25,94 @@ class DatedDecision(Decision):
     decided_at: datetime
 
 
-def decide(conn: Connection, stream: str, one: Key, other: Key, *, is_same: bool) -> None:
-    """Remember what a person says; it replaces what was said of the two before."""
-    forget(conn, stream, one, other)
-    conn.execute(
-        insert(IDENTITY_DECISIONS),
-        {
-            "stream": stream,
-            "one": min(one, other),
-            "other": max(one, other),
-            "is_same": is_same,
-            "decided_at": database_now(conn),
-        },
-    )
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a person said at an instant, and may have taken back since."""
+
+    stream: str
+    one: Key
+    other: Key
+    is_same: bool | None
+    """None: what was said before is taken back."""
+    at: datetime
+
+    @property
+    def words(self) -> str:
+        """As a sentence that goes without its subject."""
+        if self.is_same is None:
+            return f"what a person said of {self.one} and {self.other} was taken back"
+        word = "one" if self.is_same else "two"
+        return f"a person said that {self.one} and {self.other} are {word}"
 
 
-def forget(conn: Connection, stream: str, one: Key, other: Key) -> bool:
+def decide(
+    conn: Connection,
+    stream: str,
+    one: Key,
+    other: Key,
+    *,
+    is_same: bool,
+    at: datetime | None = None,
+) -> None:
+    """Remember what a person says; it replaces what was said of the two before.
+
+    Args:
+        conn: in `store.engine.writing`.
+        stream: of the two records.
+        one: the one.
+        other: the other.
+        is_same: whether they are one.
+        at: when it is said; None: now.
+    """
+    at = at or database_now(conn)
+    first, second = sorted((one, other))
+    _drop(conn, stream, first, second)
+    said = {"stream": stream, "one": first, "other": second, "is_same": is_same}
+    conn.execute(insert(IDENTITY_DECISIONS), {**said, "decided_at": at})
+    conn.execute(insert(IDENTITY_DECISION_LOG), {**said, "at": at})
+
+
+def forget(
+    conn: Connection, stream: str, one: Key, other: Key, *, at: datetime | None = None
+) -> bool:
     """Take back what was said of two records; whether there was anything."""
+    first, second = sorted((one, other))
+    if not _drop(conn, stream, first, second):
+        return False
+    said = {"stream": stream, "one": first, "other": second, "is_same": None}
+    conn.execute(insert(IDENTITY_DECISION_LOG), {**said, "at": at or database_now(conn)})
+    return True
+
+
+def _drop(conn: Connection, stream: str, first: Key, second: Key) -> bool:
     table = IDENTITY_DECISIONS
     gone = delete(table).where(
-        table.c.stream == stream,
-        table.c.one == min(one, other),
-        table.c.other == max(one, other),
+        table.c.stream == stream, table.c.one == first, table.c.other == second
     )
     return conn.execute(gone).rowcount > 0
+
+
+def said_between(conn: Connection, after: datetime, until: datetime) -> list[Said]:
+    """Everything that was said later than one instant and not later than another, in order."""
+    log = IDENTITY_DECISION_LOG
+    query = select(log).where(log.c.at > after, log.c.at <= until).order_by(log.c.at, log.c.id)
+    return [
+        Said(row.stream, row.one, row.other, row.is_same, row.at) for row in conn.execute(query)
+    ]
+
+
+def as_of(conn: Connection, stream: str, at: datetime) -> list[DatedDecision]:
+    """The decisions about a stream's records that held at an instant."""
+    log = IDENTITY_DECISION_LOG
+    query = select(log).where(log.c.stream == stream, log.c.at <= at).order_by(log.c.at, log.c.id)
+    held: dict[tuple[Key, Key], DatedDecision] = {}
+    for row in conn.execute(query):
+        held.pop((row.one, row.other), None)
+        if row.is_same is not None:
+            held[row.one, row.other] = DatedDecision(
+                stream, row.one, row.other, row.is_same, row.at
+            )
+    return list(held.values())
 
 
 def every(conn: Connection, stream: str | None = None) -> list[DatedDecision]:

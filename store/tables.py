@@ -351,6 +351,19 @@ IDENTITY_DECISIONS: Final = Table(
 )
 """What people have said of two records: the same, or not; it wins over every rule."""
 
+IDENTITY_DECISION_LOG: Final = Table(
+    "identity_decision_log",
+    METADATA,
+    Column("id", ROW_ID, primary_key=True, autoincrement=True),
+    Column("stream", Text, nullable=False),
+    Column("one", KEY, nullable=False),
+    Column("other", KEY, nullable=False),
+    # Null: what was said before is taken back.
+    Column("is_same", Boolean(create_constraint=False)),
+    Column("at", UtcDateTime, nullable=False),
+)
+"""Everything that people ever said of two records, in order: what was believed when."""
+
 WORKING_DAYS: Final = Table(
     "working_days",
     METADATA,

@@ -11,8 +11,9 @@ from sqlalchemy import Connection
 from metrics.catalog import Catalog
 from metrics.definition import KpiSettings
 from metrics.verify.reading import Reader
-from store import record_history
+from store import decisions, record_history
 from store.canonical import CanonicalRecord
+from store.decisions import DatedDecision
 
 _R = TypeVar("_R", bound=CanonicalRecord)
 
@@ -28,6 +29,7 @@ class PastReader(Reader):
         *,
         now: datetime,
         at: datetime,
+        decided_by: datetime,
         with_loads: bool = False,
     ) -> None:
         """Begin.
@@ -38,6 +40,7 @@ class PastReader(Reader):
             settings: of the catalogue, with the rates that are to hold.
             now: the instant to compute for.
             at: the instant whose records are read.
+            decided_by: the instant whose decisions about identities hold.
             with_loads: those that came with a first load that began later, too.
         """
         super().__init__(conn, catalog, now)
@@ -45,9 +48,14 @@ class PastReader(Reader):
         self.asked: set[str] = set()
         """The streams that were read so far."""
         self._at = at
+        self._decided_by = decided_by
         self._with_loads = with_loads
         self._past_conn = conn
         self._past_company = catalog.company
+
+    def decided(self, stream: str) -> Sequence[DatedDecision]:
+        """What people had said by the instant."""
+        return decisions.as_of(self._past_conn, stream, self._decided_by)
 
     def all(self, record_type: type[_R]) -> Iterator[_R]:
         """Every record of a type as it was, deleted ones too, sorted by key."""
@@ -75,6 +83,7 @@ class WorldReader(Reader):
         settings: KpiSettings,
         *,
         now: datetime,
+        decided_by: datetime,
         world: Mapping[str, Sequence[CanonicalRecord]],
     ) -> None:
         """Begin.
@@ -84,11 +93,18 @@ class WorldReader(Reader):
             catalog: what is kept.
             settings: of the catalogue, with the rates that are to hold.
             now: the instant to compute for.
+            decided_by: the instant whose decisions about identities hold.
             world: stream -> its records, in any order.
         """
         super().__init__(conn, catalog, now)
         self.settings = settings
         self._world = world
+        self._past_conn = conn
+        self._decided_by = decided_by
+
+    def decided(self, stream: str) -> Sequence[DatedDecision]:
+        """What people had said by the instant."""
+        return decisions.as_of(self._past_conn, stream, self._decided_by)
 
     def all(self, record_type: type[_R]) -> Iterator[_R]:
         """Every given record of a type, sorted by key."""

@@ -41,10 +41,14 @@ DEFINITION: Final = "definition"
 CLOCK: Final = "clock"
 RATES: Final = "rates"
 FIRST_LOAD: Final = "first_load"
+DECISION: Final = "decision"
 LATE: Final = "late_arrival"
 NEW: Final = "new"
 SEVERAL: Final = "several"
 UNKNOWN: Final = "unknown"
+
+MOST_DECISIONS: Final = 50
+"""More than that between two versions are told in one line: each is a reading of all records."""
 
 NUMBERS: Final = ("value", "numerator", "denominator", "n")
 
@@ -179,6 +183,7 @@ def reasons(
     story.let_rates_change()
     story.let_loads_come()
     story.let_records_change()
+    story.let_people_decide()
     story.end(Worth.of(last.value))
     return Reasons(first, last, story.reasons, story.idle)
 
@@ -207,6 +212,7 @@ class _Story:
         self._begins = begins
         self._ends = ends
         self._now = begins
+        self._decided_by = begins
         self._settings = self._settings_at(begins)
         self._grouping = grouping_named(place.dimension)
         self._recipe = recipe_of(self._kpi)
@@ -315,6 +321,34 @@ class _Story:
                     self._let_change(world, change)
         self._settle(final, within)
 
+    def let_people_decide(self) -> None:
+        """What people said of identities, one thing after the other, of the records at the end."""
+        said = [
+            one
+            for one in decisions.said_between(self._conn, self._begins, self._ends)
+            if one.stream in self._asked
+        ]
+        if len(said) > MOST_DECISIONS:
+            words = f"{len(said)} decisions about which records are the same"
+            self._hear(self._ends, at=said[-1].at, words=words)
+            return
+        for one in said:
+            self._hear(one.at, at=one.at, words=one.words, stream=one.stream, key=one.one)
+
+    def _hear(
+        self,
+        decided_by: datetime,
+        *,
+        at: datetime,
+        words: str,
+        stream: str | None = None,
+        key: str | None = None,
+    ) -> None:
+        self._decided_by = decided_by
+        self._entries = self._read_at(self._ends)
+        self._moving = set()
+        self._add(DECISION, self._made(), at=at, words=words, stream=stream, key=key)
+
     def end(self, published: Worth) -> None:
         """What is left, which should be nothing."""
         self._add(UNKNOWN, published, at=self._ends, words=self._why_unknown())
@@ -347,6 +381,7 @@ class _Story:
             self._catalog,
             self._settings,
             now=self._now,
+            decided_by=self._decided_by,
             world=world.given(members),
         )
 
@@ -443,6 +478,7 @@ class _Story:
             self._settings,
             now=self._now,
             at=at,
+            decided_by=self._decided_by,
             with_loads=with_loads,
         )
         found = self._read(reader)
@@ -504,17 +540,6 @@ class _Story:
                     f"{load.connection}.{load.stream} was being read for the first time then: "
                     "which of its records had come is not known"
                 )
-        streams = ("accounts", "contacts", "deals")
-        decided = sum(
-            one.decided_at > self._begins
-            for stream in streams
-            for one in decisions.every(self._conn, stream)
-        )
-        if decided:
-            return (
-                f"{decided} decisions were made since about which records are the same "
-                "(kpisync identity show): what they did cannot be told apart"
-            )
         return "nothing that is kept explains it; see kpisync verify"
 
 

@@ -27,7 +27,7 @@ MOST_RECORDS: Final = 20_000
 
 _LINKS: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
     "accounts": (("merged_into", "accounts"),),
-    "contacts": (("account", "accounts"),),
+    "contacts": (("account", "accounts"), ("merged_into", "contacts")),
     "leads": (("converted_account", "accounts"), ("converted_deal", "deals")),
     "deals": (("account", "accounts"),),
     "deal_stage_changes": (("deal", "deals"),),
@@ -35,7 +35,7 @@ _LINKS: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
     "deal_lines": (("deal", "deals"),),
     "campaign_members": (("contact", "contacts"), ("lead", "leads")),
     "costs": (("campaign", "campaigns"),),
-    "tickets": (("account", "accounts"),),
+    "tickets": (("account", "accounts"), ("contact", "contacts")),
     "ticket_status_changes": (("ticket", "tickets"),),
     "survey_responses": (("account", "accounts"), ("contact", "contacts")),
     "contracts": (("account", "accounts"),),

@@ -32,6 +32,7 @@ from store.canonical import (
     Stage,
     StageChange,
 )
+from store.decisions import DatedDecision
 from store.kpis import plain
 
 _R = TypeVar("_R", bound=CanonicalRecord)
@@ -314,11 +315,15 @@ class Reader:
     def _joined_deals(self) -> Mapping[str, str]:
         return self._joined(Deal)
 
+    def decided(self, stream: str) -> Sequence[DatedDecision]:
+        """What people said of a stream's records."""
+        return decisions.every(self._conn, stream)
+
     def _joined(self, record_type: type[CanonicalRecord]) -> Mapping[str, str]:
         rules = self.settings.identity.of(record_type.STREAM)
         if not rules and record_type is not Contact:
             return {}
-        said = decisions.every(self._conn, record_type.STREAM) if rules else ()
+        said = self.decided(record_type.STREAM) if rules else ()
         return joined(self.all(record_type), rules, said)
 
     def owner(self, key: str | None) -> str | None:

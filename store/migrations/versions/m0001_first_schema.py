@@ -263,6 +263,15 @@ def _create_operational_tables() -> None:
         sa.PrimaryKeyConstraint("stream", "one", "other"),
     )
     op.create_table(
+        "identity_decision_log",
+        _row_id(),
+        *_texts("stream", nullable=False),
+        *_keys("one", "other", nullable=False),
+        sa.Column("is_same", sa.Boolean(create_constraint=False)),
+        *_instants("at", nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_table(
         "deal_fallbacks",
         *_keys("ref", nullable=False),
         *_wholes("amount"),
