@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import NoReturn
 from zoneinfo import ZoneInfo
 
-from connectors.base import ConnectionSettings, StreamSettings, Tuning
+from connectors.base import ConnectionSettings, StreamSettings, Tuning, WebRequest
 from store.canonical import Company, FieldUpdate, Scalar
 
 COMPANY = Company(ZoneInfo("Europe/Berlin"), "EUR")
@@ -80,6 +80,14 @@ class Ability(StrEnum):
     """It refuses single records by rules of its own."""
     LOCKS = "locks"
     """A write can fail for a passing reason."""
+    IDS = "ids"
+    """Its ids can be listed alone: the connector ``ListsIds``."""
+    COUNTS = "counts"
+    """It counts its records: the connector ``CountsRecords``."""
+    DISCOVERY = "discovery"
+    """It shows what there is to map: the connector ``Discovers``."""
+    DOORBELL = "doorbell"
+    """It tells of changes as they happen: the connector has a ``Doorbell``."""
 
 
 class Fault(StrEnum):
@@ -228,6 +236,13 @@ class Org(ABC):
     def lock(self, record_id: str) -> None:
         """LOCKS: the next write of this account fails for a passing reason."""
         self._lacking("lock", Ability.LOCKS)
+
+    def notification(self) -> tuple[ConnectionSettings, WebRequest]:
+        """DOORBELL: a connection that can tell what is genuine; a genuine request, of accounts.
+
+        The request was made by the clock of this machine, just now.
+        """
+        self._lacking("notification", Ability.DOORBELL)
 
     # ------------------------------------------------------------ made of these
 

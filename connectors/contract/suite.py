@@ -11,6 +11,7 @@ A package takes part by an `Org` for its CRM and a class in its tests::
 
 from __future__ import annotations
 
+from connectors.contract.extras import Extras
 from connectors.contract.increments import Increments
 from connectors.contract.looking import Looking
 from connectors.contract.reading import Reading
@@ -19,5 +20,5 @@ from connectors.contract.troubles import Troubles
 from connectors.contract.writing import Writing
 
 
-class ConnectorContract(Reading, Increments, Troubles, Records, Writing, Looking):
+class ConnectorContract(Reading, Increments, Troubles, Records, Writing, Looking, Extras):
     """Every promise of ``connectors.base``."""

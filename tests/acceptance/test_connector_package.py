@@ -107,7 +107,7 @@ def test_the_wheels_alone_are_used(elsewhere: Elsewhere) -> None:
 def test_the_contract_suite_passes_against_the_installed_connector(elsewhere: Elsewhere) -> None:
     said = elsewhere.run("python", "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests")
 
-    passed = re.search(r"(\d+) passed, 2 skipped in", said)
+    passed = re.search(r"(\d+) passed, 10 skipped in", said)
     assert passed, said
     assert int(passed[1]) >= 50
     assert "TestExample  1 for lack of stage_history: the tiny CRM does not remember" in said

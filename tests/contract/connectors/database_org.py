@@ -31,6 +31,7 @@ class DatabaseOrg(Org):
         Ability.LOGIN: "who may read a database file decides the system",
         Ability.ADDRESS: "a database has a URL of its own; test_sql shows one that is away",
         Ability.QUIET: "the overlap counts from the highest cursor seen, so its rows come again",
+        Ability.DISCOVERY: "what can be asked for is whatever the query says",
         Ability.TOLD_ERASURES: "a query does not show what is gone",
     }
 

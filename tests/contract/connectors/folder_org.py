@@ -29,6 +29,8 @@ ROWS: Mapping[Ability, str] = {
     Ability.LOCKS: "a source, not a target",
     Ability.FIELD_RIGHTS: "a column is there or it is not; test_files and test_sql take one away",
     Ability.FAULTS: "there are no answers to spoil",
+    Ability.COUNTS: "to count rows is to read them",
+    Ability.DOORBELL: "tables tell nobody that they changed",
 }
 """What tables have not."""
 
@@ -46,6 +48,7 @@ class FolderOrg(Org):
         Ability.IMPORTS: WHOLE,
         Ability.INCREMENTS: WHOLE,
         Ability.QUIET: WHOLE,
+        Ability.IDS: WHOLE,
     }
 
     def __init__(self, folder: Path) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import hmac
 import itertools
+import json
+import time
 from collections.abc import Mapping, Sequence
 
 from hubspot import HubSpot
 
-from connectors.base import ConnectionSettings, StreamSettings, Tuning
+from connectors.base import ConnectionSettings, StreamSettings, Tuning, WebRequest
 from connectors.contract.org import COMPANY, QUICK, Ability
 from tests.contract.connectors.sandbox_org import SandboxOrg
 from tests.fixtures.sandboxes import Crm, Fields
@@ -100,6 +104,21 @@ class HubSpotOrg(SandboxOrg):
         seen = {"results": [one for one in listed if one["name"] != "amount"]}
         self.crm.fault("status", status=200, path=path, body=seen, times="forever")
         return "deals.amount"
+
+    def notification(self) -> tuple[ConnectionSettings, WebRequest]:
+        """Signed as HubSpot documents it, version 3."""
+        secret, url = "secret-of-the-app", "https://kpis.example.com/hooks/hubspot"
+        sent_at = int(time.time() * 1000)
+        event = {"eventId": 1, "portalId": 7654321, "subscriptionType": "company.propertyChange"}
+        body = json.dumps([{**event, "objectId": 1, "occurredAt": sent_at}]).encode()
+        signed = f"POST{url}".encode() + body + str(sent_at).encode()
+        signature = base64.b64encode(hmac.new(secret.encode(), signed, "sha256").digest()).decode()
+        headers = {
+            "x-hubspot-signature-v3": signature,
+            "x-hubspot-request-timestamp": str(sent_at),
+        }
+        settings = self.settings(auth={**KEY, "webhook_secret": secret})
+        return settings, WebRequest(method="POST", url=url, headers=headers, body=body)
 
     def use_up_the_quota(self) -> None:
         self.crm.settings(daily=0)

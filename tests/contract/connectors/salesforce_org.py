@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from connectors.base import ConnectionSettings, StreamSettings, Tuning
-from connectors.contract.org import COMPANY, QUICK
+from connectors.contract.org import COMPANY, QUICK, Ability
 from tests.contract.connectors.sandbox_org import SandboxOrg
 from tests.fixtures.sandboxes import Fields
 
@@ -25,6 +25,9 @@ class SalesforceOrg(SandboxOrg):
     kpi_field = "KPI_test__c"
     reading = "/query"
     writing = "composite/sobjects"
+    lacks: Mapping[Ability, str] = {
+        Ability.DOORBELL: "Salesforce tells of changes on channels that stay open, not by calls"
+    }
 
     def settings(
         self,

@@ -21,6 +21,10 @@ class TinyOrg(Org):
     lacks: Mapping[Ability, str] = {
         Ability.STAGE_HISTORY: "the tiny CRM does not remember the stages of a deal",
         Ability.TOLD_ERASURES: "what is erased leaves no trace",
+        Ability.IDS: "the tiny CRM lists whole records only",
+        Ability.COUNTS: "the tiny CRM counts nothing",
+        Ability.DISCOVERY: "the example shows no objects to map",
+        Ability.DOORBELL: "the tiny CRM tells nobody of changes",
     }
 
     def __init__(self, crm: TinyCrm) -> None:
