@@ -240,6 +240,12 @@ def _deliver(config: Config, channels: Sequence[str], title: str, body: str) -> 
     return is_taken
 
 
+def announce(config: Config, subject: str, words: str) -> bool:
+    """Tell every channel of what the database cannot remember; whether all of them took it."""
+    channels = tuple(config.alerts.channels)
+    return _deliver(config, channels, f"kpisync: {subject}", words)
+
+
 def channel_problems(config: Config) -> Iterator[Problem]:
     """Channels whose URL no notice can be sent to."""
     if not config.alerts.channels:

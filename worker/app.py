@@ -6,6 +6,7 @@ doubled or late message changes latency and nothing else.
 
 from __future__ import annotations
 
+import functools
 import os
 import select
 import sys
@@ -30,8 +31,11 @@ from store.errors import SchemaTooNew, SchemaTooOld, StoreUnavailable
 from store.schema import ensure_current
 from worker import observe
 from worker.health import Pulse
+from worker.reloading import LiveRuntime
+from worker.runtime import open_runtime
 from worker.settings import secrets_of
 from worker.slots import Slots, places
+from worker.watching import Watch
 
 SWEEP: Final = "kpisync.sweep"
 PULL: Final = "kpisync.pull_stream"
@@ -303,8 +307,18 @@ def _clocks_apart() -> float:
     return time.time() - time.monotonic()
 
 
+@functools.cache
+def _watched() -> LiveRuntime:
+    """Beat's own connections, opened where it watches: ringing does not wait for them."""
+    return LiveRuntime(config_path(), open_runtime(config))
+
+
+_watch: Final = Watch(lambda: _watched().current)
+
+
 def _beat_begins(**_: object) -> None:
     _start_pulse("beat")
+    _watch.start()
 
 
 # By name, not by decorator: Celery's would take the functions' types away.
@@ -339,6 +353,7 @@ def run_beat() -> int:
     try:
         code = _run(["beat", "--loglevel", "INFO"])
     finally:
+        _watch.stop()
         _stop_pulse("beat")
     return _EXIT_FAILED if Bell.has_lost_time else code
 

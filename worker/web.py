@@ -36,6 +36,7 @@ from worker.health import Pulse
 from worker.pulling import stream_names
 from worker.runtime import Runtime
 from worker.status import Status, gather
+from worker.watching import Watch
 
 ROLE: Final = "web"
 LONGEST_BODY: Final = 1_000_000
@@ -54,8 +55,16 @@ class NotProtectedError(Exception):
         )
 
 
-def serve(runtime: Runtime, host: str, port: int) -> None:
-    """Answer until SIGTERM or Ctrl-C.
+def serve(
+    runtime: Runtime, host: str, port: int, current: Callable[[], Runtime] | None = None
+) -> None:
+    """Answer until SIGTERM or Ctrl-C, and tell of troubles meanwhile.
+
+    Args:
+        runtime: What the pages show.
+        host: Where to listen.
+        port: Where to listen.
+        current: The runtime whose troubles are told, exchanged with the configuration.
 
     Raises:
         NotProtectedError: `host` is no loopback address and KPISYNC_WEB_TOKEN is not set.
@@ -78,7 +87,7 @@ def serve(runtime: Runtime, host: str, port: int) -> None:
     # uvicorn hands a signal on once it has ended; by then we have done what it asked for.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
-    with Pulse(runtime.engine, ROLE):
+    with Pulse(runtime.engine, ROLE), Watch(current or (lambda: runtime)):
         runtime.progress.say(f"http://{host}:{port}/health and /metrics")
         server.run()
 

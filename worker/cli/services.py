@@ -108,11 +108,15 @@ def web(
     port: Annotated[int, typer.Option(min=0, max=65535)] = WEB_PORT,
 ) -> None:
     """Health, metrics and webhooks over HTTP, until SIGTERM."""
+    from worker.reloading import LiveRuntime  # noqa: PLC0415
+    from worker.runtime import open_runtime  # noqa: PLC0415
     from worker.web import NotProtectedError, serve  # noqa: PLC0415 - the web stack is slow to import
 
-    with session_of(context).runtime(is_service=True) as runtime:
+    session = session_of(context)
+    with session.runtime(is_service=True) as runtime:
+        live = LiveRuntime(session.config_path, open_runtime(runtime.config))
         try:
-            serve(runtime, host, port)
+            serve(runtime, host, port, lambda: live.current)
         except NotProtectedError as error:
             raise CommandError(ExitCode.USAGE, str(error)) from None
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -13,8 +15,10 @@ import pytest
 
 from store import alerts, checkpoints
 from store.engine import operating
+from tests.fixtures.servers import start_postgres
 from tests.pipeline.worker.site import Site
 from worker.alerting import look
+from worker.watching import Watch
 
 
 @dataclass
@@ -143,6 +147,35 @@ def test_quiet_hours_hold_a_notice_back_until_they_end(empty_site: Site, channel
 
     assert told(watched(empty_site, channel, rule, 'quiet: "00:00-23:59"')) == 0
     assert told(site) == 1
+
+
+def test_a_database_that_stays_away_is_told_once_and_its_return_too(
+    empty_site: Site, channel: Channel
+) -> None:
+    quick = timedelta(seconds=0.2)
+    with start_postgres() as server:
+        site = watched(empty_site.but(database=server.url), channel)
+        with (
+            site.runtime() as runtime,
+            Watch(lambda: runtime, every=quick, patience=timedelta(seconds=1)),
+        ):
+            server.stop(signal.SIGQUIT)
+            _wait_for(lambda: len(channel.notices) == 1)
+            time.sleep(1)
+            server.start()
+            _wait_for(lambda: len(channel.notices) == 2)
+
+    assert channel.titles == [
+        "kpisync: database (away)",
+        "kpisync: over: database (away)",
+    ]
+
+
+def _wait_for(is_true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not is_true():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def test_a_missed_target_is_told_once_and_its_end_too(empty_site: Site, channel: Channel) -> None:

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -18,6 +19,9 @@ import pytest
 import redis
 from celery import Celery
 
+from store import checkpoints
+from store.engine import operating
+from tests.fixtures.recorder import recording
 from tests.fixtures.sandboxes import Sandbox
 from tests.pipeline.worker.site import SEEDED, Site
 from worker.health import is_healthy
@@ -31,6 +35,8 @@ RUN = {
     "sweeper": "import sys; from worker.app import run_worker;"
     " sys.exit(run_worker(concurrency=1, queues='kpisync'))",
     "beat": "import sys; from worker.app import run_beat; sys.exit(run_beat())",
+    "web": "import sys; from worker.cli import main;"
+    " sys.argv = ['kpisync', 'web', '--port', '0']; main()",
     # A host whose clock is wrong by HOURS.
     "strayed_worker": """
 import os, sys, time_machine
@@ -40,11 +46,11 @@ with time_machine.travel(datetime.now(UTC) + astray, tick=True):
     from worker.app import run_worker
     sys.exit(run_worker(concurrency=2))
 """,
-    # Somebody sets the clock back by an hour, three seconds after the start.
+    # Somebody sets the clock by JUMP seconds as soon as a file is there.
     "jumping_beat": """
-import sys, time
-real, begun = time.time, time.monotonic()
-time.time = lambda: real() - (3600 if time.monotonic() > begun + 3 else 0)
+import os, sys, time
+real = time.time
+time.time = lambda: real() + int(os.environ["JUMP"]) * os.path.exists(os.environ["JUMP_NOW"])
 from worker.app import run_beat
 sys.exit(run_beat())
 """,
@@ -232,12 +238,42 @@ def test_a_process_older_than_its_schema_ends_with_one_clear_line(
     assert "Traceback" not in said(server_site, role)
 
 
-def test_beat_ends_when_the_clock_jumps(server_site: Site) -> None:
-    with running(server_site, "jumping_beat") as beat:
+@pytest.mark.parametrize("jump", [-3600, pytest.param(3600, marks=pytest.mark.slow)])
+def test_beat_ends_when_the_clock_jumps(server_site: Site, jump: int) -> None:
+    now = server_site.folder / "now"
+    with (
+        running(server_site, "jumping_beat", JUMP=str(jump), JUMP_NOW=str(now)) as beat,
+        redis.Redis.from_url(server_site.broker) as client,
+    ):
+        wait_until(lambda: client.llen("kpisync") > 0, server_site)
+        now.touch()
         code = beat.wait(30)
 
     assert code == 1
-    assert "the clock jumped by -3600 seconds" in said(server_site, "jumping_beat")
+    assert f"the clock jumped by {jump} seconds" in said(server_site, "jumping_beat")
+
+
+@pytest.mark.parametrize("role", ["beat", "web"])
+def test_whoever_lives_tells_that_nobody_works(server_site: Site, role: str) -> None:
+    """Without beat or broker no worker looks, and without workers nobody would."""
+    with recording(None) as channel:
+        address = channel.url.replace("http://", "json://")
+        rule = "{when: stale, stream: accounts, after: 2h, to: [ops]}"
+        site = server_site.but(
+            crms=("salesforce",),
+            more=f'alerts: {{channels: {{ops: "{address}"}}, rules: [{rule}]}}\n',
+        )
+        site.pull("salesforce", "accounts")
+        with site.runtime() as runtime, operating(runtime.engine) as conn:
+            found = checkpoints.load(conn, "salesforce", "accounts")
+            assert found.last_success is not None
+            long_ago = found.last_success - timedelta(hours=3)
+            checkpoints.save(conn, replace(found, last_success=long_ago))
+
+        with running(site, role):
+            wait_until(lambda: len(channel.said) == 1, site)
+
+        assert "salesforce.accounts (stale)" in channel.said[0].body.decode()
 
 
 def test_a_message_that_waited_too_long_is_dropped(server_site: Site) -> None:
