@@ -121,6 +121,18 @@ def ensure(conn: Connection, lease: Lease) -> None:
         raise LeaseLost(lease.name)
 
 
+def is_held(conn: Connection, lease: Lease) -> bool:
+    """Whether a lease is still ours, without keeping it so; for acts that no transaction holds."""
+    query = select(LEASES.c.token, LEASES.c.expires_at).where(LEASES.c.name == lease.name)
+    row = conn.execute(query).first()
+    return (
+        row is not None
+        and row.token == lease.token
+        and row.expires_at is not None
+        and row.expires_at > database_now(conn)
+    )
+
+
 def release(conn: Connection, lease: Lease) -> None:
     """Give a lease back; one that was lost meanwhile is left to its new holder."""
     conn.execute(

@@ -576,6 +576,8 @@ class Push:
             return []
         crashpoints.reach(crashpoints.OUTBOX_CLAIMED)
         crashpoints.reach(crashpoints.OUTBOX_BEFORE_CALL)
+        # Frozen since the rows were marked, we would write over what another process wrote.
+        self._running.ensure_held()
         results = self._connector.push([row.to_update() for row in wanted])
         crashpoints.reach(crashpoints.OUTBOX_AFTER_CALL)
         answers = self._answers(wanted, results)

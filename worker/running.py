@@ -28,7 +28,7 @@ from connectors.errors import (
     StreamPaused,
 )
 from store import checkpoints, leases, runs
-from store.engine import operating, writing
+from store.engine import operating, reading, writing
 from store.errors import LeaseLost, StoreError
 from store.leases import Lease
 from worker import telemetry
@@ -104,6 +104,17 @@ class Running:
         for lease in self.held:
             # Which makes sure that it is held.
             leases.renew(conn, lease, self.runtime.lease_ttl)
+
+    def ensure_held(self) -> None:
+        """Look once more before an act that no transaction can take back, such as a write.
+
+        Raises:
+            LeaseLost: We were frozen, and somebody else may be doing the same by now.
+        """
+        with reading(self.runtime.engine) as conn:
+            for lease in self.held:
+                if not leases.is_held(conn, lease):
+                    raise LeaseLost(lease.name)
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:

@@ -308,7 +308,8 @@ class _Look:
         if latest is None:
             return self._first_start() is not None
         firing = next_firing(every, latest.started, self._zone)
-        if latest.state in {State.FAILED, State.INTERRUPTED}:
+        # Nobody holds the lease: one that seems to run has died.
+        if latest.state in {State.FAILED, State.INTERRUPTED, State.RUNNING}:
             firing = min(firing, latest.started + LONGEST_RETRY)
         return firing <= self._now
 
