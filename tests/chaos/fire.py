@@ -124,6 +124,8 @@ class Fire:
             self._rage(sandbox, database)
             for crm in (sandbox.salesforce, sandbox.hubspot):
                 crm.clear_faults()
+            # The log of deletions tells whole minutes: what went with its parent is in it later.
+            sandbox.salesforce.clock(advance=60)
             self._come_to_rest(cli, database)
         self._count_deaths()
         look = Look(
