@@ -10,7 +10,7 @@ from metrics.catalog import Bundle
 from metrics.definition import Kpi
 from metrics.dimensions import grouping_named, name_of, values_of
 from metrics.formulas import Formula
-from metrics.periods import civil_of, day_of
+from metrics.periods import year_before
 from metrics.series import Group, Place, Series
 from store.kpis import Content
 
@@ -61,12 +61,6 @@ def bottlenecks(
                 worst = (excess, stage, count)
         content = formula.of_words(NOT_ENOUGH if worst is None else worst[1], n) if n else None
         yield place, kpi, content, formula
-
-
-def year_before(day: int) -> int:
-    """The same day twelve months before; the last of February for the 29th."""
-    year, month, day_of_month = civil_of(day)
-    return min(day_of(year - 1, month, day_of_month), day_of(year - 1, month + 1) - 1)
 
 
 def _stages_of(

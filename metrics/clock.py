@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Final, NamedTuple
@@ -23,7 +24,14 @@ from metrics.definition import VELOCITY_DAYS, Bucket, Family, Part, Span
 from metrics.dimensions import TOTAL_KEY, TOTAL_NAME
 from metrics.expression import rating
 from metrics.expression.zones import first_instant
-from metrics.periods import CALENDAR_KINDS, Kind, is_rolling, period_of, rolling_days
+from metrics.periods import (
+    CALENDAR_KINDS,
+    Kind,
+    is_rolling,
+    period_of,
+    rolling_days,
+    year_before,
+)
 from metrics.rates import RateBook
 from store import kpis as stored
 from store.conversion import day_of, instant_number, instant_of, local_day
@@ -150,12 +158,8 @@ def _moved_by_days(
     for bundle in bundles:
         spans = bundle.spans_of(family.name)
         if is_rolling(bundle.kind):
-            days = rolling_days(bundle.kind)
             rolling.append(came)
-            if Span.BEFORE in spans or (spans - {Span.UPTO} and not family.is_running):
-                rolling.append(_between(last + 1 - days, today - days))
-            if Span.PREVIOUS in spans:
-                rolling.append(_between(last + 1 - 2 * days, today - 2 * days))
+            rolling += _left(family, spans, rolling_days(bundle.kind), last, today)
         elif Span.LAST_90D in spans:
             rolling += [came, _between(last + 1 - VELOCITY_DAYS, today - VELOCITY_DAYS)]
         elif bundle.is_calendar and bundle.is_up_to_now:
@@ -166,6 +170,19 @@ def _moved_by_days(
         yield _Moved(family.name, came, CELLS.c.day + literal(stored.clock_day(0, CAME)))
     for kind, spans_of_kind in begun.items():
         yield from _moved_by_begun_periods(catalog, family, kind, spans_of_kind, last, today)
+
+
+def _left(
+    family: Family, spans: AbstractSet[Span], days: int, last: int, today: int
+) -> Iterable[ColumnElement[bool]]:
+    """The days that left the spans of the last so many days."""
+    if Span.BEFORE in spans or (spans - {Span.UPTO} and not family.is_running):
+        yield _between(last + 1 - days, today - days)
+    if Span.PREVIOUS in spans:
+        yield _between(last + 1 - 2 * days, today - 2 * days)
+    if Span.NORM in spans:
+        # Those that come to the norm have just left the window.
+        yield _between(year_before(last + 1 - days), year_before(today + 1 - days) - 1)
 
 
 def _moved_by_begun_periods(  # noqa: PLR0917 - between which days, of what, and for what

@@ -400,8 +400,6 @@ class Kpi:
     """True of now, not of a period."""
     has_all: bool = True
     """Whether it says anything of all times together."""
-    has_rolling: bool = True
-    """Whether it can be had for the last N days."""
     groupings: tuple[Grouping, ...] | None = None
     """By default, instead of those of its family's pack; the total is always there, too."""
     by_account: bool = True

@@ -117,6 +117,12 @@ def day_of(year: int, month: int, day_of_month: int = 1) -> int:
     return era * 146_097 + day_of_era - 719_468
 
 
+def year_before(day: int) -> int:
+    """The same day twelve months before; the last of February for the 29th."""
+    year, month, day_of_month = civil_of(day)
+    return min(day_of(year - 1, month, day_of_month), day_of(year - 1, month + 1) - 1)
+
+
 # ---------------------------------------------------------------- periods
 
 

@@ -143,7 +143,7 @@ def _rolling(config: Config) -> dict[str, tuple[str, ...]]:
 
 def has_rolling_periods(kpi: Kpi) -> bool:
     """Whether a KPI can be had for the last N days."""
-    return not kpi.is_instant and kpi.has_rolling and has_rolling(kpi)
+    return not kpi.is_instant and has_rolling(kpi)
 
 
 def own_settings(section: KpiSection) -> OwnSettings:

@@ -513,7 +513,7 @@ def _refuse_impossible(settings: KpiSettings, known: Mapping[str, Kpi]) -> None:
                 checked_grouping(f"{place}.{name}.by", grouping, known_dimensions)
     for name, periods in settings.rolling.items():
         kpi = _resolved(_known("writebacks", name, known), settings)
-        if periods and not (kpi.has_rolling and has_rolling(kpi)):
+        if periods and (kpi.is_instant or not has_rolling(kpi)):
             raise ValueError(f'"{name}" cannot be had for rolling periods such as {periods[0]}')
     for currency, rate in settings.rates.items():
         if not rate.is_finite() or rate <= 0:

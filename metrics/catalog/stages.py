@@ -315,12 +315,12 @@ BOTTLENECK: Final = Kpi(
     inner=(("stage",), ("pipeline", "stage")),
     by_account=False,
     has_all=False,
-    has_rolling=False,
     counting_day=VISIT_DAY,
     caveats=(
         "Where no stage has enough visits the value is 'not enough data'.",
         "The value is the key of the stage; people and CRM fields see its name.",
         "A stage that was always slow is no bottleneck: it is compared with itself.",
+        "Of the last N days the twelve months before their first day are the norm.",
     ),
     example=WorkedExample(
         text=(

@@ -83,7 +83,7 @@ def test_time_in_stage_is_grouped_by_stage() -> None:
         ({"use": ("saels",)}, 'kpis.use: there is no KPI "saels"; did you mean "sales"?'),
         ({"skip": ("winrate",)}, 'kpis.skip: there is no KPI "winrate"; did you mean "win_rate"?'),
         ({"periods": ("last_90d",)}, '"last_90d" is not a period'),
-        ({"rolling": {"bottleneck": ("last_90d",)}}, "cannot be had for rolling periods"),
+        ({"rolling": {"open_count": ("last_90d",)}}, "cannot be had for rolling periods"),
         ({"by": {"npss": ()}}, 'there is no KPI "npss"'),
         ({"by": {"win_rate": (("priority",),)}}, 'win_rate.by: "priority" is not a dimension'),
         ({"by": {"cac": (("owner",),)}}, 'cac.by: "owner" is not a dimension'),

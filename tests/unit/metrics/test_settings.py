@@ -125,7 +125,7 @@ def test_a_write_back_keeps_the_records_it_carries_for_its_period_alone(tmp_path
             "one model of attribution at a time, not first, last",
         ),
         (
-            WRITEBACK.replace("win_rate", "bottleneck"),
+            WRITEBACK.replace("win_rate", "open_count"),
             "writebacks.health.fields.KPI_A__c",
             "cannot be had for the last days",
         ),
