@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from store import alerts, checkpoints
+from store import alerts, checkpoints, deadletters
 from store.engine import operating
 from tests.fixtures.servers import start_postgres
 from tests.pipeline.worker.site import Site
@@ -176,6 +176,49 @@ def _wait_for(is_true: Callable[[], bool]) -> None:
     while not is_true():
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+def test_quarantine_guard_and_failed_writes_are_told_once_each_and_their_ends_too(
+    empty_site: Site, channel: Channel
+) -> None:
+    crm = empty_site.sandbox.salesforce
+    won = {"StageName": "Closed Won", "CloseDate": "2026-03-05", "Amount": 10}
+    accounts = crm.create_many("Account", [{"Name": f"Account {n}"} for n in range(3)])
+    deals = [{"Name": "Deal", "AccountId": one, **won} for one in accounts]
+    crm.create_many("Opportunity", deals)
+    site = watched(empty_site.but(guard="{max_records: 1}"), channel)
+    site.full_pass()
+    _strike_out(site, "owners")
+
+    assert (told(site), told(site)) == (3, 0)
+    assert sorted(channel.titles) == [
+        "kpisync: account_kpis (guard)",
+        "kpisync: account_kpis (writeback_failed)",
+        "kpisync: salesforce.owners (quarantine)",
+    ]
+    site.pull("salesforce", "owners")
+    wider = site.but(guard="{max_records: 5000}")
+    crm.fault("validation", record=accounts[0], times="forever", message="No.")
+    wider.apply(wider.plan())
+    assert told(wider) == 2
+    crm.clear_faults()
+    with wider.runtime() as runtime, operating(runtime.engine) as conn:
+        deadletters.drop(conn, [letter.id for letter in deadletters.every(conn)])
+    wider.apply(wider.plan())
+
+    assert told(wider) == 1
+    assert sorted(channel.titles[3:]) == [
+        "kpisync: over: account_kpis (guard)",
+        "kpisync: over: account_kpis (writeback_failed)",
+        "kpisync: over: salesforce.owners (quarantine)",
+    ]
+    assert told(wider) == 0
+
+
+def _strike_out(site: Site, stream: str) -> None:
+    with site.runtime() as runtime, operating(runtime.engine) as conn:
+        found = checkpoints.load(conn, "salesforce", stream)
+        checkpoints.save(conn, replace(found, strikes=checkpoints.MOST_STRIKES))
 
 
 def test_a_missed_target_is_told_once_and_its_end_too(empty_site: Site, channel: Channel) -> None:
