@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Final, TypeAlias
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -36,8 +37,8 @@ NAMES = ["A", "B", "C", "hub:1", "hub:2", "hub:3", "shop:9"]
 
 
 @pytest.fixture
-def books(sqlite_database: str) -> Iterator[Books]:
-    made = Books(sqlite_database)
+def books(database_url: str) -> Iterator[Books]:
+    made = Books(database_url)
     yield made
     made.close()
 
@@ -217,15 +218,30 @@ def test_a_value_that_more_than_twenty_records_hold_joins_nobody(books: Books) -
     assert [one.holders for one in more[1]] == [21]
 
 
-@settings(
-    max_examples=60,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+AT_EASE: Final = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+
+History: TypeAlias = list[list[CanonicalRecord] | tuple[str, str, str, bool | None]]
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=AT_EASE)
 @given(history=pages)
 def test_pages_and_decisions_in_any_order_lead_to_what_all_records_together_say(
-    books: Books, history: list[list[CanonicalRecord] | tuple[str, str, str, bool | None]]
+    books: Books, history: History
 ) -> None:
+    check_history(books, history)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@settings(max_examples=500, deadline=None, suppress_health_check=AT_EASE)
+@given(history=pages)
+def test_many_pages_and_decisions_lead_to_what_all_records_together_say(
+    books: Books, history: History
+) -> None:
+    check_history(books, history)
+
+
+def check_history(books: Books, history: History) -> None:
     with books.engine.connect() as conn, conn.begin() as transaction:
         for step in history:
             if isinstance(step, tuple):
@@ -242,11 +258,7 @@ def test_pages_and_decisions_in_any_order_lead_to_what_all_records_together_say(
     assert at_once[0] == plain
 
 
-@settings(
-    max_examples=25,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+@settings(max_examples=15, deadline=None, suppress_health_check=AT_EASE)
 @given(page=st.lists(accounts, max_size=8, unique_by=lambda one: one.ref), seed=st.randoms())
 def test_neither_the_order_nor_a_second_delivery_of_records_matters(
     books: Books, page: list[Account], seed: object
