@@ -10,6 +10,7 @@ import pytest
 
 from metrics.catalog import MODELS, available
 from metrics.definition import Kpi, KpiSettings, OwnSettings
+from metrics.values import KpiValue
 from store.canonical import Company
 from tests.pipeline.metrics.books import (
     BERLIN,
@@ -35,18 +36,31 @@ def books(sqlite_database: str) -> Iterator[Books]:
 
 
 @pytest.mark.parametrize("kpi", KPIS, ids=[kpi.name for kpi in KPIS])
-def test_the_worked_example_of_a_kpi_gives_its_value(sqlite_database: str, kpi: Kpi) -> None:
+def test_the_worked_example_of_a_kpi_gives_its_value_vanishes_and_comes_back(
+    sqlite_database: str, kpi: Kpi
+) -> None:
     models = {} if kpi.base is None else {kpi.base: OwnSettings(models=MODELS)}
     books = Books(sqlite_database, KpiSettings(company=BERLIN, use=(kpi.name,), own=models))
     example = kpi.example
     books.now = (example.at or books.now) - timedelta(minutes=1)
 
-    books.commit(*example.records)
-    books.publish()
+    def seen(later: timedelta = timedelta(seconds=1)) -> KpiValue:
+        books.publish(later=later)
+        found = books.value(kpi.name, example.period, example.dimension, example.key)
+        assert found is not None
+        return found
 
-    found = books.value(kpi.name, example.period, example.dimension, example.key)
-    assert found is not None
-    assert (found.value, found.words) == (example.value, example.words)
+    books.commit(*example.records)
+    first = seen(timedelta(minutes=1))
+    books.commit(deleted=[record.ref for record in example.records])
+    gone = seen()
+    books.commit(*example.records)
+    again = seen()
+
+    assert (first.value, first.words) == (example.value, example.words)
+    # No denominator, no value; a count or a sum of nothing is nothing.
+    assert (gone.value, gone.n) == (0 if kpi.empties_to_zero else None, 0)
+    assert replace(again, as_of=first.as_of) == first
     books.check()
     books.close()
 
