@@ -38,6 +38,14 @@ def upcoming(config: Config, after: datetime) -> Iterator[Firing]:
     )
 
 
+def next_of_each(config: Config, after: datetime) -> list[Firing]:
+    """When each schedule fires next at the latest, the earliest first."""
+    zone = config.company.timezone
+    return sorted(
+        Firing(next_firing(schedule, after, zone), what) for what, schedule in _schedules(config)
+    )
+
+
 def _schedules(config: Config) -> Iterator[tuple[str, Interval | Cron]]:
     for name, connection in config.connections.items():
         yield f"pull {name}", connection.every

@@ -7,11 +7,13 @@ a run whose process dies is closed as interrupted by whoever takes its lease ove
 
 from __future__ import annotations
 
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Final
 
 import structlog
@@ -37,6 +39,7 @@ from worker.results import Kind, RunResult, State
 from worker.runtime import Runtime
 
 _MOST_WARNINGS: Final = 50
+_TRACED_CALLS: Final = 6
 
 _COUNTS_OF_ROW: Final = frozenset(
     {"pulled", "stored", "unchanged", "dead", "cleaned", "sent", "failed", "calls", "minimum_calls"}
@@ -274,7 +277,16 @@ def _attempt(running: Running, body: Body) -> State:
             f"an unexpected {type(error).__name__} stopped this step; the log has its trace. "
             "The next run tries again from the last checkpoint."
         )
+        running.warn(f"where it happened: {_trace(error)}")
         return State.FAILED
+
+
+def _trace(error: BaseException) -> str:
+    """The calls that led to a fault, without their values: ``worker/pulling.py:88 pull > ...``."""
+    frames = traceback.extract_tb(error.__traceback__)[-_TRACED_CALLS:]
+    return " > ".join(
+        f"{'/'.join(Path(one.filename).parts[-2:])}:{one.lineno} {one.name}" for one in frames
+    )
 
 
 def _rest(running: Running, error: QuotaExhausted | StreamPaused) -> State:

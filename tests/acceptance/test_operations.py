@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
+from pathlib import Path
 
 import pytest
+import redis
 
 from tests.acceptance.yaml_texts import two_crms
+from tests.chaos.inside import Inside
+from tests.chaos.storm import with_fields
 from tests.fixtures.cli import Cli
 from tests.fixtures.sandboxes import Sandbox
 
@@ -89,3 +93,49 @@ def test_a_connection_rests_when_told_and_goes_on_when_told(configured: Cli) -> 
     assert "a person asked for it" in rested.err
     assert states <= {"paused"}
     assert {one["state"] for one in configured("status", "--json").json["streams"]} == {"ok"}
+
+
+def test_what_ops_look_at_names_what_failed_how_long_it_took_and_what_comes_next(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    kpisync = Inside(tmp_path)
+    with_fields(sandbox)
+    kpisync.configure(two_crms(sandbox))
+    kpisync("run", "--once")
+    sandbox.hubspot.fault("status", status=503, times="forever", path="deals")
+    kpisync("pull", "hubspot", expect_exit=4)
+
+    status = kpisync("status")
+    document = kpisync("status", "--json").json
+    listed = kpisync("runs", "list", "--json").json
+    failed = next(run for run in listed if run["state"] == "failed")
+    shown = kpisync("runs", "show", str(failed["run"]))
+
+    assert "next: pull hubspot by " in status.out
+    assert "write back account_kpis by " in status.out
+    assert "API calls in the last 24 hours" in status.out
+    assert "hubspot.deals: hubspot: HubSpot has a fault of its own (503)" in status.err
+    assert [one["by"] for one in document["next"]] == sorted(one["by"] for one in document["next"])
+    for run in listed:
+        assert run["seconds"] >= 0
+        if run["kind"] == "pull":
+            assert run["pulled"] == run["stored"] + run["unchanged"] + run["dead"]
+    assert "error  hubspot: HubSpot has a fault of its own (503)" in shown.out
+    assert "seconds  " in shown.out
+    assert kpisync("status", "--fail-on", "failed", expect_exit=5).exit_code == 5
+
+
+def test_doctor_refuses_a_broker_that_may_evict(
+    kpisync: Cli, sandbox: Sandbox, redis_url: str
+) -> None:
+    kpisync.configure(two_crms(sandbox, broker=redis_url))
+    kpisync("db", "upgrade")
+    with redis.Redis.from_url(redis_url) as client:
+        client.config_set("maxmemory-policy", "allkeys-lru")
+        try:
+            evicting = kpisync("doctor", expect_exit=1)
+        finally:
+            client.config_set("maxmemory-policy", "noeviction")
+
+    assert "maxmemory-policy is allkeys-lru: set it to noeviction" in evicting.out
+    assert "no sign of life: start `kpisync worker`" in evicting.out

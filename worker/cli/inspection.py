@@ -23,7 +23,7 @@ from worker.cli.app import CommandError, app, session_of
 from worker.cli.exits import ExitCode
 from worker.cli.kpis import with_honesty
 from worker.cli.output import Printer
-from worker.firings import upcoming
+from worker.firings import next_of_each, upcoming
 from worker.runtime import Runtime
 from worker.targets import STATES, Standing, share, shown
 
@@ -51,9 +51,12 @@ def status(
     session = session_of(context)
     with session.runtime() as runtime:
         found = operations.gather(runtime)
+        coming = next_of_each(runtime.config, datetime.now(UTC))
     printer = session.printer
     if printer.is_json:
-        printer.document(found.to_json())
+        printer.document(
+            found.to_json() | {"next": [{"what": one.what, "by": one.at} for one in coming]}
+        )
     else:
         printer.table(
             ("stream", "state", "complete until", "last success", "lag s", "rejects"),
@@ -81,6 +84,9 @@ def status(
         for quota in found.quota:
             printer.text(_quota_line(quota))
         _show_targets(printer, found.targets)
+        zone = runtime.company.timezone
+        days = (f"{one.what} by {one.at.astimezone(zone):%a %H:%M}" for one in coming)
+        printer.text(f"next: {'; '.join(days)}")
         for sentence in found.sentences:
             printer.warn(sentence)
     is_hit = {
@@ -135,11 +141,11 @@ def list_runs(
         found = runs.every(conn, limit=limit)
     printer = session.printer
     if printer.is_json:
-        printer.document([run_row(run) for run in found])
+        printer.document([run_row(run) | {"seconds": _seconds(run)} for run in found])
         return
     numbers = ("pulled", "stored", "dead", "sent", "failed", "calls")
     printer.table(
-        ("run", "kind", "of", "state", "started", *numbers),
+        ("run", "kind", "of", "state", "started", "seconds", *numbers),
         (
             (
                 run.run,
@@ -147,12 +153,18 @@ def list_runs(
                 run.writeback or ".".join(filter(None, (run.connection, run.stream))),
                 run.state,
                 run.started.isoformat(timespec="seconds"),
+                _seconds(run),
                 *(getattr(run, name) for name in numbers),
             )
             for run in found
         ),
-        numbers=numbers,
+        numbers=("seconds", *numbers),
     )
+
+
+def _seconds(run: runs.Run) -> float | None:
+    """How long it took; None: it is under way, or its process died."""
+    return round((run.ended - run.started).total_seconds(), 1) if run.ended else None
 
 
 def run_row(run: runs.Run) -> dict[str, object]:
@@ -170,9 +182,9 @@ def show_run(context: typer.Context, run: str) -> None:
         raise CommandError(ExitCode.USAGE, f'there is no run "{run}" (kpisync runs list)')
     printer = session.printer
     if printer.is_json:
-        printer.document(run_row(found))
+        printer.document(run_row(found) | {"seconds": _seconds(found)})
         return
-    for name, value in run_row(found).items():
+    for name, value in (run_row(found) | {"seconds": _seconds(found)}).items():
         printer.text(f"{name:>14}  {value if value is not None else '-'}")
 
 

@@ -125,6 +125,21 @@ def test_a_step_slower_than_its_lease_keeps_it(site: Site) -> None:
     assert (done.state, done.error) == (State.OK, None)
 
 
+def test_a_fault_of_ours_is_remembered_with_its_trace_and_without_values(site: Site) -> None:
+    def clumsy(_: Running) -> State:
+        raise KeyError("a value that is nobody's business")
+
+    with site.runtime() as runtime:
+        done = record_run(runtime, Subject(Kind.COMPUTE), clumsy, lease_names=("compute",))
+
+    (run,) = site.runs()
+    assert done.state is State.FAILED
+    assert "an unexpected KeyError" in str(run.error)
+    assert "worker/test_holding.py:" in run.warnings[0]
+    assert "clumsy" in run.warnings[0]
+    assert "nobody's business" not in str(run)
+
+
 def test_what_a_killed_process_held_is_due_at_once(site: Site) -> None:
     process = site.process(crash_at="pull.page_received:1")
     process.communicate(timeout=60)
