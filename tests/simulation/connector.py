@@ -192,6 +192,9 @@ class MemoryConnector:
                 owner=link("owner"),
             )
         amount = fields.get("amount")
+        if row.deleted:
+            # Whatever it held: nobody has to read what is in the bin.
+            amount = None
         if amount == SPOILT:
             return RejectedRecord(
                 ref, "amount", "the amount is no number", "not_a_number", str(amount)

@@ -35,7 +35,7 @@ connections:
   crm:
     type: hubspot
     auth: {{flow: token, token: "${{CRM_TOKEN}}"}}
-    every: 5m
+    every: {every}
     streams: {{accounts: {{}}, deals: {{{deals}}}}}
 kpis:
   use: [sales, customer]
@@ -45,7 +45,7 @@ writebacks:
   kpis:
     to: crm.companies
     fields: {{kpi_revenue: revenue, kpi_win_rate: win_rate}}
-    every: 5m
+    every: {every}
     approve: never
     guard: {{max_records: 5000, max_changed: 100%, max_shrink: 100%, max_jump: 1000000}}
 advanced: {{lease: 10s, canary: 1, retry_wait: 1s, step_rows: 20, verify_nights: 0}}
@@ -65,12 +65,14 @@ class Definition:
     writebacks: Mapping[str, WritebackSpec]
 
 
-def defined(*, deals: str = "", periods: str = "month", kept: frozenset[str] = KEPT) -> Definition:
+def defined(*, deals: str = "", periods: str = "month", every: str = "5m") -> Definition:
     """A configuration with a few KPIs."""
-    skipped = ", ".join(sorted(set(available()) - kept))
+    skipped = ", ".join(sorted(set(available()) - KEPT))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kpisync.yaml"
-        path.write_text(_YAML.format(deals=deals, periods=periods, skip=skipped), encoding="utf-8")
+        path.write_text(
+            _YAML.format(deals=deals, periods=periods, every=every, skip=skipped), encoding="utf-8"
+        )
         config = load(path, {"CRM_TOKEN": "token-of-the-simulation"})
     world = World()
     crm = Crm(world)
@@ -89,6 +91,9 @@ class Installation:
     definition: Definition
     wire: Wire = field(default_factory=CalmWire)
     results: list[RunResult] = field(default_factory=list)
+    on_death: Callable[[Process], None] = lambda process: None  # noqa: ARG005 - nobody minds
+    restart: Callable[[], timedelta] = lambda: RESTART
+    """How long a supervisor takes."""
     started: int = 0
 
     def __post_init__(self) -> None:
@@ -119,12 +124,13 @@ class Installation:
         after: timedelta = timedelta(0),
         is_supervised: bool = False,
     ) -> None:
-        """A process begins at a place; one that dies there is started again."""
+        """A process begins at a place; one under a supervisor is started again when it ends."""
         self.started += 1
         process = Process(f"{place}.{self.started}")
 
         def again() -> None:
-            self.start(place, body, after=RESTART, is_supervised=True)
+            self.on_death(process)
+            self.start(place, body, after=self.restart(), is_supervised=True)
 
         if is_supervised:
             process.on_death = again
@@ -138,7 +144,7 @@ class Installation:
                     raise
                 self.world.tell(f"the database is away: {error}")
                 if is_supervised:
-                    self.start(place, body, after=RESTART, is_supervised=True)
+                    again()
 
         self.world.start(process.name, lives, process, after=after)
 
@@ -146,3 +152,10 @@ class Installation:
         """One process that works by itself to its end, with nothing going wrong."""
         self.start(place, body)
         self.world.run()
+
+
+def told(result: RunResult) -> str:
+    """What a step did, in a line of the trace."""
+    about = result.stream or result.writeback or ""
+    words = [result.error or "", *result.warnings]
+    return f"= {result.kind} {about} {result.state} {' '.join(words)}".rstrip()

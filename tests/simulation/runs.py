@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Final
 
 from tests.simulation.crm import Crm, small_company
-from tests.simulation.installation import Installation, defined
+from tests.simulation.installation import Installation, defined, told
 from tests.simulation.invariants import Rows, Watch, final_state, findings, unlike
 from tests.simulation.scenarios import Scenario, full_pass_of, nothing_else, people_at_work
+from tests.simulation.seeded import Server
 from tests.simulation.stores import Disk
 from tests.simulation.world import BEGIN, Plan, World
 from worker.passes import drain
 from worker.runtime import Runtime
+from worker.schedule import LONGEST_RETRY
 
 _A_DAY_BEFORE: Final = timedelta(days=1)
 _QUIET: Final = timedelta(minutes=2)
@@ -46,6 +48,7 @@ class Laboratory:
 
     def __init__(self, folder: Path) -> None:
         self.disk = Disk(folder)
+        self._definition = defined(every="1m")
         self._crm = self._prepared()
 
     def _prepared(self) -> Crm:
@@ -113,23 +116,69 @@ class Laboratory:
             seconds=time.perf_counter() - begun,
         )
 
+    def run_seed(self, seed: int, *, is_traced: bool = False) -> Outcome:
+        """Some minutes of server mode in which a seed decides what goes wrong.
+
+        Args:
+            seed: Any number; the same one is the same run.
+            is_traced: Keep a line for each effect.
+        """
+        begun = time.perf_counter()
+        self.disk.restore()
+        world = World(is_traced=is_traced)
+        site = Installation(world, self.disk, self._crm.copy(world), self._definition)
+        server = Server(site, seed)
+        watch = Watch(site)
+        world.on_commit = watch.look
+        try:
+            server.start()
+            world.run()
+            played = world.count
+            server.calm_down()
+            world.plan = Plan()
+            world.now += LONGEST_RETRY
+            self._become_quiet(site, server.what_is_due)
+            state = final_state(site)
+            repeated = server.weather.lost_answers + world.late_writes
+            found = [
+                *watch.found,
+                *findings(site, lost_answers=repeated, with_order=not world.late_writes),
+            ]
+            found += self._stay_quiet(site)
+        finally:
+            watch.close()
+            world.on_commit = None
+        return Outcome(
+            effects=tuple(world.effects),
+            played=played,
+            played_until_quiet=played,
+            crashes=world.crashes,
+            found=found,
+            state=state,
+            trace=world.trace,
+            seconds=time.perf_counter() - begun,
+        )
+
     def _become_quiet(
         self, site: Installation, recover: Callable[[Runtime], object] = nothing_else
     ) -> None:
         """Processes work until one of them has come to the end of all there is to do."""
         ended = False
 
-        def drained(runtime: Runtime) -> None:
+        def work(runtime: Runtime) -> None:
             nonlocal ended
             recover(runtime)
-            if drain(runtime, _DRAIN).is_time_up:
+            drained = drain(runtime, _DRAIN)
+            for one in drained.results:
+                site.world.tell(told(one))
+            if drained.is_time_up:
                 raise AssertionError("it never becomes quiet")
             ended = True
 
         while not ended:
             site.world.now += _QUIET
             site.world.tell("a new process makes up for what is left")
-            site.work(drained)
+            site.work(work)
 
     def _stay_quiet(self, site: Installation) -> list[str]:
         """I7: two more cycles without edits do nothing."""

@@ -114,6 +114,9 @@ class World:
         """Who is in the one write transaction."""
         self.database_ahead = timedelta(0)
         """How far the database's clock is ahead of the world's."""
+        self.late_writes = 0
+        """Calls that write and were made after a freeze, by whoever may have lost its lease."""
+        self.freezes = 0
         self.on_commit: Callable[[], None] | None = None
         """Looks at the store after each commit."""
         self.failures: list[BaseException] = []
@@ -209,6 +212,9 @@ class World:
                 self.kill(process)
                 raise Vanished
             if fate.freeze is not None:
+                self.freezes += 1
+                # Nobody can take back a request that is on its way.
+                self.late_writes += what.startswith("call write")
                 process.frozen_until = self.now + fate.freeze
         self.step_aside()
 
@@ -380,8 +386,8 @@ class Chance(Plan):
         self,
         seed: int,
         *,
-        deaths: float = 0.01,
-        freezes: float = 0.004,
+        deaths: float = 0.02,
+        freezes: float = 0.015,
         switches: float = 0.2,
         until: int = 600,
     ) -> None:
