@@ -27,7 +27,7 @@ from metrics import identities, labels, local_days
 from metrics.catalog import Catalog
 from metrics.contributions import customers, emails, marketing, moved, sales, service
 from metrics.contributions.own import Mapped
-from metrics.contributions.summing import cells_of
+from metrics.contributions.summing import Kept, cells_of_all, together
 from metrics.contributions.tables import (
     CELL_COLUMNS,
     CELL_DELTAS,
@@ -51,7 +51,7 @@ from metrics.contributions.tables import (
 )
 from metrics.contributions.terms import AFTER, BEFORE, BOTH
 from metrics.definition import Family
-from metrics.dimensions import Grouping, places_in
+from metrics.dimensions import places_in
 from metrics.expression import upkeep
 from metrics.families import NEIGHBOURLY
 from metrics.periods import Calendar
@@ -268,9 +268,8 @@ class _Increment:
         if any("purchases" in sources_of(family) for family in self._families):
             self._gather_purchases()
         calendar = self._catalog.settings.calendar
-        for family in self._families:
-            groupings = self._catalog.groupings[family.name]
-            self._run(_find_deltas(family, groupings, calendar, self._for_postgresql))
+        for kept in together(self._families, self._catalog.groupings):
+            self._run(_find_deltas(kept, calendar, self._for_postgresql))
         size = self._size(CELL_DELTAS)
         if not size:
             return
@@ -456,10 +455,8 @@ def _other_purchases(currency: str, mapped: Mapped) -> str:
 
 
 @lru_cache(maxsize=512)
-def _find_deltas(
-    family: Family, groupings: tuple[Grouping, ...], calendar: Calendar, for_postgresql: bool
-) -> str:
-    cells = cells_of(family, groupings, moved(calendar))
+def _find_deltas(kept: tuple[Kept, ...], calendar: Calendar, for_postgresql: bool) -> str:
+    cells = cells_of_all(kept, moved(calendar))
     return text_of(insert(CELL_DELTAS).from_select(CELL_COLUMNS, cells), for_postgresql)
 
 

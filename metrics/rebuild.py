@@ -13,11 +13,10 @@ from metrics import file_costs, identities, local_days, working_hours
 from metrics.catalog import Catalog
 from metrics.contributions import all_facts, everything
 from metrics.contributions.own import Mapped
-from metrics.contributions.summing import cells_of
+from metrics.contributions.summing import Kept, cells_of_all, together
 from metrics.contributions.tables import CELL_COLUMNS, FACTS, TEMPORARY, columns_of
 from metrics.contributions.terms import AFTER
 from metrics.definition import Family
-from metrics.dimensions import Grouping
 from metrics.expression import upkeep
 from metrics.families import sources_of
 from metrics.periods import Calendar
@@ -62,10 +61,11 @@ def rebuild(
     calendar, for_postgresql = catalog.settings.calendar, is_postgresql(conn)
     names = sorted(catalog.families if families is None else families)
     _gather(conn, catalog, [catalog.families[name] for name in names])
+    for kept in together((catalog.families[name] for name in names), catalog.groupings):
+        for family, _ in kept:
+            conn.execute(delete(CELLS).where(CELLS.c.family == family.name))
+        conn.exec_driver_sql(_build(kept, calendar, for_postgresql))
     for name in names:
-        conn.execute(delete(CELLS).where(CELLS.c.family == name))
-        family, groupings = catalog.families[name], catalog.groupings[name]
-        conn.exec_driver_sql(_build(family, groupings, calendar, for_postgresql))
         kpis.save_fingerprint(conn, name, catalog.fingerprints[name])
         kpis.note_whole_family(conn, name)
     temporary.prepare(conn, TEMPORARY)  # which empties them
@@ -96,8 +96,6 @@ def _gather(conn: Connection, catalog: Catalog, families: Collection[Family]) ->
 
 
 @lru_cache(maxsize=512)
-def _build(
-    family: Family, groupings: tuple[Grouping, ...], calendar: Calendar, for_postgresql: bool
-) -> str:
-    cells = cells_of(family, groupings, all_facts(calendar))
+def _build(kept: tuple[Kept, ...], calendar: Calendar, for_postgresql: bool) -> str:
+    cells = cells_of_all(kept, all_facts(calendar))
     return text_of(insert(CELLS).from_select(CELL_COLUMNS, cells), for_postgresql)

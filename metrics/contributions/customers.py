@@ -149,6 +149,21 @@ def _dated(
     is_account_needed: bool,
 ) -> FromClause:
     """Purchases of known days, with the group they lie in and their neighbours in it."""
+    conditions = tuple(str(condition) for condition in where)
+    about = ("dated purchases", grouping, conditions, is_account_needed)
+    return facts.once(
+        *about,
+        find=lambda: _dated_purchases(facts, grouping, where, is_account_needed=is_account_needed),
+    )
+
+
+def _dated_purchases(
+    facts: Facts,
+    grouping: Grouping,
+    where: Sequence[ColumnElement[bool]],
+    *,
+    is_account_needed: bool,
+) -> AnySelect:
     purchases = facts.of("purchases")
     columns = [purchases.c[name] for name in grouping]
     buyer, has_account = buyer_of(purchases)
@@ -180,26 +195,22 @@ def _dated(
         func.lead(rows.c.closed_day, type_=Integer)
         .over(partition_by=unit, order_by=in_order)
         .label("after"),
-    ).subquery("dated")
+    )
 
 
-def _events(dated: FromClause, window: int, names: Sequence[str]) -> FromClause:
+def _events(dated: FromClause, window: int, names: Sequence[str]) -> AnySelect:
     """Where being a buyer of the last `window` days begins and ends."""
     # Each row twice, rather than two passes over rows whose neighbours are dear to find.
     edges = union_all(select(one.label("delta")), select(number(-1))).subquery("edges")
     is_begin = edges.c.delta == one
     begins = or_(dated.c.before.is_(None), dated.c.day - dated.c.before > number(window))
     ends = or_(dated.c.after.is_(None), dated.c.after - dated.c.day > number(window))
-    return (
-        select(
-            dated.c.sign,
-            *(dated.c[name] for name in names),
-            case((is_begin, dated.c.day), else_=dated.c.day + number(window)).label("day"),
-            edges.c.delta,
-        )
-        .select_from(dated.join(edges, or_(and_(is_begin, begins), and_(~is_begin, ends))))
-        .subquery("events")
-    )
+    return select(
+        dated.c.sign,
+        *(dated.c[name] for name in names),
+        case((is_begin, dated.c.day), else_=dated.c.day + number(window)).label("day"),
+        edges.c.delta,
+    ).select_from(dated.join(edges, or_(and_(is_begin, begins), and_(~is_begin, ends))))
 
 
 def _present(
@@ -208,7 +219,7 @@ def _present(
     """Buyers of the last days: each begins to be one on a day and ends on another."""
     dated = _dated(facts, grouping, where, is_account_needed=False)
     # In the last N days means: on one of N days, today included; it is over N days later.
-    events = _events(dated, family.days, ("key", "has_account"))
+    events = _events(dated, family.days, ("key", "has_account")).subquery("events")
     return select(
         events.c.key,
         events.c.sign.label("side"),
@@ -244,7 +255,11 @@ def activity(facts: Facts, family: Family) -> Grouped:
 
     def rows(grouping: Grouping) -> AnySelect:
         dated = _dated(facts, grouping, is_account_needed=True)
-        return _since_period_start(_events(dated, family.window, ("key", "buyer")), facts, family)
+        events = facts.once(
+            *("activity", grouping, family.window),
+            find=lambda: _events(dated, family.window, ("key", "buyer")),
+        )
+        return _since_period_start(events, facts, family)
 
     return Grouped(rows=rows)
 

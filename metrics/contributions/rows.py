@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 from sqlalchemy import FromClause
@@ -26,6 +26,15 @@ class Facts:
     is_difference: bool
     """Whether there is a side before, against which most of the side after cancels."""
     calendar: Calendar
+    shared: dict[tuple[object, ...], FromClause] = field(default_factory=dict, compare=False)
+    """What several parts of one statement read: worked out once for all of them."""
+
+    def once(self, *about: object, find: Callable[[], AnySelect]) -> FromClause:
+        """Rows that every part of the statement that asks for the same shares."""
+        if about not in self.shared:
+            name = f"shared_{len(self.shared)}"
+            self.shared[about] = find().cte(name).prefix_with("MATERIALIZED")
+        return self.shared[about]
 
     def of(self, source: str) -> FromClause:
         """The facts of one source."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, TypeAlias
 
 from sqlalchemy import CTE, CompoundSelect, func, select, union_all
 from sqlalchemy.sql.elements import ColumnElement
@@ -32,15 +32,53 @@ def cells_of(
     family: Family, groupings: Sequence[Grouping], facts: Facts
 ) -> CompoundSelect[*tuple[Any, ...]]:
     """The cells that facts amount to, or by which they move them; columns `CELL_COLUMNS`."""
+    return cells_of_all([(family, groupings)], facts)
+
+
+def cells_of_all(
+    kept: Sequence[tuple[Family, Sequence[Grouping]]], facts: Facts
+) -> CompoundSelect[*tuple[Any, ...]]:
+    """The same of several families, which share what they have in common.
+
+    Args:
+        kept: families and their groupings.
+        facts: that were used in no other statement.
+    """
+    return union_all(
+        *(cells for family, groupings in kept for cells in _cells_of(family, groupings, facts))
+    )
+
+
+def _cells_of(family: Family, groupings: Sequence[Grouping], facts: Facts) -> list[AnySelect]:
     shape = CONTRIBUTIONS[family.formula](facts, family)
     if isinstance(shape, Distinct):
-        cells = [_distinct_cells(family, grouping, shape, facts) for grouping in groupings]
-    elif isinstance(shape, Grouped):
-        cells = [_grouped_cells(family, grouping, shape) for grouping in groupings]
-    else:
-        netted = _netted(family, groupings, shape, facts)
-        cells = [_summed_cells(family, grouping, netted) for grouping in groupings]
-    return union_all(*cells)
+        return [_distinct_cells(family, grouping, shape, facts) for grouping in groupings]
+    if isinstance(shape, Grouped):
+        return [_grouped_cells(family, grouping, shape) for grouping in groupings]
+    netted = _netted(family, groupings, shape, facts)
+    return [_summed_cells(family, grouping, netted) for grouping in groupings]
+
+
+MOST_PARTS: Final = 100
+"""SELECTs in one statement; SQLite takes 500."""
+
+
+def together(
+    families: Iterable[Family], groupings: Mapping[str, tuple[Grouping, ...]]
+) -> Iterator[tuple[Kept, ...]]:
+    """Families of one source that are worth one statement, with their groupings."""
+    by_source: dict[str, list[Kept]] = {}
+    for family in families:
+        some = by_source.setdefault(family.source, [])
+        if sum(len(kept) for _, kept in some) + len(groupings[family.name]) > MOST_PARTS and some:
+            yield tuple(some)
+            some.clear()
+        some.append((family, groupings[family.name]))
+    yield from (tuple(some) for some in by_source.values() if some)
+
+
+Kept: TypeAlias = tuple[Family, tuple[Grouping, ...]]
+"""A family and the groupings of its cells."""
 
 
 # ---------------------------------------------------------------- row by row
