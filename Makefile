@@ -34,8 +34,8 @@ test: .venv/installed-dev ## all tests, with real PostgreSQL and Redis processes
 slow: .venv/installed-dev ## long tests: random kills, long histories (minutes)
 	$(BIN)/python -m pytest -n $(WORKERS) -q -m slow --timeout 1800
 
-chaos: .venv/installed-dev ## storms over server mode, every promise checked afterwards (SEEDS=50 KILLS=20 FIRST=1; MODE=embedded)
-	$(BIN)/python -m tests.chaos.$(if $(filter embedded,$(MODE)),storm,fire) --first $(or $(FIRST),1) --seeds $(or $(SEEDS),50) --kills $(or $(KILLS),20)
+chaos: .venv/installed-dev ## storms over server mode, every promise checked afterwards (SEEDS=50 KILLS=20 FIRST=1; HOSTS=2 for two workers, MODE=embedded)
+	$(BIN)/python -m tests.chaos.$(if $(filter embedded,$(MODE)),storm,fire) --first $(or $(FIRST),1) --seeds $(or $(SEEDS),50) --kills $(or $(KILLS),20) $(if $(HOSTS),--workers $(HOSTS))
 
 lint: .venv/installed-dev ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .

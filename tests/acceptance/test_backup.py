@@ -91,6 +91,7 @@ def after_the_restore(kpisync: Cli, sandbox: Sandbox, account: str) -> None:
     assert writes_of(sandbox, account) == [100, 120, 123]
 
 
+@pytest.mark.slow
 def test_a_restored_postgresql_reads_on_and_writes_nothing_twice(
     kpisync: Cli, sandbox: Sandbox, postgres_url: str, tmp_path: Path
 ) -> None:

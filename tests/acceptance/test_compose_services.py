@@ -167,6 +167,7 @@ def up(containers: Containers, name: str, *more: str) -> Iterator[subprocess.Pop
         process.wait(10)
 
 
+@pytest.mark.slow
 def test_our_services_run_as_their_containers_do(
     containers: Containers, postgres_database: str
 ) -> None:

@@ -129,7 +129,7 @@ def _pulls(runtime: Runtime) -> list[Step]:
     return [step for step in due(runtime) if step.kind is Kind.PULL]
 
 
-@pytest.mark.parametrize("hours", [1, -1])
+@pytest.mark.parametrize("hours", [1, pytest.param(-1, marks=pytest.mark.slow)])
 def test_a_host_whose_clock_is_an_hour_off_misses_and_repeats_nothing(
     hours: int, start_sandbox: Callable[..., Sandbox], tmp_path: Path, sqlite_database: str
 ) -> None:

@@ -94,6 +94,7 @@ def test_rows_edited_deleted_and_merged_while_paging_end_as_the_crm_has_them(sit
         assert there == alive(crm, name)
 
 
+@pytest.mark.slow
 def test_a_field_that_is_renamed_keeps_what_was_stored_and_is_filled_under_its_new_name(
     site: Site,
 ) -> None:

@@ -68,6 +68,7 @@ def retyped(field: str, kind: str) -> Callable[[bytes], bytes]:
     return rewrite
 
 
+@pytest.mark.slow
 def test_a_field_that_became_text_is_read_where_it_is_a_number_still(site: Site) -> None:
     crms = {"salesforce": ("Opportunity", "Amount"), "hubspot": ("deals", "amount")}
     deals = {}

@@ -95,6 +95,7 @@ def test_a_connection_rests_when_told_and_goes_on_when_told(configured: Cli) -> 
     assert {one["state"] for one in configured("status", "--json").json["streams"]} == {"ok"}
 
 
+@pytest.mark.slow
 def test_what_ops_look_at_names_what_failed_how_long_it_took_and_what_comes_next(
     sandbox: Sandbox, tmp_path: Path
 ) -> None:

@@ -87,6 +87,7 @@ REAL = {
 }
 
 
+@pytest.mark.slow
 def test_every_command_of_the_runbook_can_be_given_as_it_stands(
     sandbox: Sandbox, tmp_path: Path
 ) -> None:

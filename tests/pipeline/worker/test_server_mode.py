@@ -277,7 +277,7 @@ def test_a_child_that_has_grown_too_large_is_replaced_and_nothing_is_lost(
     assert site.redundant_writes() == []
 
 
-@pytest.mark.parametrize("role", ["beat", "web"])
+@pytest.mark.parametrize("role", ["beat", pytest.param("web", marks=pytest.mark.slow)])
 def test_whoever_lives_tells_that_nobody_works(server_site: Site, role: str) -> None:
     """Without beat or broker no worker looks, and without workers nobody would."""
     with recording(None) as channel:
@@ -300,6 +300,7 @@ def test_whoever_lives_tells_that_nobody_works(server_site: Site, role: str) -> 
         assert "salesforce.accounts (stale)" in channel.said[0].body.decode()
 
 
+@pytest.mark.slow
 def test_a_message_that_waited_too_long_is_dropped(server_site: Site) -> None:
     with server_site.runtime():
         pass
