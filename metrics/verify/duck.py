@@ -65,18 +65,26 @@ class DuckVerification:
     values: int = 0
     kpis: set[str] = field(default_factory=set)
     """Those it covers wholly."""
+    in_python: set[str] = field(default_factory=set)
+    """Those of which it covers nothing, or not every group."""
     differences: list[Difference] = field(default_factory=list)
 
     def words(self, kpis: int) -> str:
         """What it reached, for people."""
         return (
             f"DuckDB compared {self.cells:,} cells and {self.values:,} values; {len(self.kpis)} of "
-            f"{kpis} KPIs it covers wholly, the others are recomputed in plain Python"
+            f"{kpis} KPIs it covers wholly, the others are recomputed in plain Python: "
+            f"{', '.join(sorted(self.in_python)) or 'none'}"
         )
 
     def to_json(self) -> dict[str, object]:
         """For other programs."""
-        return {"cells": self.cells, "values": self.values, "kpis": sorted(self.kpis)}
+        return {
+            "cells": self.cells,
+            "values": self.values,
+            "kpis": sorted(self.kpis),
+            "in_python": sorted(self.in_python),
+        }
 
 
 def verify(conn: Connection, catalog: Catalog, *, as_of: datetime) -> DuckVerification:
@@ -182,6 +190,7 @@ class _Comparison:
                     self._compare_cells(family, source, grouping)
         for kpi in self._catalog.kpis:
             self._compare_values(kpi)
+        self.found.in_python = {kpi.name for kpi in self._catalog.kpis} - self.found.kpis
 
     def _covers(self, source: Source, grouping: Grouping) -> bool:
         """Whether the statements know these groups; who is whom across CRMs they do not."""

@@ -16,7 +16,17 @@ COPIED: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
         "accounts": ("ref", "deleted", "merged_into"),
         "owners": ("ref", "team", "merged_into"),
-        "campaigns": ("ref", "channel"),
+        "campaigns": (
+            *("ref", "deleted", "merged_into", "channel", "start_date", "cost", "currency"),
+        ),
+        "costs": (
+            *("ref", "deleted", "merged_into", "campaign", "source", "category", "date"),
+            *("amount", "currency"),
+        ),
+        "email_statistics": (
+            *("ref", "deleted", "merged_into", "email", "campaign", "date", "delivered"),
+            *("opens", "clicks", "unsubscribes", "bounces"),
+        ),
         "stages": ("ref", "is_closed"),
         "deals": (
             *("ref", "deleted", "merged_into", "created_at", "account", "owner", "pipeline"),
@@ -79,8 +89,8 @@ PREPARATION: Final = (
     """,
     """
     CREATE TABLE deal_entries AS
-    SELECT deal, stage, entered FROM (
-        SELECT deal, stage, "at" AS entered,
+    SELECT deal, stage, entered, ref FROM (
+        SELECT deal, stage, ref, "at" AS entered,
             lag(stage) OVER (PARTITION BY deal ORDER BY "at", ref) AS before
         FROM deal_stage_changes WHERE NOT deleted AND merged_into IS NULL
     ) WHERE before IS DISTINCT FROM stage
@@ -115,6 +125,48 @@ PREPARATION: Final = (
     WHERE NOT d.deleted AND d.merged_into IS NULL
     """,
     """
+    CREATE TABLE deal_visits AS
+    SELECT *, coalesce(is_open AND lag(NOT is_open AND NOT is_unknown) OVER (
+        PARTITION BY deal ORDER BY entered, entry), false) AS is_reopening
+    FROM (
+        SELECT d.* EXCLUDE (currency) REPLACE (e.stage AS stage), e.entered, e.left_at,
+            e.ref AS entry,
+            (e.left_at - e.entered) // 1000000 AS stayed,
+            coalesce(CASE WHEN s.ref IS NOT NULL THEN NOT s.is_closed
+                ELSE e.stage = d.stage AND NOT d.is_closed END, false) AS is_open,
+            s.ref IS NULL AND e.stage IS DISTINCT FROM d.stage AS is_unknown
+        FROM (
+            SELECT *, lead(entered) OVER (PARTITION BY deal ORDER BY entered, ref) AS left_at
+            FROM deal_entries
+        ) e
+        JOIN live_deals d ON d.deal = e.deal LEFT JOIN stages s ON s.ref = e.stage
+    )
+    """,
+    """
+    CREATE TABLE stages_passed AS
+    SELECT h.deal,
+        count(DISTINCT CASE WHEN s.ref IS NOT NULL AND NOT s.is_closed THEN h.stage END) AS passed
+    FROM deal_stage_changes h LEFT JOIN stages s ON s.ref = h.stage
+    WHERE NOT h.deleted AND h.merged_into IS NULL GROUP BY h.deal
+    """,
+    """
+    CREATE TABLE spendings AS
+    SELECT k.campaign, cut(c.channel) AS channel, cut(k.source) AS source,
+        cut(k.category) AS category, k."date" AS spent_on, k.amount AS spent,
+        coalesce(nullif(k.currency, ''), '{currency}') AS currency
+    FROM costs k LEFT JOIN campaigns c ON c.ref = k.campaign
+    WHERE NOT k.deleted AND k.merged_into IS NULL AND k.amount IS NOT NULL
+    UNION ALL
+    SELECT c.ref, cut(c.channel), NULL, NULL, c.start_date, c.cost,
+        coalesce(nullif(c.currency, ''), '{currency}')
+    FROM campaigns c
+    WHERE NOT c.deleted AND c.merged_into IS NULL AND c.cost IS NOT NULL
+    AND c.ref NOT IN (
+        SELECT campaign FROM costs
+        WHERE NOT deleted AND merged_into IS NULL AND campaign IS NOT NULL
+    )
+    """,
+    """
     CREATE TABLE live_tickets AS
     SELECT t.ref AS ticket, t.is_closed, t.created_at, t.closed_at, t.first_response_at,
         coalesce(w.last, t.owner) AS owner, cut(o.team) AS team, cut(t.category) AS category,
@@ -137,6 +189,21 @@ _DEALS: Final = (
 _TICKETS: Final = (
     *("owner", "team", "category", "type", "priority", "pipeline", "account", "ticket"),
 )
+_VISITS: Final = """
+    SELECT *, day_or_none(local_day(left_at)) AS day, '' AS currency, {bucket} AS bucket,
+        (NOT is_unknown)::INT AS visits,
+        CASE WHEN is_unknown THEN 0 ELSE stayed END AS seconds, is_unknown::INT AS unknown
+    FROM deal_visits WHERE left_at IS NOT NULL AND (is_open OR is_unknown)
+"""
+_EMAILS: Final = """
+    SELECT e.campaign, cut(c.channel) AS channel, cut(e.email) AS email,
+        day_or_none(e."date") AS day, '' AS currency, 0 AS bucket,
+        CASE WHEN e.{events} + e.delivered IS NULL THEN 0 ELSE e.{events} END AS events,
+        CASE WHEN e.{events} + e.delivered IS NULL THEN 0 ELSE e.delivered END AS arrived,
+        (e.{events} + e.delivered IS NULL)::INT AS incomplete
+    FROM email_statistics e LEFT JOIN campaigns c ON c.ref = e.campaign
+    WHERE NOT e.deleted AND e.merged_into IS NULL
+"""
 _DURATION: Final = """
     SELECT *, day_or_none(local_day(ended)) AS day, '' AS currency,
         CASE WHEN is_measured THEN seconds ELSE -1 END AS bucket,
@@ -215,6 +282,61 @@ SOURCES: Final[Mapping[str, Source]] = MappingProxyType(
             FROM live_deals WHERE NOT is_closed
             """,
         ),
+        "stage_visits": _source(_DEALS, "visits seconds unknown", _VISITS.format(bucket="0")),
+        "stage_times": _source(
+            _DEALS,
+            "visits unknown",
+            _VISITS.format(bucket="CASE WHEN is_unknown THEN -1 ELSE stayed END"),
+        ),
+        "reopenings": _source(
+            _DEALS,
+            "reopened",
+            """
+            SELECT *, day_or_none(local_day(entered)) AS day, '' AS currency, 0 AS bucket,
+                1 AS reopened
+            FROM deal_visits WHERE is_reopening
+            """,
+        ),
+        "stages_seen": _source(
+            _DEALS,
+            "deals=known stages=passed_ without_history",
+            """
+            SELECT d.* EXCLUDE (currency), day_or_none(d.closed_day) AS day, '' AS currency,
+                0 AS bucket, (p.deal IS NOT NULL)::INT AS known,
+                coalesce(p.passed, 0) AS passed_, (p.deal IS NULL)::INT AS without_history
+            FROM live_deals d LEFT JOIN stages_passed p ON p.deal = d.deal WHERE d.is_closed
+            """,
+        ),
+        "first_purchases": _source(
+            _DEALS,
+            "customers anonymous",
+            """
+            SELECT * EXCLUDE (currency), day_or_none(closed_day) AS day, '' AS currency,
+                0 AS bucket, (account IS NOT NULL)::INT AS customers,
+                (account IS NULL)::INT AS anonymous
+            FROM live_deals WHERE won
+            QUALIFY account IS NULL OR row_number() OVER (
+                PARTITION BY account ORDER BY closed_day IS NULL, closed_day, deal
+            ) = 1
+            """,
+        ),
+        "costs": _source(
+            ("campaign", "channel", "source", "category"),
+            "costs=one amount=spent campaign_costs",
+            """
+            SELECT *, day_or_none(spent_on) AS day, 0 AS bucket, 1 AS one,
+                (campaign IS NOT NULL)::INT AS campaign_costs
+            FROM spendings
+            """,
+        ),
+        **{
+            f"email_{events}": _source(
+                ("campaign", "channel", "email"),
+                "events delivered=arrived incomplete",
+                _EMAILS.format(events=events),
+            )
+            for events in ("opens", "clicks", "unsubscribes", "bounces")
+        },
         "leads_created": _source(
             ("source", "owner", "team"),
             "created converted",

@@ -76,6 +76,7 @@ _BOTH: Final = {
     "no_rate": "won:no_rate lost:no_rate",
 }
 _OPEN: Final = {"no_amount": "open:no_amount", "no_rate": "open:no_rate"}
+_UNKNOWN_STAGE: Final = {"unknown_stage": "unknown"}
 _UNDATED: Final = {"negative_duration": "negative", "no_date": "undated"}
 
 VALUES: Final[Mapping[str, Value]] = MappingProxyType(
@@ -97,6 +98,54 @@ VALUES: Final[Mapping[str, Value]] = MappingProxyType(
             "won_amount:money lost_amount:money",
             left_out=_BOTH,
         ),
+        "purchases": _value("deals_closed", "won", "won"),
+        "revenue": _value("deals_closed", "won_amount:money", "won:priced", left_out=_WON),
+        **dict.fromkeys(
+            ("avg_purchase_value", "avg_order_value"),
+            _value("deals_closed", "won_amount:money", "won:priced", "won:priced", left_out=_WON),
+        ),
+        "new_customers": _value(
+            "first_purchases", "customers", "customers", left_out={"no_account": "anonymous"}
+        ),
+        "stage_visits": _value("stage_visits", "visits", "visits", left_out=_UNKNOWN_STAGE),
+        "time_in_stage_days": _value(
+            *("stage_visits", "seconds", "visits", "visits"),
+            divisor=86_400,
+            left_out=_UNKNOWN_STAGE,
+        ),
+        **{
+            f"time_in_stage_days_{name}": _value(
+                *("stage_times", "visits", "visits"),
+                divisor=86_400,
+                percent=percent,
+                left_out=_UNKNOWN_STAGE,
+            )
+            for name, percent in (("median", 50), ("p90", 90))
+        },
+        "reopened_count": _value("reopenings", "reopened", "reopened"),
+        "stages_per_deal": _value(
+            *("stages_seen", "stages", "deals", "deals"),
+            left_out={"no_history": "without_history"},
+        ),
+        "cost": _value(
+            "costs", "amount:money", "costs:priced", left_out={"no_rate": "costs:no_rate"}
+        ),
+        "campaign_cost": _value(
+            *("costs", "amount:money", "campaign_costs:priced"),
+            left_out={"no_rate": "campaign_costs:no_rate"},
+        ),
+        **{
+            f"email_{name}_rate": _value(
+                *(f"email_{events}", "events", "delivered", "delivered"),
+                left_out={"incomplete": "incomplete"},
+            )
+            for name, events in (
+                ("open", "opens"),
+                ("click", "clicks"),
+                ("unsubscribe", "unsubscribes"),
+                ("bounce", "bounces"),
+            )
+        },
         "deals_created": _value("deals_created", "created", "created"),
         "close_rate": _value("deals_created", "won", "created", "created"),
         "closed_of_created": _value("deals_created", "closed", "created", "created"),

@@ -25,7 +25,13 @@ pytest.importorskip("duckdb")
 
 PLAIN = replace(EVERYTHING, match_owners_by_email=False)
 SMALL = replace(
-    PLAIN, use=("sales", "service"), skip=(), periods=("month",), by={}, own={}, rolling={}
+    PLAIN,
+    use=("sales", "service", "cost", "email_open_rate"),
+    skip=(),
+    periods=("month",),
+    by={},
+    own={},
+    rolling={},
 )
 
 
@@ -86,6 +92,9 @@ def test_duckdb_makes_the_stored_cells_and_values_and_finds_a_wrong_one_of_each_
     assert sound.cells > 500
     assert sound.values > 1_000
     assert {"win_rate", "won_count", "weighted_pipeline", "completion_rate"} <= sound.kpis
+    assert {"time_in_stage_days_p90", "reopened_count", "stages_per_deal"} <= sound.kpis
+    assert sound.in_python.isdisjoint(sound.kpis)
+    assert "stage_conversion" in sound.words(99)
     assert {(one.kpi, one.dimension) for one in found} == {
         ("cells of deals_closed", "owner"),
         ("won_value", "all"),
