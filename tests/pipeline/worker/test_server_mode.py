@@ -14,7 +14,6 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
-import psutil
 import psycopg
 import pytest
 import redis
@@ -35,9 +34,6 @@ RUN = {
     "worker": "import sys; from worker.app import run_worker; sys.exit(run_worker(concurrency=2))",
     "sweeper": "import sys; from worker.app import run_worker;"
     " sys.exit(run_worker(concurrency=1, queues='kpisync'))",
-    # Its children are over their limit of memory from the beginning.
-    "crowded": "import sys; from worker.app import app, run_worker;"
-    " app.conf.worker_max_memory_per_child = 20_000; sys.exit(run_worker(concurrency=2))",
     "beat": "import sys; from worker.app import run_beat; sys.exit(run_beat())",
     "web": "import sys; from worker.cli import main;"
     " sys.argv = ['kpisync', 'web', '--port', '0']; main()",
@@ -255,26 +251,6 @@ def test_beat_ends_when_the_clock_jumps(server_site: Site, jump: int) -> None:
 
     assert code == 1
     assert f"the clock jumped by {jump} seconds" in said(server_site, "jumping_beat")
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_a_child_that_has_grown_too_large_is_replaced_and_nothing_is_lost(
-    server_site: Site,
-) -> None:
-    site = server_site.but(crms=("salesforce",))
-    children: set[int] = set()
-    with running(site, "crowded") as worker, running(site, "beat"):
-
-        def has_written() -> bool:
-            children.update(one.pid for one in psutil.Process(worker.pid).children())
-            return len(site.writes()) > 0
-
-        wait_until(has_written, site, seconds=400)
-
-    assert len(children) > 4
-    assert {run.state for run in site.runs()} == {"ok"}
-    assert site.redundant_writes() == []
 
 
 @pytest.mark.parametrize("role", ["beat", pytest.param("web", marks=pytest.mark.slow)])
