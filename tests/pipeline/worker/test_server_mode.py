@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -168,6 +169,54 @@ def test_worker_and_beat_reach_what_an_embedded_pass_reaches(
     with server_site.runtime() as runtime:
         assert not is_healthy(runtime.engine, "worker")
     assert "sandbox-secret" not in said(server_site, "worker") + said(server_site, "beat")
+
+
+AS_MEASURED = {
+    "task_acks_late": True,
+    "task_reject_on_worker_lost": True,
+    "worker_prefetch_multiplier": 1,
+    "worker_soft_shutdown_timeout": 30.0,
+    "worker_max_tasks_per_child": 200,
+    "worker_max_memory_per_child": 300_000,
+    "result_backend": None,
+    "task_serializer": "json",
+    "accept_content": ["json"],
+    "broker_connection_max_retries": None,
+}
+WIRE = {
+    "visibility_timeout": 900,
+    "unacked_restore_interval": 5,
+    "unacked_restore_throttle": 1,
+    "socket_connect_timeout": 5,
+    "socket_keepalive": True,
+    "retry_on_timeout": True,
+}
+
+
+def test_celery_is_set_as_it_was_measured(server_site: Site) -> None:
+    """What each of them is for stands in worker/app.py; a default in its place loses work."""
+    asked = (
+        "import json; from worker.app import app;"
+        "print(json.dumps({name: app.conf[name] for name in"
+        f" {[*AS_MEASURED, 'broker_transport_options', 'beat_schedule']!r}}}))"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", asked],
+        env=os.environ | {"KPISYNC_CONFIG": str(server_site.path)},
+        cwd=Path(__file__).parents[3],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    found = json.loads(ended.stdout)
+    assert {name: found[name] for name in AS_MEASURED} == AS_MEASURED
+    wire = found["broker_transport_options"]
+    assert {name: wire[name] for name in WIRE} == WIRE
+    # A black hole is noticed by these two, within the minute that Redis has.
+    assert wire["socket_timeout"] <= 30
+    assert wire["health_check_interval"] <= 10
+    assert [one["schedule"] for one in found["beat_schedule"].values()] == [2.0]
 
 
 def test_a_queue_that_nobody_empties_holds_each_step_once(server_site: Site) -> None:
