@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import requests
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from config.loader import load
 from config.models import Config
@@ -25,6 +28,7 @@ from tests.fixtures.sandboxes import Sandbox, launch
 from worker.cli.app import load_commands, run_command
 from worker.cli.firstlook import CrmLook, StreamLook
 from worker.cli.firstyaml import KINDS, Access, Draft, first_yaml
+from worker.cli.logins import LOGINS, likeliest
 
 SECRETS = {
     "SF_CLIENT_ID": "sandbox-client",
@@ -32,6 +36,17 @@ SECRETS = {
     "HUBSPOT_TOKEN": "pat-na1-sandbox",
 }
 WRONG = "wrong-and-very-secret"
+USERNAME = "integration@sandbox.example"
+PASSWORDS = {
+    "SF_USERNAME": USERNAME,
+    "SF_PASSWORD": "sandbox-password",
+    "SF_SECURITY_TOKEN": "sandbox-security-token",
+}
+GRANT = {
+    "HUBSPOT_CLIENT_ID": "sandbox-app",
+    "HUBSPOT_CLIENT_SECRET": "sandbox-app-secret",
+    "HUBSPOT_REFRESH_TOKEN": "sandbox-refresh",
+}
 
 
 @dataclass
@@ -184,7 +199,7 @@ def reasons(text: str, stream: str) -> list[str]:
     ],
 )
 def test_several_currencies_need_rates_and_say_so(books: Books, expected: str | None) -> None:
-    access = Access(KINDS["salesforce"], domain="acme.my")
+    access = Access(KINDS["salesforce"], LOGINS["salesforce"][0], domain="acme.my")
     look = CrmLook(
         connection="salesforce",
         org_id=None,
@@ -267,6 +282,122 @@ def test_a_file_that_is_there_stays_unless_force_says_otherwise(
     assert forced.exit_code == 0, forced.text
     assert init.config.writebacks["company_kpis"].to == "hubspot.companies"
     assert [one.name for one in init.folder.iterdir()] == ["kpisync.yaml"]
+
+
+def test_a_key_of_a_certificate_in_a_file_is_found_and_named(
+    init: Init, company: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = rsa.generate_private_key(public_exponent=65_537, key_size=2048)
+    public = key.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    ).decode()
+    secret = init.folder / "key.pem"
+    monkeypatch.delenv("SF_CLIENT_SECRET")
+    monkeypatch.setenv("SF_USERNAME", USERNAME)
+    monkeypatch.setenv("SF_PRIVATE_KEY_FILE", str(secret))
+    company.salesforce.settings(certificate=public.decode(), pre_authorized=[USERNAME])
+
+    lost = init(*salesforce(company, "--currency", "EUR"))
+    secret.write_text(private)
+    said = init(*salesforce(company, "--currency", "EUR"))
+
+    assert lost.exit_code == 2
+    assert f"SF_PRIVATE_KEY_FILE: there is no file {secret}" in lost.text
+    assert said.exit_code == 0, said.text
+    text = init.file.read_text(encoding="utf-8")
+    assert "flow: jwt" in text
+    assert f'private_key: "${{file:{secret}}}"' in text
+    assert "PRIVATE KEY" not in said.text + text
+    assert run_command(["check", "--online"]) == 0
+
+
+def test_a_user_with_a_password_and_a_ready_token_are_ways_in_as_well(
+    init: Init, company: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    company.salesforce.settings(soap_login=True)
+    for name, value in PASSWORDS.items():
+        monkeypatch.setenv(name, value)
+    eur = ("--currency", "EUR")
+
+    by_password = init(*salesforce(company, "--login", "password", *eur))
+    password_text = init.file.read_text(encoding="utf-8")
+    monkeypatch.delenv("SF_SECURITY_TOKEN")
+    without = init(*salesforce(company, "--login", "salesforce=password", *eur, "--force"))
+    answer = requests.post(
+        f"{company.salesforce.url}/services/oauth2/token",
+        data={
+            "grant_type": "client_credentials",
+            "client_id": SECRETS["SF_CLIENT_ID"],
+            "client_secret": SECRETS["SF_CLIENT_SECRET"],
+        },
+        timeout=10,
+    ).json()
+    monkeypatch.setenv("SF_ACCESS_TOKEN", answer["access_token"])
+    by_token = init(*salesforce(company, "--login", "token", *eur, "--force"))
+    token_text = init.file.read_text(encoding="utf-8")
+
+    assert by_password.exit_code == 0, by_password.text
+    assert "flow: password" in password_text
+    assert 'security_token: "${SF_SECURITY_TOKEN:?' in password_text
+    assert without.exit_code == 1, "an org that trusts no network wants the security token"
+    assert by_token.exit_code == 0, by_token.text
+    assert 'access_token: "${SF_ACCESS_TOKEN:?' in token_text
+    everything = by_password.text + password_text + without.text + by_token.text + token_text
+    secrets = (PASSWORDS["SF_PASSWORD"], PASSWORDS["SF_SECURITY_TOKEN"], answer["access_token"])
+    assert [one for one in secrets if one in everything] == []
+
+
+def test_a_refresh_token_that_was_replaced_while_looking_is_not_lost(
+    init: Init, company: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HUBSPOT_TOKEN")
+    for name, value in GRANT.items():
+        monkeypatch.setenv(name, value)
+
+    said = init(*hubspot(company))
+    text = init.file.read_text(encoding="utf-8")
+
+    assert said.exit_code == 0, said.text
+    assert "flow: refresh_token" in text
+    assert 'refresh_token: "${HUBSPOT_REFRESH_TOKEN:?' in text
+    assert "the newest is kept, encrypted, in the database" in said.text
+    assert [one for one in GRANT.values() if one in said.text + text] == []
+    # The one in the environment is dead by now: every command goes on with its heir.
+    assert run_command(["check", "--online"]) == 0
+
+
+def test_a_way_in_that_is_not_there_is_named_with_those_that_are(
+    init: Init, company: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unknown = init(*salesforce(company, "--login", "jwtt"))
+    elsewhere = init(*hubspot(company, "--login", "salesforce=jwt"))
+    monkeypatch.delenv("SF_CLIENT_ID")
+    bare = init(*salesforce(company, "--login", "jwt"))
+
+    assert (unknown.exit_code, elsewhere.exit_code, bare.exit_code) == (2, 2, 2)
+    assert 'Did you mean "jwt"?' in unknown.text
+    assert "client_credentials, jwt, token, password" in unknown.text
+    assert '"salesforce" is not connected' in elsewhere.text
+    for name in ("SF_USERNAME", "SF_CLIENT_ID", "SF_PRIVATE_KEY or SF_PRIVATE_KEY_FILE"):
+        assert f"{name} is not set in the environment" in bare.text
+
+
+def test_the_environment_says_which_way_in_is_meant() -> None:
+    def flow(crm: str, *names: str) -> str:
+        return likeliest(crm, dict.fromkeys(names, "x")).flow
+
+    assert flow("salesforce") == "client_credentials"
+    assert flow("salesforce", "SF_CLIENT_ID", "SF_CLIENT_SECRET", "SF_USERNAME") == (
+        "client_credentials"
+    )
+    assert flow("salesforce", "SF_CLIENT_ID", "SF_USERNAME", "SF_PRIVATE_KEY_FILE") == "jwt"
+    assert flow("salesforce", "SF_USERNAME", "SF_PASSWORD") == "password"
+    assert flow("hubspot", "HUBSPOT_CLIENT_ID", "HUBSPOT_REFRESH_TOKEN") == "refresh_token"
 
 
 @pytest.mark.slow

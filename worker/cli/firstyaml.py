@@ -13,6 +13,7 @@ from connectors.fieldmap import canonical_fields
 from store.canonical import Stage
 from worker.cli.discovery import fill_share, named_fields
 from worker.cli.firstlook import CrmLook, StreamLook, answered_field, score_field
+from worker.cli.logins import Login
 from worker.cli.output import printable
 
 LEAST_FILLED: Final = 0.05
@@ -75,26 +76,11 @@ _GROUPS: Final = ("segment", "region")
 
 
 @dataclass(frozen=True, slots=True)
-class Credential:
-    """One secret or name by which a CRM lets us in."""
-
-    key: str
-    """Its key under `auth`."""
-    variable: str
-    """The environment variable that holds it."""
-    meaning: str
-    """For whoever has to find it."""
-    is_secret: bool = True
-
-
-@dataclass(frozen=True, slots=True)
 class CrmKind:
     """How a first configuration speaks of one kind of CRM."""
 
     type: str
     label: str
-    flow: str
-    credentials: tuple[Credential, ...]
     every: str
     full_refresh: str
     writeback: str
@@ -114,15 +100,6 @@ KINDS: Final[Mapping[str, CrmKind]] = {
     "salesforce": CrmKind(
         type="salesforce",
         label="Salesforce",
-        flow="client_credentials",
-        credentials=(
-            Credential("client_id", "SF_CLIENT_ID", "the consumer key of your external client app"),
-            Credential(
-                "client_secret",
-                "SF_CLIENT_SECRET",
-                "the consumer secret of your external client app",
-            ),
-        ),
         every="15m",
         full_refresh="0 3 * * sun",
         writeback="account_kpis",
@@ -133,10 +110,6 @@ KINDS: Final[Mapping[str, CrmKind]] = {
     "hubspot": CrmKind(
         type="hubspot",
         label="HubSpot",
-        flow="token",
-        credentials=(
-            Credential("token", "HUBSPOT_TOKEN", "a service key or private app token (pat-...)"),
-        ),
         every="10m",
         full_refresh="30 3 * * sun",
         writeback="company_kpis",
@@ -152,10 +125,13 @@ class Access:
     """How one CRM is reached."""
 
     kind: CrmKind
+    login: Login
     domain: str | None = None
     base_url: str | None = None
     host: str | None = None
     """The host of `base_url`, to be allowed."""
+    references: Mapping[str, str] = field(default_factory=dict)
+    """Key of `auth` -> where its value is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,11 +264,14 @@ def _connection(draft: Draft, access: Access) -> Iterator[str]:
     if access.base_url:
         yield f"    base_url: {quoted(access.base_url)}"
     yield "    auth:"
-    yield f"      flow: {kind.flow}   # {kind.page} has the other ways to log in"
-    if access.domain:
+    yield f"      flow: {access.login.flow}   # {kind.page} has the other ways to log in"
+    if access.domain and access.login.address_key == "domain":
         yield f"      domain: {access.domain}"
-    for one in kind.credentials:
-        yield f'      {one.key}: "${{{one.variable}:?{one.meaning}}}"'
+    elif access.domain and access.login.address_key is not None:
+        address = quoted(f"https://{access.domain}.salesforce.com")
+        yield f"      {access.login.address_key}: {address}"
+    for key, reference in access.references.items():
+        yield f'      {key}: "{reference}"'
     if look is None:
         return
     yield f"    every: {kind.every}"

@@ -7,7 +7,7 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -27,10 +27,22 @@ from worker import observe, settings
 from worker.cli.app import CommandError, Session, app, session_of
 from worker.cli.exits import ExitCode
 from worker.cli.firstlook import SECONDS, CannotLook, CrmLook, look, read_books
-from worker.cli.firstyaml import KINDS, Access, Credential, CrmKind, Draft, first_yaml, packs_of
+from worker.cli.firstyaml import KINDS, Access, CrmKind, Draft, first_yaml, packs_of
+from worker.cli.logins import (
+    Credential,
+    Login,
+    Told,
+    by_file,
+    by_variable,
+    flows_of,
+    from_environment,
+    likeliest,
+    login_of,
+)
 from worker.cli.output import Printer
 from worker.feeds import unfed_kpis
-from worker.runtime import open_runtime
+from worker.runtime import Runtime, open_runtime
+from worker.sharing import StoredTokens
 
 _SAID_ALOUD_SECONDS: Final = 2.0
 _SALESFORCE: Final = ".salesforce.com"
@@ -58,6 +70,12 @@ def init(
         list[str] | None,
         typer.Option(help="Another address (sandbox, proxy): URL, or CRM=URL; repeat it for both."),
     ] = None,
+    login: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="How to log in: FLOW, or CRM=FLOW (salesforce=jwt, hubspot=refresh_token)."
+        ),
+    ] = None,
     company: Annotated[str | None, typer.Option(help="The company's name.")] = None,
     currency: Annotated[str | None, typer.Option(help="Its currency, such as EUR.")] = None,
     timezone: Annotated[str | None, typer.Option(help="Its zone, such as Europe/Berlin.")] = None,
@@ -66,12 +84,14 @@ def init(
     session = session_of(context)
     path = _target(output or session.config_path, is_forced=force)
     asking = _Asking(session, is_silent=yes)
-    accesses = _accesses(asking, connect or [], domain, base_url or [])
-    credentials = asking.credentials(accesses)
+    names = _names(asking, connect or [])
+    wanted = _Wanted(domain, _by_crm(names, base_url or [], "--base-url"), _logins(names, login))
+    accesses = [_access(asking, KINDS[name], wanted) for name in names]
+    accesses = [asking.credentials(access) for access in accesses]
     asking.refuse_if_missing()
     told = _checked(company, currency, timezone)
     began = time.monotonic()
-    first = _Beginning(session, accesses, credentials)
+    first = _Beginning(session, accesses, asking.typed)
     draft = _with_company(first, asking, told)
     draft = _with_looks(first, draft, began + SECONDS)
     text = _checked_text(first, draft)
@@ -90,6 +110,8 @@ class _Asking:
     is_silent: bool
     asked: list[Credential] = field(default_factory=list)
     """Credentials that were typed in and are not kept anywhere."""
+    typed: dict[str, str] = field(default_factory=dict)
+    """Environment variable -> what was typed in its place."""
     missing: list[str] = field(default_factory=list)
 
     @property
@@ -104,26 +126,53 @@ class _Asking:
         self.missing.append(otherwise)
         return ""
 
-    def credentials(self, accesses: Sequence[Access]) -> dict[str, str]:
-        """Environment variable -> what it holds, for now only."""
-        found: dict[str, str] = {}
-        for access in accesses:
-            for one in access.kind.credentials:
-                found[one.variable] = self._credential(access.kind, one)
-        return found
+    def credentials(self, access: Access) -> Access:
+        """An access with where its credentials are; those that are typed in are kept for now."""
+        found = ((one, self._credential(access, one)) for one in access.login.credentials)
+        references = {one.key: told.reference for one, told in found if told is not None}
+        return replace(access, references=references)
 
-    def _credential(self, kind: CrmKind, one: Credential) -> str:
-        held = self.session.environment.get(one.variable)
-        if held:
+    def _credential(self, access: Access, one: Credential) -> Told | None:
+        kind = access.kind
+        try:
+            held = from_environment(one, self.session.environment)
+        except ValueError as error:
+            self.missing.append(f"{one.file_variable}: {error}")
+            return None
+        if held is not None:
             return held
         if not self.is_possible:
-            self.missing.append(
-                f"{one.variable} is not set in the environment: {one.meaning} ({kind.page})"
-            )
-            return ""
-        self.asked.append(one)
+            if one.is_needed:
+                others = ", ".join(
+                    name for name in flows_of(kind.type) if name != access.login.flow
+                )
+                also = f" or {one.file_variable}" if one.is_file else ""
+                self.missing.append(
+                    f"{one.variable}{also} is not set in the environment: {one.meaning}"
+                    f" ({kind.page}; other ways in: --login {others})"
+                )
+            return None
+        if one.is_file:
+            return self._file(kind, one)
         question = f"{kind.label}: {one.meaning} ({one.variable} is not set; used now, not kept)"
-        return str(typer.prompt(question, err=True, hide_input=one.is_secret)).strip()
+        default = None if one.is_needed else ""
+        hidden = one.is_secret
+        typed = typer.prompt(
+            question, default=default, err=True, hide_input=hidden, show_default=False
+        )
+        if not str(typed).strip():
+            return None
+        self.asked.append(one)
+        self.typed[one.variable] = str(typed).strip()
+        return Told(by_variable(one))
+
+    def _file(self, kind: CrmKind, one: Credential) -> Told:
+        question = f"{kind.label}: the file that holds {one.meaning} ({one.variable} is not set)"
+        while True:
+            try:
+                return by_file(str(typer.prompt(question, err=True)).strip())
+            except ValueError as error:
+                self.session.printer.warn(str(error))
 
     def refuse_if_missing(self) -> None:
         """Name everything that is missing at once.
@@ -139,9 +188,16 @@ class _Asking:
             )
 
 
-def _accesses(
-    asking: _Asking, connect: Sequence[str], domain: str | None, base_urls: Sequence[str]
-) -> list[Access]:
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What the options say of how the CRMs are reached."""
+
+    domain: str | None
+    addresses: Mapping[str, str]
+    logins: Mapping[str, Login]
+
+
+def _names(asking: _Asking, connect: Sequence[str]) -> list[str]:
     names = list(dict.fromkeys(connect))
     if not names:
         answer = asking.text(
@@ -156,55 +212,77 @@ def _accesses(
                 f'init knows no CRM "{name}". {did_you_mean(name, tuple(KINDS))}'
                 " Files and databases are added to the file by hand (docs/files.md, docs/sql.md).",
             )
-    addresses = _addresses(names, base_urls)
-    return [_access(asking, KINDS[name], domain, addresses.get(name)) for name in names]
+    return names
 
 
-def _addresses(names: Sequence[str], base_urls: Sequence[str]) -> dict[str, str]:
+def _by_crm(names: Sequence[str], given: Sequence[str], option: str) -> dict[str, str]:
+    """What an option says of each CRM: ``CRM=VALUE``, or ``VALUE`` where there is one CRM."""
     found: dict[str, str] = {}
-    for given in base_urls:
-        name, sign, url = given.partition("=")
+    for one in given:
+        name, sign, value = one.partition("=")
         if not sign or "://" in name:
             if len(names) != 1:
                 raise CommandError(
                     ExitCode.USAGE,
-                    "--base-url: say whose address that is: salesforce=URL or hubspot=URL.",
+                    f"{option}: say of which CRM: {option} salesforce=... or {option} hubspot=...",
                 )
-            name, url = names[0], given
+            name, value = names[0], one
         if name not in names:
             raise CommandError(
-                ExitCode.USAGE,
-                f'--base-url: "{name}" is not connected. {did_you_mean(name, names)}',
+                ExitCode.USAGE, f'{option}: "{name}" is not connected. {did_you_mean(name, names)}'
             )
-        try:
-            parts = urlsplit(url)
-            is_address = bool(parts.scheme in {"http", "https"} and parts.hostname)
-        except ValueError:
-            is_address = False
-        if not is_address or parts.username or parts.password:
-            raise CommandError(
-                ExitCode.USAGE, "--base-url takes an address such as http://127.0.0.1:8001."
-            )
-        found[name] = url
+        found[name] = value
     return found
 
 
-def _access(asking: _Asking, kind: CrmKind, domain: str | None, url: str | None) -> Access:
+def _logins(names: Sequence[str], given: Sequence[str] | None) -> dict[str, Login]:
+    found: dict[str, Login] = {}
+    for name, flow in _by_crm(names, given or [], "--login").items():
+        login = login_of(name, flow)
+        if login is None:
+            raise CommandError(
+                ExitCode.USAGE,
+                f'--login: {KINDS[name].label} has no way in called "{flow}". '
+                f"{did_you_mean(flow, flows_of(name))} There are: {', '.join(flows_of(name))}.",
+            )
+        found[name] = login
+    return found
+
+
+def _access(asking: _Asking, kind: CrmKind, wanted: _Wanted) -> Access:
+    login = wanted.logins.get(kind.type) or likeliest(kind.type, asking.session.environment)
+    url = wanted.addresses.get(kind.type)
     if url is not None:
-        return Access(kind, base_url=url, host=urlsplit(url).hostname)
-    if kind.type != "salesforce":
-        return Access(kind)
-    if domain is None:
+        return Access(kind, login, base_url=url, host=_host(url))
+    domain = wanted.domain
+    if login.address_key is None:
+        return Access(kind, login)
+    if domain is None and login.is_address_needed:
         domain = asking.text(
             "Salesforce's My Domain, without .salesforce.com (acme.my; Setup > My Domain)",
             "--domain: Salesforce's My Domain, such as acme.my (Setup > My Domain)",
         )
-    host = domain.removeprefix("https://").partition("/")[0].removesuffix(_SALESFORCE)
+    host = (domain or "").removeprefix("https://").partition("/")[0].removesuffix(_SALESFORCE)
     if domain and not _DOMAIN.fullmatch(host):
         raise CommandError(
             ExitCode.USAGE, "--domain takes Salesforce's My Domain, such as acme.my."
         )
-    return Access(kind, domain=host or "acme.my")  # where it is missing, nothing comes of it
+    # Where it is missing, nothing comes of it.
+    otherwise = "acme.my" if login.is_address_needed else None
+    return Access(kind, login, domain=host or otherwise)
+
+
+def _host(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        is_address = bool(parts.scheme in {"http", "https"} and parts.hostname)
+    except ValueError:
+        is_address = False
+    if not is_address or parts.username or parts.password or parts.hostname is None:
+        raise CommandError(
+            ExitCode.USAGE, "--base-url takes an address such as http://127.0.0.1:8001."
+        )
+    return parts.hostname
 
 
 def _checked(company: str | None, currency: str | None, timezone: str | None) -> dict[str, str]:
@@ -215,27 +293,55 @@ def _checked(company: str | None, currency: str | None, timezone: str | None) ->
     """
     told = {"name": company, "currency": currency, "timezone": timezone}
     found = {key: value for key, value in told.items() if value}
-    for key, problem in (("currency", _currency_fault), ("timezone", _timezone_fault)):
-        fault = problem(found[key]) if key in found else None
+    for key, value in found.items():
+        fault = _fault(key, value)
         if fault is not None:
             raise CommandError(ExitCode.USAGE, f"--{key}: {fault}")
     return found
 
 
-def _currency_fault(text: str) -> str | None:
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """What only a person knows of a company whose CRMs do not tell it."""
+
+    text: str
+    otherwise: str
+    """The option that answers it, for where nobody can be asked."""
+    read: Callable[[str], object]
+
+
+_QUESTIONS: Final[Mapping[str, _Question]] = {
+    "currency": _Question(
+        "The company's currency (EUR, USD, ...)",
+        "--currency: the company's currency, such as EUR (the CRMs do not tell it)",
+        read_currency,
+    ),
+    "timezone": _Question(
+        "The company's time zone (Europe/Berlin, America/New_York, ...)",
+        "--timezone: the company's time zone, such as Europe/Berlin (the CRMs do not tell it)",
+        read_timezone,
+    ),
+}
+
+
+def _fault(key: str, text: str) -> str | None:
+    """Why a text cannot be the answer; None: it can."""
+    if key not in _QUESTIONS:
+        return None
     try:
-        read_currency(text)
+        _QUESTIONS[key].read(text)
     except PydanticCustomError as error:
         return _words(error, text)
     return None
 
 
-def _timezone_fault(text: str) -> str | None:
-    try:
-        read_timezone(text)
-    except PydanticCustomError as error:
-        return _words(error, text)
-    return None
+def _asked(asking: _Asking, key: str) -> str:
+    question = _QUESTIONS[key]
+    answer = asking.text(question.text, question.otherwise)
+    fault = _fault(key, answer) if answer else None
+    if fault is not None:
+        raise CommandError(ExitCode.USAGE, fault)
+    return answer
 
 
 def _words(error: PydanticCustomError, value: str) -> str:
@@ -258,6 +364,7 @@ class _Beginning:
         self.environment = {**session.environment, **credentials}
         self.books: dict[str, Books] = {}
         self.calls: dict[str, int] = {}
+        self._keeping: Runtime | None = None
 
     @contextmanager
     def loaded(self, text: str) -> Iterator[Config]:
@@ -267,7 +374,12 @@ class _Beginning:
             path.write_text(text, encoding="utf-8")
             config = load(path, self.environment)
             observe.hide(settings.secrets_of(config))
-            yield config
+            try:
+                yield config
+            finally:
+                if self._keeping is not None:
+                    self._keeping.close()
+                    self._keeping = None
 
     def settings(self, config: Config, name: str) -> ConnectionSettings:
         """A connection that is not patient: somebody sits and waits."""
@@ -278,6 +390,12 @@ class _Beginning:
             read_timeout=_READ_TIMEOUT,
             total_timeout=_TOTAL_TIMEOUT,
         )
+        if any(one.kind.type == name and one.login.is_renewing for one in self.accesses):
+            # The credential in the environment may be dead after this: its heir is kept where
+            # every later command finds it.
+            keeping = self._keeping = self._keeping or open_runtime(config)
+            tokens = StoredTokens(lambda: keeping.engine, name, plain.auth, lambda: keeping.leases)
+            plain = replace(plain, tokens=tokens)
         return replace(plain, tuning=tuning)
 
     def _waiting(self, reason: str, seconds: float) -> None:
@@ -299,15 +417,11 @@ def _with_company(first: _Beginning, asking: _Asking, told: Mapping[str, str]) -
             first.books[name], first.calls[name] = books, calls
     notes: dict[str, str] = {}
     values: dict[str, str] = {}
-    for key, fault in (
-        ("name", None),
-        ("currency", _currency_fault),
-        ("timezone", _timezone_fault),
-    ):
+    for key in ("name", *_QUESTIONS):
         known = [
             (crm, value)
             for crm, books in first.books.items()
-            if (value := getattr(books, key)) and (fault is None or fault(value) is None)
+            if (value := getattr(books, key)) and _fault(key, value) is None
         ]
         if key in told:
             values[key] = told[key]
@@ -324,8 +438,8 @@ def _with_company(first: _Beginning, asking: _Asking, told: Mapping[str, str]) -
     return replace(
         draft,
         company=values.get("name"),
-        currency=values.get("currency") or _asked_currency(asking),
-        timezone=values.get("timezone") or _asked_timezone(asking),
+        currency=values.get("currency") or _asked(asking, "currency"),
+        timezone=values.get("timezone") or _asked(asking, "timezone"),
         notes=_complete(asking, notes),
     )
 
@@ -333,28 +447,6 @@ def _with_company(first: _Beginning, asking: _Asking, told: Mapping[str, str]) -
 def _complete(asking: _Asking, notes: dict[str, str]) -> dict[str, str]:
     asking.refuse_if_missing()
     return notes
-
-
-def _asked_currency(asking: _Asking) -> str:
-    answer = asking.text(
-        "The company's currency (EUR, USD, ...)",
-        "--currency: the company's currency, such as EUR (the CRMs do not tell it)",
-    )
-    fault = _currency_fault(answer) if answer else None
-    if fault is not None:
-        raise CommandError(ExitCode.USAGE, fault)
-    return answer
-
-
-def _asked_timezone(asking: _Asking) -> str:
-    answer = asking.text(
-        "The company's time zone (Europe/Berlin, America/New_York, ...)",
-        "--timezone: the company's time zone, such as Europe/Berlin (the CRMs do not tell it)",
-    )
-    fault = _timezone_fault(answer) if answer else None
-    if fault is not None:
-        raise CommandError(ExitCode.USAGE, fault)
-    return answer
 
 
 def _refusal(stop: CannotLook) -> CommandError:
@@ -488,7 +580,7 @@ def _tell(
             numbers=("records",),
         )
     printer.text(f"\n{path} is written ({seconds:.0f} s); KPIs of {', '.join(packs_of(draft))}")
-    _say_where_secrets_go(printer, asking)
+    _say_where_secrets_go(printer, draft, asking)
     names = [one.kind.writeback for one in draft.accesses]
     printer.text("Next: read it, then")
     printer.text("  kpisync check --online   # log in with it, look at fields and rights")
@@ -496,7 +588,13 @@ def _tell(
     printer.text(f"  kpisync setup            # create the fields of {' and '.join(names)}")
 
 
-def _say_where_secrets_go(printer: Printer, asking: _Asking) -> None:
+def _say_where_secrets_go(printer: Printer, draft: Draft, asking: _Asking) -> None:
+    for access in draft.accesses:
+        if access.login.is_renewing:
+            printer.text(
+                f"{access.kind.label} may replace the login at every use: the newest is kept,"
+                " encrypted, in the database of the file."
+            )
     for one in asking.asked:
         printer.text(
             f"Set {one.variable} in the environment of kpisync, or write ${{file:/path}} in its"
