@@ -9,7 +9,7 @@ BIN := .venv/bin
 WORKERS ?= auto
 PACKAGES := config connectors metrics sandbox store worker
 
-.PHONY: help demo test slow chaos lint check format bench lock docs clean
+.PHONY: help demo test slow chaos simulate lint check format bench lock docs clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -36,6 +36,9 @@ slow: .venv/installed-dev ## long tests: random kills, long histories (minutes)
 
 chaos: .venv/installed-dev ## storms over server mode, every promise checked afterwards (SEEDS=50 KILLS=20 FIRST=1; HOSTS=2 for two workers, MODE=embedded)
 	$(BIN)/python -m tests.chaos.$(if $(filter embedded,$(MODE)),storm,fire) --first $(or $(FIRST),1) --seeds $(or $(SEEDS),50) --kills $(or $(KILLS),20) $(if $(HOSTS),--workers $(HOSTS))
+
+simulate: .venv/installed-dev ## whole installations in one process: every crash, every pair, random seeds (SEEDS=2000 FIRST=1 WORKERS=2)
+	$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),2000) --first $(or $(FIRST),1) $(if $(filter-out auto,$(WORKERS)),--jobs $(WORKERS))
 
 lint: .venv/installed-dev ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .

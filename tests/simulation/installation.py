@@ -119,7 +119,7 @@ class Installation:
     def start(
         self,
         place: str,
-        body: Callable[[Runtime], None],
+        body: Callable[[Runtime], object],
         *,
         after: timedelta = timedelta(0),
         is_supervised: bool = False,
@@ -148,7 +148,7 @@ class Installation:
 
         self.world.start(process.name, lives, process, after=after)
 
-    def work(self, body: Callable[[Runtime], None], place: str = "settle") -> None:
+    def work(self, body: Callable[[Runtime], object], place: str = "settle") -> None:
         """One process that works by itself to its end, with nothing going wrong."""
         self.start(place, body)
         self.world.run()

@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.simulation.enumerating import pairs
 from tests.simulation.runs import Laboratory, Outcome
 from tests.simulation.scenarios import Scenario, scenarios
-from tests.simulation.world import Crashes
+from tests.simulation.world import Crashes, Stuck
 from worker.observe import configure_logging
 
 
@@ -70,7 +70,7 @@ def work(job: Job) -> Tally:
 def _seeded(seed: int) -> Tally:
     try:
         run = _laboratories[0].run_seed(seed)
-    except Exception as error:  # noqa: BLE001 - whichever it is, the other seeds are to be tried
+    except (Exception, Stuck) as error:  # noqa: BLE001 - whichever it is, the other seeds are to be tried
         return Tally(runs=1, found=(f"seed {seed}: {type(error).__name__}: {error}",))
     return _tally(run, f"seed {seed}")
 

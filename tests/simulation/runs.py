@@ -63,6 +63,11 @@ class Laboratory:
         crm.journal.clear()
         return crm
 
+    def site(self, world: World) -> Installation:
+        """An installation as it was saved, in a world of its own."""
+        self.disk.restore()
+        return Installation(world, self.disk, self._crm.copy(world), self._definition)
+
     def run(
         self,
         scenario: Scenario,
@@ -124,9 +129,8 @@ class Laboratory:
             is_traced: Keep a line for each effect.
         """
         begun = time.perf_counter()
-        self.disk.restore()
         world = World(is_traced=is_traced)
-        site = Installation(world, self.disk, self._crm.copy(world), self._definition)
+        site = self.site(world)
         server = Server(site, seed)
         watch = Watch(site)
         world.on_commit = watch.look

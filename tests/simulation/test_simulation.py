@@ -8,15 +8,21 @@ from random import Random
 import pytest
 
 from tests.simulation.enumerating import crash_points, pairs
+from tests.simulation.installation import CONNECTION, WRITEBACK
 from tests.simulation.runs import Laboratory, Outcome
 from tests.simulation.scenarios import Scenario, scenarios
-from tests.simulation.world import Crashes
+from tests.simulation.world import Crashes, World
+from worker.passes import perform
+from worker.results import Kind
+from worker.schedule import LONGEST_RETRY, Step, due
 
 SCENARIOS = {scenario.name: scenario for scenario in scenarios()}
-PAIRS = 3
+PAIRS = 2
 """Of each scenario; `make simulate` tries them all."""
 
-STEPS = {"paging": 2, "writing": 2, "taking over": 5}
+SEEDS = (17, 105, 126, 130, 137)
+
+STEPS = {"paging": 5, "writing": 5, "taking over": 14}
 """Each so many-th crash; `make simulate` tries them all."""
 
 
@@ -76,3 +82,47 @@ def test_the_same_crashes_are_the_same_run(laboratory: Laboratory) -> None:
     assert len(one.trace) > 100
     assert one.trace == other.trace
     assert one.state == other.state
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_some_minutes_of_server_mode_keep_every_promise(laboratory: Laboratory, seed: int) -> None:
+    run = laboratory.run_seed(seed)
+
+    assert len(run.effects) > 300
+    assert run.found == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS)
+def test_a_crash_at_any_effect_changes_nothing_in_the_end(
+    laboratory: Laboratory, undisturbed: Mapping[str, Outcome], scenario: Scenario
+) -> None:
+    calm = undisturbed[scenario.name]
+
+    for number in range(1, calm.played + 1):
+        run = laboratory.run(scenario, Crashes(number), expected=calm.state)
+
+        assert (run.crashes, run.found) == (1, []), f"a crash at effect {number}"
+
+
+def test_a_seed_is_the_same_run_every_time(laboratory: Laboratory) -> None:
+    one, other = (laboratory.run_seed(17, is_traced=True) for _ in range(2))
+
+    assert len(one.trace) > 300
+    assert one.trace == other.trace
+
+
+def test_a_comparison_whose_process_died_is_due_again_within_minutes(
+    laboratory: Laboratory,
+) -> None:
+    world = World(Crashes(4))
+    site = laboratory.site(world)
+    step = Step(Kind.DRIFT, CONNECTION, writeback=WRITEBACK)
+    found: list[Step] = []
+
+    site.work(lambda runtime: perform(runtime, step))
+    world.now += LONGEST_RETRY
+    site.work(lambda runtime: found.extend(due(runtime)))
+
+    assert world.crashes == 1
+    assert any(one.is_same(step) for one in found)

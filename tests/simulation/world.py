@@ -21,15 +21,15 @@ TICK: Final = timedelta(milliseconds=1)
 """What an effect takes: no two have the same instant."""
 
 _LONGEST: Final = timedelta(days=3)
-_MOST_EFFECTS: Final = 20_000
+_MOST_EFFECTS: Final = 5_000
 
 
 class Vanished(BaseException):
     """Unwinds the stack of a process that has died; nothing it still tries has an effect."""
 
 
-class Stuck(Exception):
-    """The run does not come to an end."""
+class Stuck(BaseException):
+    """The run does not come to an end; no step may take it for a fault of its own."""
 
 
 @dataclass(eq=False)
