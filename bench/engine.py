@@ -283,7 +283,7 @@ class Bench:
         duckdb, views = self._duckdb, self._views
         if duckdb is not None:
             found["DuckDB upsert + full"] = lambda: duckdb.apply(batch)
-        if size == REFRESHED_SIZE and views is not None and number < self._refreshes:
+        if size == REFRESHED_SIZE and views is not None and 0 <= number < self._refreshes:
             found["REFRESH"] = views.refresh
         return found
 
