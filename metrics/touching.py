@@ -41,7 +41,7 @@ from metrics.contributions.tables import (
     TOUCHED_TICKETS,
 )
 from store import temporary
-from store.compiled import AnySelect, text_of
+from store.compiled import AnySelect, run_all, text_of
 from store.engine import is_postgresql
 from store.identity import Resolution
 from store.records import STAGE
@@ -131,17 +131,25 @@ def find_touched(conn: Connection, page: Page, resolution: Resolution) -> frozen
         resolution: who stands for somebody else now.
     """
     _add_moved_keys(conn, resolution)
+    statements: list[str] = []
     for step in _steps(page, is_postgresql(conn)):
         if step == _REDEFINED_STAGES:
+            run_all(conn, statements)
+            statements.clear()
             redefined = _redefined_stages(conn)
             if redefined:
                 conn.execute(_insert(TOUCHED_DEALS, _visitors_of(redefined)))
-        elif step == _ANALYZE_REACHED:
+        elif step != _ANALYZE_REACHED:
+            statements.append(step)
+        elif is_postgresql(conn):
+            statements.append(f"ANALYZE {REACHED_ACCOUNTS.name}")
+        else:
+            run_all(conn, statements)
+            statements.clear()
             count = "SELECT count(*) FROM reached_accounts"
             size: int = conn.exec_driver_sql(count).scalar_one()
             temporary.analyze(conn, REACHED_ACCOUNTS.name, size)
-        else:
-            conn.exec_driver_sql(step)
+    run_all(conn, statements)
     return _filled(conn, page)
 
 
@@ -175,14 +183,14 @@ def _redefined_stages(conn: Connection) -> list[str]:
 
 
 def _filled(conn: Connection, page: Page) -> frozenset[str]:
-    sizes: dict[str, int] = {}
-    names = {TOUCHED_OF[source].name for source in page.sources}
+    tables = {TOUCHED_OF[source].name for source in page.sources}
     if "costs" in page.sources:
-        names.add(TOUCHED_CAMPAIGNS.name)
-    for name in sorted(names):
-        count = f"SELECT count(*) FROM {name}"  # noqa: S608 - our own name
-        sizes[name] = conn.exec_driver_sql(count).scalar_one()
-        temporary.analyze(conn, name, sizes[name])
+        tables.add(TOUCHED_CAMPAIGNS.name)
+    names = sorted(tables)
+    counts = ", ".join(f"(SELECT count(*) FROM {name})" for name in names)  # noqa: S608 - our own names
+    sizes = dict(zip(names, conn.exec_driver_sql(f"SELECT {counts}").one(), strict=True))
+    for name, size in sizes.items():
+        temporary.analyze(conn, name, size)
     if sizes.get(TOUCHED_CAMPAIGNS.name):
         sizes[TOUCHED_COSTS.name] += 1
     return frozenset(source for source in page.sources if sizes[TOUCHED_OF[source].name])

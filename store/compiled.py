@@ -6,9 +6,10 @@ no parameters but constants of ours, so their text is kept and given to the driv
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
+import psycopg
 from sqlalchemy import Connection, Dialect
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -59,6 +60,25 @@ def in_written_order(text: str, for_postgresql: bool) -> str:
     https://sqlite.org/optoverview.html#manual_control_of_query_plans_using_cross_join
     """
     return text if for_postgresql else text.replace(" JOIN ", " CROSS JOIN ")
+
+
+def run_all(conn: Connection, texts: Iterable[str]) -> None:
+    """Run statements without parameters whose results nobody reads, in their order.
+
+    PostgreSQL gets them in one go: otherwise each waits for the answer to the one before, and
+    every millisecond of the network counts as often as there are statements.
+    https://www.psycopg.org/psycopg3/docs/advanced/pipeline.html
+    """
+    listed = list(texts)
+    if conn.dialect.name != "postgresql" or not listed:
+        for text in listed:
+            conn.exec_driver_sql(text)
+        return
+    driver: psycopg.Connection[Any] = conn.connection.driver_connection  # type: ignore[assignment]  # the pool does not know its driver
+    with driver.pipeline(), driver.cursor() as cursor:
+        for text in listed:
+            # Without parameters a percent sign would stay doubled, see `_psycopg`.
+            cursor.execute(text, ())
 
 
 def rows_of(conn: Connection, text: str) -> list[tuple[Any, ...]]:

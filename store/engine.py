@@ -279,6 +279,8 @@ def _failures_translated(engine: Engine) -> Iterator[None]:
             f"{place(engine)}: all connections of this process are busy; try again"
         ) from error
     except (psycopg.Error, sqlite3.Error) as error:
+        if _leaves_64_bits(error):
+            raise SumTooLarge from error
         sentence = _sentence(error, is_lost=False)
         if sentence is None:
             raise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from sqlalchemy import Column, Connection, MetaData, Table
 from sqlalchemy.schema import CreateIndex, CreateTable
@@ -16,17 +16,16 @@ def table(name: str, metadata: MetaData, *columns: Column[object]) -> Table:
 
 
 def prepare(conn: Connection, tables: Sequence[Table]) -> None:
-    """Make sure the tables exist on this connection and hold nothing.
-
-    What exists is asked of the database and not remembered: a rollback undoes both the
-    creation of a temporary table and its emptying.
-    """
-    existing = _existing(conn)
+    """Make sure the tables exist on this connection and hold nothing."""
+    memory = _memory_of(conn)
+    names = [table.name for table in tables]
+    existing = memory.lasting("tables", names, lambda: _existing(conn))
     for missing in (table for table in tables if table.name not in existing):
         conn.execute(CreateTable(missing))
         for index in missing.indexes:
             conn.execute(CreateIndex(index))
-    _empty(conn, [table.name for table in tables if table.name in existing])
+        memory.note("tables", missing.name)
+    _empty(conn, [name for name in names if name in existing])
 
 
 def analyze(conn: Connection, name: str, rows: int, columns: Sequence[str] = ()) -> None:
@@ -46,10 +45,54 @@ def analyze(conn: Connection, name: str, rows: int, columns: Sequence[str] = ())
     if is_postgresql(conn):
         listed = f" ({', '.join(columns)})" if columns else ""
         conn.exec_driver_sql(f"ANALYZE {name}{listed}")
-    elif not _is_analyzed(conn, name):
+        return
+    memory = _memory_of(conn)
+    if name not in memory.lasting("analyzed", [name], lambda: _analyzed(conn)):
         # Once is enough: the order of magnitude decides, and every ANALYZE makes SQLite
         # prepare all its statements again.
         conn.exec_driver_sql(f"ANALYZE temp.{name}")
+        memory.note("analyzed", name)
+
+
+def _memory_of(conn: Connection) -> _Memory:
+    """What is remembered with a connection to the database, and ends with it."""
+    memory: _Memory = conn.info.setdefault("kpisync.temporary", _Memory())
+    memory.enter(conn.get_transaction())
+    return memory
+
+
+class _Memory:
+    """What is known of the temporary tables of one database connection.
+
+    A rollback undoes the creation of a temporary table, and its statistics. So only what an
+    earlier transaction left is remembered; all else is asked of the database.
+    """
+
+    def __init__(self) -> None:
+        self._lasting: dict[str, frozenset[str]] = {}
+        self._made: dict[str, set[str]] = {}
+        self._transaction: object = None
+
+    def enter(self, transaction: object) -> None:
+        """Forget what an earlier transaction made: it may have been rolled back."""
+        if self._transaction is not transaction:
+            self._transaction = transaction
+            self._made.clear()
+
+    def lasting(
+        self, what: str, names: Iterable[str], ask: Callable[[], frozenset[str]]
+    ) -> frozenset[str]:
+        """The names of which it holds: those known, or else what the database says."""
+        known = self._lasting.get(what, frozenset())
+        if known.issuperset(names):
+            return known
+        found = ask()
+        self._lasting[what] = found - self._made.get(what, frozenset())
+        return found
+
+    def note(self, what: str, name: str) -> None:
+        """Remember that this transaction made it so."""
+        self._made.setdefault(what, set()).add(name)
 
 
 def _existing(conn: Connection) -> frozenset[str]:
@@ -61,15 +104,10 @@ def _existing(conn: Connection) -> frozenset[str]:
 
 
 def _empty(conn: Connection, names: Sequence[str]) -> None:
-    if not names:
-        return
-    # Most of them are: one question is cheaper than a statement for each. TRUNCATE makes new
-    # files, and DELETE would leave dead rows on PostgreSQL that no autovacuum ever visits.
-    questions = ", ".join(f"EXISTS (SELECT 1 FROM {name})" for name in names)  # noqa: S608 - our own names
-    filled = conn.exec_driver_sql(f"SELECT {questions}").one()
-    full = [name for name, is_filled in zip(names, filled, strict=True) if is_filled]
+    full = _full(conn, names) if len(names) > 1 else list(names)
     if not full:
         return
+    # DELETE would leave dead rows on PostgreSQL that no autovacuum ever visits.
     if is_postgresql(conn):
         conn.exec_driver_sql(f"TRUNCATE {', '.join(full)}")
         return
@@ -77,9 +115,16 @@ def _empty(conn: Connection, names: Sequence[str]) -> None:
         conn.exec_driver_sql(f"DELETE FROM temp.{name}")  # noqa: S608 - our own names
 
 
-def _is_analyzed(conn: Connection, name: str) -> bool:
+def _full(conn: Connection, names: Sequence[str]) -> list[str]:
+    """Those that hold a row; most do not, and one question is cheaper than a TRUNCATE for each."""
+    questions = ", ".join(f"EXISTS (SELECT 1 FROM {name})" for name in names)  # noqa: S608 - our own names
+    filled = conn.exec_driver_sql(f"SELECT {questions}").one()
+    return [name for name, is_filled in zip(names, filled, strict=True) if is_filled]
+
+
+def _analyzed(conn: Connection) -> frozenset[str]:
+    """Of SQLite's temporary tables those of which the planner knows the size."""
     statistics = "SELECT 1 FROM sqlite_temp_schema WHERE name = 'sqlite_stat1'"
     if conn.exec_driver_sql(statistics).first() is None:
-        return False
-    known = f"SELECT 1 FROM temp.sqlite_stat1 WHERE tbl = '{name}'"  # noqa: S608 - our own names
-    return conn.exec_driver_sql(known).first() is not None
+        return frozenset()
+    return frozenset(conn.exec_driver_sql("SELECT tbl FROM temp.sqlite_stat1").scalars())
