@@ -82,6 +82,7 @@ OBJECTS: Final[Mapping[str, str]] = {
     "tickets": "Case",
     "survey_responses": "Survey_Response__c",
     "contracts": "Contract",
+    "email_statistics": "Email_Day__c",
 }
 """Stream -> object; in the order in which records can be created."""
 PLAIN: Final[Mapping[str, tuple[str, ...]]] = {
@@ -101,6 +102,7 @@ PLAIN: Final[Mapping[str, tuple[str, ...]]] = {
     "tickets": ("Subject", "Type", "Priority", "Origin", "First_Response__c"),
     "survey_responses": ("Kind__c", "Score__c", "Submitted_At__c"),
     "contracts": ("StartDate", "ContractTerm", "Status", "Amount__c"),
+    "email_statistics": (),
 }  # fmt: skip
 LINKED: Final[Mapping[str, Mapping[str, str]]] = {
     "accounts": {"OwnerId": "owners"},
@@ -122,7 +124,17 @@ LINKED: Final[Mapping[str, Mapping[str, str]]] = {
     "tickets": {"OwnerId": "owners", "AccountId": "accounts", "ContactId": "contacts"},
     "survey_responses": {"Account__c": "accounts", "Contact__c": "contacts"},
     "contracts": {"AccountId": "accounts"},
+    "email_statistics": {},
 }
+EMAIL_COUNTERS: Final[Mapping[str, str]] = {
+    "sent": "Sent__c",
+    "delivered": "Delivered__c",
+    "open": "Opens__c",
+    "click": "Clicks__c",
+    "unsubscribed": "Unsubscribes__c",
+    "bounce": "Bounces__c",
+}
+"""What the portal counts of an e-mail each day -> where the org that holds all keeps it."""
 
 
 def _of_salesforce(crm: Crm) -> Iterator[Seen]:
@@ -224,6 +236,8 @@ def _of_hubspot(crm: Crm) -> Iterator[Seen]:
         yield portal.answer(row)
     for row in portal.content.get("subscriptions", []):
         yield portal.contract(row)
+    for row in portal.content["email_days"]:
+        yield portal.email_day(row)
 
 
 class _Portal:
@@ -379,6 +393,17 @@ class _Portal:
             "AccountId": self._one("subscriptions", row, "companies"),
         }
         return self._seen("contracts", row, fields)
+
+    def email_day(self, row: Row) -> Seen:
+        held = _fields(row)
+        email = next(it for it in self.content["marketing_emails"] if it["id"] == held["email"])
+        fields: dict[str, Value | Link | None] = {
+            "Email__c": held["email"],
+            "Campaign__c": Link("campaigns", f"{SECOND}:{_fields(email)['campaign']}"),
+            "Day__c": held["day"],
+        }
+        counted = {mine: float(str(held[name])) for name, mine in EMAIL_COUNTERS.items()}
+        return self._seen("email_statistics", row, {**fields, **counted})
 
     def _seen(
         self,

@@ -7,6 +7,7 @@ from typing import Final
 
 from tests.fixtures.sandboxes import Crm, Sandbox
 from tests.pipeline.split.crms import (
+    EMAIL_COUNTERS,
     FIRST,
     OBJECTS,
     SECOND,
@@ -90,6 +91,20 @@ class Union:
         ]
         self._org.admin(
             "add_object", name="Survey_Response__c", label="Survey Response", fields=fields
+        )
+        self._org.admin(
+            "add_object",
+            name="Email_Day__c",
+            label="E-mail on a day",
+            fields=[
+                {"name": "Email__c", "type": "string"},
+                {"name": "Campaign__c", "type": "reference", "to": "Campaign"},
+                {"name": "Day__c", "type": "date"},
+                *(
+                    {"name": name, "type": "double", "precision": 9, "scale": 0}
+                    for name in EMAIL_COUNTERS.values()
+                ),
+            ],
         )
         stages = [
             {

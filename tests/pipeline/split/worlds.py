@@ -49,7 +49,7 @@ kpis:
     nps: {{by: [account, contact]}}
     tickets_created: {{by: [account, contact, category, type, priority, pipeline, owner]}}
     contract_retention_rate: {{by: [account, owner, region, segment]}}
-    email_open_rate: {{by: [campaign]}}
+    email_open_rate: {{by: [campaign, email]}}
 connections:
 """
 _SALESFORCE = """\
@@ -73,6 +73,13 @@ _SALESFORCE = """\
                  submitted_at: Submitted_At__c, account: Account__c, contact: Contact__c}}
       contracts: {{fields: {{amount: Amount__c{end}}}}}
 """
+_EMAILS = """\
+      email_statistics:
+        object: Email_Day__c
+        fields: {email: Email__c, campaign: Campaign__c, date: Day__c, sent: Sent__c,
+                 delivered: Delivered__c, opens: Opens__c, clicks: Clicks__c,
+                 unsubscribes: Unsubscribes__c, bounces: Bounces__c}
+"""
 _SOURCES = """{from: hs_analytics_source, values: {Web: [ORGANIC_SEARCH],
                    Partner Referral: [REFERRALS], Purchased List: [PAID_SEARCH],
                    Other: [EMAIL_MARKETING], Phone Inquiry: [OFFLINE]}}"""
@@ -86,6 +93,7 @@ _HUBSPOT = """\
       contacts: {{}}
       leads: {{fields: {{source: {sources}}}}}
       campaigns: {{}}
+      email_statistics: {{}}
       deals:
         fields:
           product: product
@@ -194,7 +202,7 @@ class Reader:
 
 def _worth(one: values.KpiValue) -> Worth:
     left_out = tuple(sorted((reason, count) for reason, count in one.left_out.items() if count))
-    return one.value, one.numerator, one.denominator, one.n, left_out
+    return one.value, one.words, one.numerator, one.denominator, one.n, left_out
 
 
 def _is_emptied(one: values.KpiValue) -> bool:
@@ -214,7 +222,8 @@ def two_crms(sandbox: Sandbox, database: str, periods: Sequence[str]) -> str:
 
 def one_crm(org: Crm, database: str, periods: Sequence[str]) -> str:
     """The configuration of the same company in one CRM."""
-    return _head(database, periods) + _SALESFORCE.format(url=org.url, end=", end_date: Ends__c")
+    salesforce = _SALESFORCE.format(url=org.url, end=", end_date: Ends__c")
+    return _head(database, periods) + salesforce + _EMAILS
 
 
 def _head(database: str, periods: Sequence[str]) -> str:
@@ -293,7 +302,8 @@ class Translation:
         return self._records[stream, value]
 
     def _named(self, worth: Worth) -> Worth:
-        return (self._stages.get(str(worth[0]), worth[0]), *worth[1:])
+        value, stage, *rest = worth
+        return (value, self._stages.get(str(stage), stage), *rest)
 
 
 _STREAMS: Final[Mapping[str, str]] = {
