@@ -168,6 +168,8 @@ def contacts(draw: st.DrawFn) -> CanonicalRecord:
         ref=ref("contacts", draw(st.sampled_from(CONTACT_NAMES))),
         account=key(draw(st.sampled_from([None, *ACCOUNT_NAMES]))),
         deleted=draw(rarely),
+        # "A" is an account: a person who is a customer is folded into it.
+        merged_into=key(draw(st.sampled_from([None, None, None, *CONTACT_NAMES, "gone", "A"]))),
     )
 
 
