@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from sqlalchemy import Connection, select
@@ -12,7 +12,7 @@ from store import fallbacks, identity
 from store import kpis as stored
 from store.canonical import Key
 from store.identity import Resolution
-from store.identity_rules import ACCOUNTS, CONTACTS, MATCHED_STREAMS, StreamRules
+from store.identity_rules import ACCOUNTS, CONTACTS, MATCHED_STREAMS
 from store.identity_tables import FALLBACKS
 from store.records import STAGE
 from store.tables import RECORD_TABLES
@@ -69,11 +69,15 @@ def save(
         for stream in MATCHED_STREAMS
         if rules.of(stream) and (refs := _touched(conn, stream, streams, resolution))
     }
-    before = {stream: fallbacks.entities_of(conn, stream, refs) for stream, refs in touched.items()}
+    stood_for = {
+        stream: fallbacks.standing_for(conn, stream, refs) for stream, refs in touched.items()
+    }
     identity.save(conn, resolution)
     for stream, refs in touched.items():
-        entities = before[stream] | fallbacks.entities_of(conn, stream, refs)
-        _renew(conn, stream, rules.of(stream), entities)
+        now = resolution.moved.get(stream, {}).values()
+        entities = {*refs, *stood_for[stream].values(), *(one for one in now if one is not None)}
+        renamed = sorted(fallbacks.renew(conn, stream, rules.of(stream), entities))
+        _note_renamed(conn, stream, renamed)
 
 
 def _touched(
@@ -90,18 +94,11 @@ _NAMED_AFTER_COPIES: Final = {ACCOUNTS: "account", CONTACTS: "contact"}
 """Stream -> the dimension whose labels are names of its records, or of copies of theirs."""
 
 
-def _renew(conn: Connection, stream: str, rules: StreamRules, entities: Collection[Key]) -> None:
-    dimension = _NAMED_AFTER_COPIES.get(stream)
-    if dimension is None:
-        fallbacks.renew(conn, stream, rules, entities)
-        return
-    before = fallbacks.names_of(conn, stream, entities)
-    fallbacks.renew(conn, stream, rules, entities)
-    renamed = sorted({ref for ref, _ in before ^ fallbacks.names_of(conn, stream, entities)})
+def _note_renamed(conn: Connection, stream: str, renamed: Sequence[Key]) -> None:
     ref = RECORD_TABLES[stream].c.ref
     for start in range(0, len(renamed), _KEYS_AT_ONCE):
         portion = renamed[start : start + _KEYS_AT_ONCE]
-        stored.note_renamed(conn, dimension, select(ref).where(ref.in_(portion)))
+        stored.note_renamed(conn, _NAMED_AFTER_COPIES[stream], select(ref).where(ref.in_(portion)))
 
 
 def _note_names_of_copies(conn: Connection) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 from sqlalchemy import Connection, RowMapping, Select, and_, delete, or_, select
 
 from store.canonical import Key, Scalar
-from store.identity_rules import MATCHED_STREAMS, NATIVE_ID, IdentityRules, StreamRules
+from store.identity_rules import MATCHED_STREAMS, IdentityRules, StreamRules
 from store.identity_tables import FALLBACKS, MONEY
 from store.loading import load
 from store.records import of_connection
@@ -38,7 +38,9 @@ def rebuild(conn: Connection, rules: IdentityRules) -> None:
             _Filling(conn, stream, rules.of(stream)).fill()
 
 
-def renew(conn: Connection, stream: str, rules: StreamRules, entities: Iterable[Key]) -> None:
+def renew(
+    conn: Connection, stream: str, rules: StreamRules, entities: Iterable[Key]
+) -> frozenset[Key]:
     """Work the values of some records out anew, after they and their copies have changed.
 
     Args:
@@ -46,36 +48,34 @@ def renew(conn: Connection, stream: str, rules: StreamRules, entities: Iterable[
         stream: of the records.
         rules: of the stream.
         entities: records that stand, or stood, for others.
+
+    Returns:
+        Those that are called otherwise than before.
     """
     kept, filling = FALLBACKS[stream], _Filling(conn, stream, rules)
+    has_names = "name" in kept.c
+    renamed: set[tuple[Key, str]] = set()
     for keys in _portions(sorted(set(entities)), _AT_ONCE):
-        conn.execute(delete(kept).where(kept.c.ref.in_(keys)))
-        filling.fill(keys)
+        chosen = kept.c.ref.in_(keys)
+        if has_names:
+            named = select(kept.c.ref, kept.c.name).where(chosen, kept.c.name.is_not(None))
+            renamed ^= {(ref, name) for ref, name in conn.execute(named)}
+        conn.execute(delete(kept).where(chosen))
+        renamed ^= filling.fill(keys)
+    return frozenset(ref for ref, _ in renamed)
 
 
-def entities_of(conn: Connection, stream: str, refs: Iterable[Key]) -> set[Key]:
-    """These records, and those that they stand for as it is stored now."""
-    found = set(refs)
-    for keys in _portions(sorted(found), _AT_ONCE):
-        query = select(IDENTITY.c.canonical).where(
+def standing_for(conn: Connection, stream: str, refs: Iterable[Key]) -> dict[Key, Key]:
+    """Of these records those that stand for another one, as it is stored now -> which."""
+    found: dict[Key, Key] = {}
+    for keys in _portions(sorted(refs), _AT_ONCE):
+        query = select(IDENTITY.c.ref, IDENTITY.c.canonical).where(
             IDENTITY.c.stream == stream,
             IDENTITY.c.ref.in_(keys),
             IDENTITY.c.canonical.is_not(None),
         )
-        found.update(conn.execute(query).scalars())
+        found.update((ref, canonical) for ref, canonical in conn.execute(query))
     return found
-
-
-def names_of(conn: Connection, stream: str, refs: Iterable[Key]) -> set[tuple[Key, str]]:
-    """Which of these records are called as a copy of theirs is, and how."""
-    kept = FALLBACKS[stream]
-    return {
-        (ref, name)
-        for keys in _portions(sorted(refs), _AT_ONCE)
-        for ref, name in conn.execute(
-            select(kept.c.ref, kept.c.name).where(kept.c.ref.in_(keys), kept.c.name.is_not(None))
-        )
-    }
 
 
 def sources(conn: Connection, stream: str, rules: StreamRules, entity: Key) -> dict[str, Key]:
@@ -99,23 +99,24 @@ class _Filling:
         self._money = MONEY.get(stream)
         self._rules = rules
         self._preferred = dict(rules.preferred)
-        # An id that names a record of the other CRM says nothing of a customer.
-        self._ids = {
-            name
-            for rule in rules.rules
-            if rule.is_by_id
-            for _, name in rule.fields
-            if name != NATIVE_ID
-        }
         currency = () if self._money is None else (_CURRENCY,)
-        self._columns = ("ref", *self._fields, *currency, EXTRA)
+        extra = (EXTRA,) if rules.mapped else ()
+        self._columns = ("ref", *self._fields, *currency, *extra)
 
-    def fill(self, entities: Sequence[Key] | None = None) -> None:
-        """Add the rows of records that stand for others: of these, or of all."""
+    def fill(self, entities: Sequence[Key] | None = None) -> set[tuple[Key, str]]:
+        """Add the rows of records that stand for others: of these, or of all.
+
+        Returns:
+            Which of these are called as a copy is, and how; of all of them nothing.
+        """
         kept = FALLBACKS[self._stream].name
         rows = self._rows(entities)
+        named: set[tuple[Key, str]] = set()
         while portion := list(islice(rows, _ROWS_AT_ONCE)):
             load(self._conn, kept, self._columns, portion)
+            if entities is not None and self._columns[1] == "name":
+                named.update((row[0], row[1]) for row in portion if row[1] is not None)
+        return named
 
     def _rows(self, entities: Sequence[Key] | None) -> Iterator[tuple[Any, ...]]:
         result = self._conn.execute(
@@ -137,7 +138,8 @@ class _Filling:
         ]
         asked = sorted(set(self._preferred.values()))
         says_more += [of_connection(copy.c.ref, name) for name in asked]
-        says_more.append(copy.c.extra.is_not(None))
+        if self._rules.mapped:
+            says_more.append(copy.c.extra.is_not(None))
         chosen = () if entities is None else (IDENTITY.c.canonical.in_(entities),)
         return (
             select(
@@ -207,9 +209,9 @@ class _Filling:
             said: the record and its copies.
             money: in whose currency all amounts are read.
         """
-        currency = self._currency_of(money)
         found: dict[str, _Said | None] = {}
-        for name in {name for one in said for name in one.own_fields} - self._ids:
+        currency = self._currency_of(money)
+        for name in self._rules.mapped:
             is_money = name in self._rules.money
             source = next(
                 (
@@ -221,7 +223,9 @@ class _Filling:
                 None,
             )
             # Read in another currency than its own an amount would be another one.
-            if source is not said[0] and (source is not None or is_money):
+            if source is None and not (is_money and name in said[0].own_fields):
+                continue
+            if source is not said[0]:
                 found[name] = source
         return found
 
@@ -239,14 +243,21 @@ class _Filling:
 class _Said:
     """What one record says."""
 
-    __slots__ = ("_prefix", "_row", "connection", "own_fields", "ref")
+    __slots__ = ("_own", "_prefix", "_row", "connection", "ref")
 
     def __init__(self, ref: Key, row: RowMapping, prefix: str) -> None:
         self.ref = ref
         self.connection = ref.partition(":")[0]
-        self.own_fields: Mapping[str, Scalar] = decode_fields(row[f"{prefix}{EXTRA}"])
         self._row = row
         self._prefix = prefix
+        self._own: Mapping[str, Scalar] | None = None
+
+    @property
+    def own_fields(self) -> Mapping[str, Scalar]:
+        """Of the company's own mapping."""
+        if self._own is None:
+            self._own = decode_fields(self._row[f"{self._prefix}{EXTRA}"])
+        return self._own
 
     def value(self, name: str) -> Any:
         """Of a canonical field, as it is stored."""

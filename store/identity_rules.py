@@ -66,8 +66,10 @@ class StreamRules:
     """Thousandths of certainty; a match below waits for a person."""
     preferred: tuple[tuple[str, str], ...] = ()
     """Field, and the connection whose value of it counts first."""
+    mapped: frozenset[str] = frozenset()
+    """Fields of the company's own mapping; what rules alone compare is none of them."""
     money: frozenset[str] = frozenset()
-    """Fields of the company's own mapping that are amounts in the record's currency."""
+    """Of these, amounts in the record's currency."""
     currency: str = ""
     """The company's: that of records without one."""
 
@@ -110,6 +112,7 @@ class IdentityRules:
                         rules.connections[:1],
                         rules.review_below,
                         sorted(rules.preferred),
+                        sorted(rules.mapped),
                         sorted(rules.money),
                         rules.currency if rules.money else "",
                     )

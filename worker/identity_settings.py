@@ -64,6 +64,7 @@ def _stream_rules(config: Config, stream: str) -> StreamRules:
                 for name, connection in section.fields.items()
             )
         ),
+        mapped=_mapped_anywhere(config, stream) - _canonical(stream),
         money=frozenset(
             name
             for connection in names

@@ -269,9 +269,8 @@ class Reader:
                         values["currency"] = getattr(one, "currency", None)
                     break
         currency = values.get("currency", getattr(record, "currency", None)) or rules.currency
-        ids = {name for rule in rules.rules if rule.is_by_id for _, name in rule.fields}
         extra = dict(record.extra)
-        for name in {name for one in everybody for name in one.extra} - ids:
+        for name in rules.mapped:
             sources = asked(name)
             if name in rules.money:
                 sources = [

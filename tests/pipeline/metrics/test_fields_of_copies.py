@@ -36,6 +36,7 @@ def same(stream: str, preferred: dict[str, str]) -> StreamRules:
         rules,
         ("crm", "hub", "shop"),
         preferred=tuple(sorted(preferred.items())),
+        mapped=frozenset({"score", "arr", "tier"}),
         money=frozenset({"arr"}),
         currency="EUR",
     )
