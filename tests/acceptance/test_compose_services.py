@@ -90,7 +90,12 @@ class Containers:
 
     def run(self, name: str, *arguments: str) -> int:
         """To its end; the exit code."""
-        return self.start(name, *arguments).wait(60)
+        with self.start(name, *arguments) as process:
+            try:
+                return process.wait(60)
+            finally:
+                if process.poll() is None:
+                    process.kill()
 
     def said(self, name: str) -> str:
         return (self.folder.parent / f"{name}.log").read_text(errors="replace")
