@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
@@ -348,6 +348,10 @@ class NewValue(NamedTuple):
 _CURRENT: Final = KPI_VALUES.c.valid_to.is_(None)
 _CONTENT_COLUMNS: Final = tuple(KPI_VALUES.c[name] for name in Content._fields)
 _PLACE_COLUMNS: Final = tuple(KPI_VALUES.c[name] for name in Place._fields)
+_VALUE_COLUMNS: Final = tuple(
+    KPI_VALUES.c[field.name] for field in fields(KpiValue) if field.name != "named"
+)
+_NOTHING_LEFT_OUT: Final = "{}"
 
 
 def has_values(conn: Connection) -> bool:
@@ -529,7 +533,7 @@ def current_values(
         key: only of this group.
         at: an instant: what was believed then; None: what is believed now.
     """
-    query: Select[Any] = select(KPI_VALUES).where(_CURRENT if at is None else _believed(at))
+    query: Select[Any] = select(*_VALUE_COLUMNS).where(_CURRENT if at is None else _believed(at))
     if kpis is not None:
         query = query.where(KPI_VALUES.c.kpi.in_(kpis))
     if period is not None:
@@ -582,7 +586,7 @@ def _value_of(row: Row[Any]) -> KpiValue:
         numerator=row.numerator,
         denominator=row.denominator,
         n=row.n,
-        left_out=json.loads(row.left_out),
+        left_out={} if row.left_out == _NOTHING_LEFT_OUT else json.loads(row.left_out),
         unit=row.unit,
         currency=row.currency,
         as_of=row.as_of,
