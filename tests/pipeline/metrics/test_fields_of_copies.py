@@ -217,6 +217,21 @@ def test_an_edit_of_the_copy_alone_moves_the_customer_in_its_transaction(books: 
     assert books.current()["staff", "now", "account", "crm:A"].label == "Acme"
 
 
+def test_what_the_record_says_itself_counts_from_then_on_and_no_longer_than_it_says_so(
+    books: Books,
+) -> None:
+    books.commit(account("A", employees=10), account("hub:1", twin="A", region="South"))
+    books.commit(account("A", employees=10, region="North"))
+    books.publish()
+    own = staff(books, "region", "North"), staff(books, "region", "South")
+    books.commit(account("A", employees=10))
+    books.publish()
+
+    assert own == (Decimal(10), None)
+    assert staff(books, "region", "South") == 10
+    assert staff(books, "region", "North") == 0
+
+
 def test_what_a_copy_said_is_gone_with_the_link_with_the_copy_and_with_its_deletion(
     books: Books,
 ) -> None:
