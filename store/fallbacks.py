@@ -9,10 +9,21 @@ deleted or merged away. An own amount is taken from a copy in the same currency 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property, lru_cache
 from itertools import groupby, islice
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import Connection, RowMapping, Select, and_, delete, or_, select
+from sqlalchemy import (
+    BindParameter,
+    Connection,
+    RowMapping,
+    Select,
+    and_,
+    bindparam,
+    delete,
+    or_,
+    select,
+)
 
 from store.canonical import Key, Scalar
 from store.identity_rules import MATCHED_STREAMS, IdentityRules, StreamRules
@@ -35,7 +46,7 @@ def rebuild(conn: Connection, rules: IdentityRules) -> None:
     for stream in MATCHED_STREAMS:
         conn.execute(delete(FALLBACKS[stream]))
         if rules.of(stream):
-            _Filling(conn, stream, rules.of(stream)).fill()
+            _filling(stream, rules.of(stream)).fill(conn)
 
 
 def renew(
@@ -52,7 +63,7 @@ def renew(
     Returns:
         Those that are called otherwise than before.
     """
-    kept, filling = FALLBACKS[stream], _Filling(conn, stream, rules)
+    kept, filling = FALLBACKS[stream], _filling(stream, rules)
     has_names = "name" in kept.c
     renamed: set[tuple[Key, str]] = set()
     for keys in _portions(sorted(set(entities)), _AT_ONCE):
@@ -61,7 +72,7 @@ def renew(
             named = select(kept.c.ref, kept.c.name).where(chosen, kept.c.name.is_not(None))
             renamed ^= {(ref, name) for ref, name in conn.execute(named)}
         conn.execute(delete(kept).where(chosen))
-        renamed ^= filling.fill(keys)
+        renamed ^= filling.fill(conn, keys)
     return frozenset(ref for ref, _ in renamed)
 
 
@@ -80,7 +91,7 @@ def standing_for(conn: Connection, stream: str, refs: Iterable[Key]) -> dict[Key
 
 def sources(conn: Connection, stream: str, rules: StreamRules, entity: Key) -> dict[str, Key]:
     """Field -> the record whose value of it counts for an entity, where it is not its own."""
-    return _Filling(conn, stream, rules).sources(entity) if rules else {}
+    return _filling(stream, rules).sources(conn, entity) if rules else {}
 
 
 def fields_of(stream: str) -> tuple[str, ...]:
@@ -92,8 +103,7 @@ def fields_of(stream: str) -> tuple[str, ...]:
 class _Filling:
     """Compares records with their copies."""
 
-    def __init__(self, conn: Connection, stream: str, rules: StreamRules) -> None:
-        self._conn = conn
+    def __init__(self, stream: str, rules: StreamRules) -> None:
         self._stream = stream
         self._fields = fields_of(stream)
         self._money = MONEY.get(stream)
@@ -103,32 +113,39 @@ class _Filling:
         extra = (EXTRA,) if rules.mapped else ()
         self._columns = ("ref", *self._fields, *currency, *extra)
 
-    def fill(self, entities: Sequence[Key] | None = None) -> set[tuple[Key, str]]:
+    @cached_property
+    def _of_chosen(self) -> Select[Any]:
+        return self._beside_copies(is_chosen=True)
+
+    def fill(self, conn: Connection, entities: Sequence[Key] | None = None) -> set[tuple[Key, str]]:
         """Add the rows of records that stand for others: of these, or of all.
 
         Returns:
             Which of these are called as a copy is, and how; of all of them nothing.
         """
         kept = FALLBACKS[self._stream].name
-        rows = self._rows(entities)
+        rows = self._rows(conn, entities)
         named: set[tuple[Key, str]] = set()
         while portion := list(islice(rows, _ROWS_AT_ONCE)):
-            load(self._conn, kept, self._columns, portion)
+            load(conn, kept, self._columns, portion)
             if entities is not None and self._columns[1] == "name":
                 named.update((row[0], row[1]) for row in portion if row[1] is not None)
         return named
 
-    def _rows(self, entities: Sequence[Key] | None) -> Iterator[tuple[Any, ...]]:
-        result = self._conn.execute(
-            self._beside_copies(entities), execution_options={"yield_per": _ROWS_AT_ONCE}
-        )
+    def _rows(self, conn: Connection, entities: Sequence[Key] | None) -> Iterator[tuple[Any, ...]]:
+        if entities is None:
+            result = conn.execute(
+                self._beside_copies(is_chosen=False), execution_options={"yield_per": _ROWS_AT_ONCE}
+            )
+        else:
+            result = conn.execute(self._of_chosen, {"entities": list(entities)})
         for ref, pairs in groupby(result.mappings(), key=lambda row: row["ref"]):
             values = self._values(list(pairs))
             if values:
                 values["ref"] = ref
                 yield tuple(values.get(name) for name in self._columns)
 
-    def _beside_copies(self, entities: Sequence[Key] | None) -> Select[Any]:
+    def _beside_copies(self, *, is_chosen: bool) -> Select[Any]:
         """Records beside each copy that may say what they do not, or be asked before them."""
         table = RECORD_TABLES[self._stream]
         own, copy = table.alias("own"), table.alias("copy")
@@ -140,7 +157,8 @@ class _Filling:
         says_more += [of_connection(copy.c.ref, name) for name in asked]
         if self._rules.mapped:
             says_more.append(copy.c.extra.is_not(None))
-        chosen = () if entities is None else (IDENTITY.c.canonical.in_(entities),)
+        keys: BindParameter[str] = bindparam("entities", expanding=True)
+        chosen = (IDENTITY.c.canonical.in_(keys),) if is_chosen else ()
         return (
             select(
                 IDENTITY.c.canonical.label("ref"),
@@ -159,9 +177,9 @@ class _Filling:
             .order_by(IDENTITY.c.canonical, IDENTITY.c.ref)
         )
 
-    def sources(self, entity: Key) -> dict[str, Key]:
+    def sources(self, conn: Connection, entity: Key) -> dict[str, Key]:
         """Field -> the copy that says what counts of it."""
-        pairs = list(self._conn.execute(self._beside_copies([entity])).mappings())
+        pairs = list(conn.execute(self._of_chosen, {"entities": [entity]}).mappings())
         if not pairs:
             return {}
         said = _all_said(pairs)
@@ -262,6 +280,12 @@ class _Said:
     def value(self, name: str) -> Any:
         """Of a canonical field, as it is stored."""
         return self._row[f"{self._prefix}{name}"]
+
+
+@lru_cache(maxsize=16)
+def _filling(stream: str, rules: StreamRules) -> _Filling:
+    # Composed once: composing the statement takes as long as running it for a page.
+    return _Filling(stream, rules)
 
 
 def _all_said(pairs: Sequence[RowMapping]) -> list[_Said]:
