@@ -260,6 +260,8 @@ def _may_be_named(record: Seen) -> bool:
 
 
 def _said_first(stream: str, name: str, copies: list[Seen]) -> Value | Link | None:
+    # The preferred record's own, else that of the first copy by key.
+    copies = [copies[0], *sorted(copies[1:], key=lambda it: it.key)]
     if (stream, name) in SECOND_FIRST:
         copies = sorted(copies, key=lambda it: it.crm == FIRST)
     said: Iterator[Value | Link | None] = (it.fields[name] for it in copies)
