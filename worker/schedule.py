@@ -285,10 +285,15 @@ class _Look:
         advanced = self._runtime.config.advanced
         if not advanced.verify_nights or "verify" in self._held or self._is_loading():
             return
-        begun = self._first_start()
         latest = self._latest_alone(Kind.VERIFY)
-        last = latest.started if latest is not None else begun
-        if last is None or next_firing(advanced.verify_at, last, self._zone) > self._now:
+        last = latest.started if latest is not None else self._first_start()
+        if last is None:
+            return
+        firing = next_firing(advanced.verify_at, last, self._zone)
+        # Differences that were found stand until the next night, a share cut off does not.
+        if latest is not None and latest.state in {State.INTERRUPTED, State.RUNNING}:
+            firing = min(firing, last + LONGEST_RETRY)
+        if firing > self._now:
             return
         if not _is_dirty(self._conn, self._runtime):
             yield Step(Kind.VERIFY)

@@ -67,15 +67,11 @@ def spoil(runtime: Runtime) -> None:
         )
 
 
-def a_day_passes(runtime: Runtime) -> None:
-    """Everything that ran, ran a day earlier."""
+def time_passes(runtime: Runtime, by: timedelta = timedelta(days=1)) -> None:
+    """Everything that ran, ran so much earlier."""
     with operating(runtime.engine) as conn:
         for run in runs.every(conn):
-            conn.execute(
-                update(RUNS)
-                .where(RUNS.c.run == run.run)
-                .values(started=run.started - timedelta(days=1))
-            )
+            conn.execute(update(RUNS).where(RUNS.c.run == run.run).values(started=run.started - by))
 
 
 def test_cells_of_two_days_that_are_wrong_by_the_same_amount_are_found_though_the_month_is_right(
@@ -115,7 +111,7 @@ def test_every_kpi_has_its_night_and_the_date_alone_decides_which(runtime: Runti
 def test_the_share_is_due_at_night_once_and_not_while_something_waits(runtime: Runtime) -> None:
     verifies = Step(Kind.VERIFY)
     assert verifies not in due(runtime)
-    a_day_passes(runtime)
+    time_passes(runtime)
     assert verifies in due(runtime)
     with operating(runtime.engine) as conn:
         family = next(iter(runtime.catalog.families))
@@ -123,6 +119,10 @@ def test_the_share_is_due_at_night_once_and_not_while_something_waits(runtime: R
     assert verifies not in due(runtime)
     assert verify_share(runtime).state is State.INTERRUPTED
     compute(runtime)
+    # A share that was cut off, by whatever, is tried again the same night.
+    assert verifies not in due(runtime)
+    time_passes(runtime, timedelta(minutes=16))
+    assert verifies in due(runtime)
 
     result = perform(runtime, verifies)
 
