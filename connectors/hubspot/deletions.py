@@ -50,8 +50,12 @@ class Archive:
         # A clock that was set back must not put it off for ever.
         return not timedelta(0) <= now - read_at < position.archive_pages * _REST_FOR_A_PAGE
 
-    def read(self) -> Mapping[str, None]:
-        """The ids of all archived records, in their order; none where HubSpot refuses the list."""
+    def read(self) -> Mapping[str, datetime | None]:
+        """All archived records by id, in their order; none where HubSpot refuses the list.
+
+        Returns:
+            When each was archived, by HubSpot's clock; None where it does not say.
+        """
         try:
             return self._read()
         except RequestRefused as error:
@@ -61,9 +65,9 @@ class Archive:
             )
             return {}
 
-    def _read(self) -> Mapping[str, None]:
+    def _read(self) -> Mapping[str, datetime | None]:
         circle = Circle(self.client.connection, f"archived {self.object}")
-        found: dict[str, None] = {}
+        found: dict[str, datetime | None] = {}
         after: str | None = None
         while True:
             answer = self.client.page(
@@ -76,8 +80,8 @@ class Archive:
             self.pages += 1
             self.minimum.add_whole()
             for row in answer.results:
-                found[str(row["id"])] = None
                 at = instant(row.get("archivedAt") or row.get("updatedAt"))
+                found[str(row["id"])] = at
                 self.latest = max(self.latest, at or EPOCH)
             after = answer.after
             circle.enter(after)
@@ -88,7 +92,23 @@ class Archive:
         """The beginning of a pull of everything, with what is archived then; unreported."""
         return replace(start, archived=tuple(self.read())[-REMEMBERED:], archive_read_at=None)
 
-    def noted(self, position: Position, found: Mapping[str, None], now: datetime) -> Position:
+    @staticmethod
+    def reported(position: Position, found: Mapping[str, datetime | None]) -> frozenset[str]:
+        """Which of the archived records the last reading of the archive has reported.
+
+        One that was archived since then has come back in between, and may have been read as alive,
+        even where it stood in the archive both times.
+        """
+        read_at = position.archive_read_at
+        if read_at is None:
+            return frozenset()
+        return frozenset(
+            one for one in position.archived if (at := found.get(one)) is not None and at <= read_at
+        )
+
+    def noted(
+        self, position: Position, found: Mapping[str, datetime | None], now: datetime
+    ) -> Position:
         """A position that remembers what was read."""
         return replace(
             position,

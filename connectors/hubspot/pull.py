@@ -431,7 +431,7 @@ class ObjectPull:
                 warnings = [*warnings, archive.refusal]
             self.newest = max(self.newest, archive.latest)
             # Those of the last pull were reported then; a pull of everything reports them all.
-            reported = frozenset(position.archived if position.archive_read_at else ())
+            reported = archive.reported(position, found)
             refs = [self._ref(one) for one in found if one not in reported]
             restored = [one for one in position.archived if one not in found]
             *parts, news = chunks(refs, self._page_size) or [()]

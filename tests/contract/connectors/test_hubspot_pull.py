@@ -295,6 +295,31 @@ def test_a_restored_deal_comes_back_although_its_modified_date_does_not_move(crm
     assert not deal_of(second, deal_id).deleted
 
 
+def test_a_deal_that_came_back_and_went_again_between_two_pulls_of_the_archive_is_gone(
+    crm: Crm,
+) -> None:
+    crm.clock(fix="2026-11-22T06:00:00+00:00")
+    deal_id = crm.create("deals", {"dealname": "D"})
+    with portal(crm) as connector:
+        crm.delete("deals", deal_id)
+        crm.clock(advance=3600)
+        first = pull(connector, "deals")
+        crm.undelete("deals", deal_id)
+        crm.clock(advance=60)
+        crm.edit("deals", deal_id, {"dealname": "D again"})
+        crm.clock(advance=3600)
+        # It is read as alive, and is in the archive again when that is read.
+        pages = connector.pull(stream_of(connector, "deals"), first.cursor)
+        alive = next(pages)
+        crm.delete("deals", deal_id)
+        rest = list(pages)
+        third = pull(connector, "deals", rest[-1].resume_at)
+
+    assert [record.ref.native_id for record in alive.records] == [deal_id]
+    assert [ref.native_id for page in rest for ref in page.deleted] == [deal_id]
+    assert third.deleted_ids == []
+
+
 def test_many_archived_deals_are_reported_page_by_page(crm: Crm) -> None:
     ids = crm.create_many("deals", [{"dealname": f"D{n}"} for n in range(130)])
     crm.delete("deals", ids)
