@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path as FilePath
 from typing import Final
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pydantic import SecretStr
 
@@ -38,6 +39,8 @@ from store.canonical import Company
 from worker.identity_settings import fields_for_identity
 
 _SWEEP: Final = timedelta(days=1)
+_SHORTEST_KEY: Final = 8
+"""Characters; what is shorter in a channel's address is no key but part of its form."""
 
 
 def company_of(config: Config) -> Company:
@@ -52,8 +55,27 @@ def secrets_of(config: Config) -> set[str]:
         found.update(
             value.get_secret_value() for _, value in connection.auth if isinstance(value, SecretStr)
         )
-    found.update(secret.get_secret_value() for secret in config.alerts.channels.values())
+    for secret in config.alerts.channels.values():
+        found.add(secret.get_secret_value())
+        found.update(_parts_of_channel(secret.get_secret_value()))
     return found
+
+
+def _parts_of_channel(url: str) -> Iterator[str]:
+    """The keys in a channel's address, as libraries write them: without what stands around them.
+
+    Any part may be one, the host too (``slack://TokenA/TokenB/TokenC``). Plain words and the names
+    of hosts are none.
+    """
+    parts = urlsplit(url)
+    account, _, host = parts.netloc.rpartition("@")
+    yield from (unquote(part) for part in account.split(":") if part)
+    candidates = [*parts.path.split("/"), *(value for _, value in parse_qsl(parts.query))]
+    if "." not in host:
+        candidates.append(host.partition(":")[0])
+    for part in map(unquote, candidates):
+        if len(part) >= _SHORTEST_KEY and not (part.isalpha() and part.islower()):
+            yield part
 
 
 # ---------------------------------------------------------------- connections

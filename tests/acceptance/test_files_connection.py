@@ -67,6 +67,7 @@ def test_a_line_that_is_mended_leaves_the_dead_letters(books: Cli) -> None:
     assert stored(books) == {"books:1", "books:2", "books:3"}
 
 
+@pytest.mark.slow
 def test_a_file_cut_short_removes_nothing_until_a_person_says_so(books: Cli) -> None:
     books("pull")
     write(books, *(f"{n},2026-03-05,{n}" for n in range(10)))
@@ -79,6 +80,7 @@ def test_a_file_cut_short_removes_nothing_until_a_person_says_so(books: Cli) -> 
     assert len(stored(books)) == 10
 
 
+@pytest.mark.slow
 def test_files_that_only_add_rows_remove_none_at_a_full_pull_either(books: Cli) -> None:
     books.configure(YAML.replace("costs: {", "costs: {snapshot: false, "))
     books("pull")
@@ -107,6 +109,7 @@ connections:
 """
 
 
+@pytest.mark.slow
 def test_orders_of_a_database_come_change_and_go(kpisync: Cli) -> None:
     kpisync.configure(SQL_YAML)
     database = kpisync.folder / "shop.db"

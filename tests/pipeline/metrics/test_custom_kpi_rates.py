@@ -51,6 +51,7 @@ def _rate(name: str, since: date, worth: str) -> Rate:
     return Rate(ref=ref("rates", name), currency="USD", date=since, rate=Decimal(worth))
 
 
+@pytest.mark.slow
 def test_money_without_a_day_is_worth_what_todays_rate_says_whatever_rates_come_and_go(
     tmp_path: Path,
 ) -> None:

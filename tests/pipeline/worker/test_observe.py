@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+from pathlib import Path
 
 import pytest
 import structlog
 
+from config.loader import load
 from worker import observe
+from worker.settings import secrets_of
 
 
 @pytest.fixture(autouse=True)
@@ -67,3 +70,27 @@ def test_quiet_shows_faults_only(capsys: pytest.CaptureFixture[str]) -> None:
     log.error("a fault")
 
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_channels_key_is_hidden_as_libraries_write_it_and_plain_words_are_not(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "kpisync.yaml"
+    file.write_text(
+        "version: 1\n"
+        "company: {currency: EUR}\n"
+        "connections: {books: {type: files, folder: ., streams: {costs: {fields: {amount: a}}}}}\n"
+        "alerts:\n"
+        "  channels:\n"
+        "    chat: slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ\n"
+        "    mail: mailto://people:correcthorse@mail.example.com/services\n"
+        "    hook: json://hooks.example.com/services/key%2D12345?token=query-67890\n"
+    )
+
+    secrets = secrets_of(load(file, {}))
+
+    assert secrets >= {
+        *("T1JJ3T3L2", "A1BRTD4JD", "TIiajkdnlazkcOXrIdevi7FQ"),
+        *("correcthorse", "key-12345", "query-67890"),
+    }
+    assert not secrets & {"services", "hooks.example.com", "mail.example.com"}
