@@ -6,6 +6,8 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
+import pytest
+
 from metrics import clock
 from metrics.definition import KpiSettings
 from metrics.expression.definition import Written
