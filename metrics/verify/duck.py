@@ -195,9 +195,9 @@ class _Comparison:
     def _covers(self, source: Source, grouping: Grouping) -> bool:
         """Whether the statements know these groups; who is whom across CRMs they do not."""
         people = {"owner", "team"} if "owners" in self._matched else set()
-        if self._matched - {"owners", "contacts", "leads"}:
-            return "account" not in source.dimensions
-        return set(grouping) <= set(source.dimensions) - people
+        is_known = set(grouping) <= set(source.dimensions) - people
+        has_customers = "account" in source.dimensions
+        return is_known and not (has_customers and self._matched - {"owners", "contacts", "leads"})
 
     @cached_property
     def _matched(self) -> set[str]:

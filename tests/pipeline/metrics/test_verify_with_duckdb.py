@@ -13,9 +13,11 @@ from sqlalchemy import update
 
 from metrics.verify import duck
 from metrics.verify.duck import DuckVerification
+from store.canonical import Lead
 from store.engine import reading, writing
+from store.identity_rules import IdentityRules, MatchRule, StreamRules
 from store.tables import CELLS, KPI_VALUES
-from tests.pipeline.metrics.books import Books, account, deal, entered, ref, stage, won
+from tests.pipeline.metrics.books import Books, account, deal, entered, key, owner, ref, stage, won
 from tests.pipeline.metrics.histories import Page, pages
 from tests.pipeline.metrics.test_explain import seeded_company
 from tests.pipeline.metrics.test_incremental import EVERYTHING
@@ -66,6 +68,39 @@ def company(database_url: str) -> Iterator[Books]:
     books.publish()
     yield books
     books.close()
+
+
+def test_people_and_customers_of_two_crms_are_left_to_python_and_called_no_difference(
+    sqlite_database: str,
+) -> None:
+    rules = IdentityRules(
+        {
+            "accounts": StreamRules(
+                (MatchRule("domain", "domain website", (("*", "domain"),)),), ("crm", "other")
+            )
+        }
+    )
+    books = Books(
+        sqlite_database,
+        replace(SMALL, use=("marketing",), match_owners_by_email=True, matching=rules),
+    )
+    books.commit(
+        owner("ana", email="ana@example.com"),
+        owner("other:ana", email="ana@example.com"),
+        replace(account("A"), domain="customer.example"),
+        replace(account("other:A"), domain="customer.example"),
+        *(
+            Lead(ref=ref("leads", name), owner=key(by), source="web", created_at=books.now)
+            for name, by in (("L1", "ana"), ("L2", "other:ana"))
+        ),
+    )
+    books.publish()
+
+    found = verified(books)
+    books.close()
+
+    assert found.differences == []
+    assert found.cells > 0
 
 
 def test_duckdb_makes_the_stored_cells_and_values_and_finds_a_wrong_one_of_each_in_its_place(
