@@ -13,10 +13,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import lru_cache
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import idna
-import tldextract
 
 from store.canonical import CanonicalRecord, Contact, Key, Scalar
 from store.decisions import DatedDecision
@@ -24,13 +23,22 @@ from store.identity_evidence import FREE_MAIL, LEGAL_FORMS, ROLES, SHARED_SITES
 from store.identity_rules import NATIVE_ID, MatchRule, StreamRules
 from store.scalars import encode
 
+if TYPE_CHECKING:
+    from tldextract import TLDExtract
+
 _MOST: Final = 20
 _LONGEST: Final = 250
 _LAST: Final = datetime.max.replace(tzinfo=UTC)
 
-_list_of_suffixes: Final = tldextract.TLDExtract(
-    cache_dir=None, suffix_list_urls=(), include_psl_private_domains=True
-)
+
+@lru_cache(maxsize=1)
+def _list_of_suffixes() -> TLDExtract:
+    # It brings an HTTP client along: a fifth of a second at the start of each command.
+    import tldextract  # noqa: PLC0415
+
+    return tldextract.TLDExtract(
+        cache_dir=None, suffix_list_urls=(), include_psl_private_domains=True
+    )
 
 
 def joined(
@@ -235,7 +243,7 @@ def _domain(_: MatchRule, text: str) -> str | None:
             host = idna.encode(host, uts46=True).decode()
         except idna.IDNAError:
             return None
-    parts = _list_of_suffixes.extract_str(host)
+    parts = _list_of_suffixes().extract_str(host)
     if parts.ipv4:
         return None
     if parts.suffix:
