@@ -467,8 +467,14 @@ def current(
         # What was believed then may be of KPIs that nobody keeps any more.
         names = None if kpi is None else [kpi]
     if period in set(catalog.kinds):
-        values = stored.current_values(conn, kpis=names, dimension=dimension, key=key, at=at)
-        found = [value for value in values if kind_of(value.period) == period]
+        found = stored.current_values(
+            conn,
+            kpis=names,
+            dimension=dimension,
+            key=key,
+            at=at,
+            is_wanted=lambda label: kind_of(label) == period,
+        )
     else:
         found = stored.current_values(
             conn, kpis=names, period=period, dimension=dimension, key=key, at=at

@@ -91,7 +91,9 @@ class ExactNumber(TypeDecorator[Decimal]):
 
     def process_result_value(self, value: object, _dialect: Dialect) -> Decimal | None:
         """Always Decimal."""
-        return None if value is None else Decimal(str(value))
+        if value is None or isinstance(value, Decimal):
+            return value
+        return Decimal(str(value))
 
 
 def _record_table(name: str, *columns: Column[object], indexes: tuple[str, ...] = ()) -> Table:
