@@ -7,6 +7,8 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 WORKERS ?= auto
+# Tests wait for real processes a third of their time: one runs more of them at once than there are cores.
+AT_ONCE = $(if $(filter auto,$(WORKERS)),$(shell expr $$(getconf _NPROCESSORS_ONLN) + 1),$(WORKERS))
 PACKAGES := config connectors metrics sandbox store worker
 
 .PHONY: help demo test slow chaos simulate lint check format bench lock docs clean
@@ -29,10 +31,10 @@ demo: .venv/installed ## a simulated company, from two CRMs to KPIs inside them 
 	$(BIN)/kpisync demo $(if $(DATA),--data $(DATA)) $(if $(CRM),--crm $(CRM))
 
 test: .venv/installed-dev ## all tests, with real PostgreSQL and Redis processes on free ports
-	$(BIN)/python -m pytest -n $(WORKERS) -q
+	$(BIN)/python -m pytest -n $(AT_ONCE) --dist worksteal -q
 
 slow: .venv/installed-dev ## long tests: random kills, long histories (minutes)
-	$(BIN)/python -m pytest -n $(WORKERS) -q -m slow --timeout 1800
+	$(BIN)/python -m pytest -n $(AT_ONCE) --dist worksteal -q -m slow --timeout 1800
 
 chaos: .venv/installed-dev ## storms over server mode, every promise checked afterwards (SEEDS=50 KILLS=20 FIRST=1; HOSTS=2 for two workers, MODE=embedded)
 	$(BIN)/python -m tests.chaos.$(if $(filter embedded,$(MODE)),storm,fire) --first $(or $(FIRST),1) --seeds $(or $(SEEDS),50) --kills $(or $(KILLS),20) $(if $(HOSTS),--workers $(HOSTS))

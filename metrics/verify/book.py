@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,10 +22,10 @@ Grouping: TypeAlias = tuple[str, ...]
 
 def plus(one: Number, other: Number) -> Number:
     """The exact sum."""
-    if isinstance(one, Fraction) or isinstance(other, Fraction):
-        return Fraction(one) + Fraction(other)
     if isinstance(one, int) and isinstance(other, int):
         return one + other
+    if isinstance(one, Fraction) or isinstance(other, Fraction):
+        return Fraction(one) + Fraction(other)
     return EXACT.add(Decimal(one), Decimal(other))
 
 
@@ -36,6 +37,16 @@ class Page:
     values: dict[int | None, list[Number]] = field(default_factory=lambda: defaultdict(list))
     members: list[tuple[int | None, str, Mapping[str, int]]] = field(default_factory=list)
     units: dict[str, list[Any]] = field(default_factory=lambda: defaultdict(list))
+    _days: list[int] = field(default_factory=list)
+    """The known days of the figures in their order, as far as they were looked at."""
+
+    def figures_between(self, start: int, stop: int) -> Iterable[Mapping[str, Number]]:
+        """The figures of the known days from one on and before another."""
+        known = len(self.figures) - (None in self.figures)
+        if len(self._days) != known:  # a day that came stays
+            self._days = sorted(day for day in self.figures if day is not None)
+        first, end = bisect_left(self._days, start), bisect_left(self._days, stop)
+        return [self.figures[day] for day in self._days[first:end]]
 
     def copy(self) -> Page:
         """The same, to be added to on its own."""
@@ -160,18 +171,23 @@ class View:
     def holds(self, span: str) -> Callable[[int | None], bool]:
         """Whether a day lies in a span."""
         start, stop = self.bounds(span)
-        takes_unknown = self.period.is_everything and span in ("period", "upto")
+        takes_unknown = self._takes_unknown(span)
         return lambda day: takes_unknown if day is None else start <= day < stop
+
+    def _takes_unknown(self, span: str) -> bool:
+        return self.period.is_everything and span in ("period", "upto")
 
     def total(self, subject: str, names: str, span: str = "period") -> Number:
         """The sum of figures over the days of a span."""
-        holds = self.holds(span)
-        wanted = names.split()
+        page = self.page(subject)
+        summed = list(page.figures_between(*self.bounds(span)))
+        if self._takes_unknown(span) and None in page.figures:
+            summed.append(page.figures[None])
         found: Number = 0
-        for day, figures in self.page(subject).figures.items():
-            if holds(day):
-                for name in wanted:
-                    found = plus(found, figures.get(name, 0))
+        for name in names.split():
+            for figures in summed:
+                if name in figures:
+                    found = plus(found, figures[name])
         return found
 
     def count(self, subject: str, names: str, span: str = "period") -> int:
