@@ -91,6 +91,11 @@ TOUCHED_OF: Final[Mapping[str, Table]] = MappingProxyType(
 )
 
 
+_ENTITY: Final[ColumnElement[str]] = IDENTITY.c.canonical.concat(literal_column("''"))
+"""For whom a record stands. As a plain column, which is not to be null, SQLite would look it up by
+the index of all entities of the stream, whatever few records are asked for."""
+
+
 def movable(
     sources: Collection[str], streams: Collection[str], resolution: Resolution
 ) -> frozenset[str]:
@@ -282,7 +287,7 @@ class _Steps:
             )
         self._touch(
             TOUCHED_DEALS,
-            select(IDENTITY.c.canonical).where(of_deals, IDENTITY.c.ref.in_(touched)),
+            select(_ENTITY).where(of_deals, IDENTITY.c.ref.in_(touched)),
             select(IDENTITY.c.ref).where(of_deals, IDENTITY.c.canonical.in_(touched)),
         )
 
@@ -431,7 +436,7 @@ class _Steps:
             of_stream = IDENTITY.c.stream == _text(stream)
             touched = select(TOUCHED_CUSTOM.c.ref)
             found.append(select(MOVED_KEYS.c.canonical).where(moved))
-            found.append(select(IDENTITY.c.canonical).where(of_stream, IDENTITY.c.ref.in_(touched)))
+            found.append(select(_ENTITY).where(of_stream, IDENTITY.c.ref.in_(touched)))
         self._touch(TOUCHED_CUSTOM, *found)
 
     # ---- what they have in common
@@ -491,7 +496,7 @@ class _Steps:
             moved = MOVED_KEYS.c.stream == _text(stream)
             steps += [select(MOVED_KEYS.c[name]).where(moved) for name in ("ref", "canonical")]
         steps += [
-            select(IDENTITY.c.canonical).where(of_stream, IDENTITY.c.ref.in_(_reached(purpose))),
+            select(_ENTITY).where(of_stream, IDENTITY.c.ref.in_(_reached(purpose))),
             select(IDENTITY.c.ref).where(of_stream, IDENTITY.c.canonical.in_(_reached(purpose))),
         ]
         self.texts += [text_of(_reach_all(purpose, keys), self._for_postgresql) for keys in steps]
