@@ -267,6 +267,9 @@ class Page:
     brought_all: bool = True
     """On the last page of a full pull: what no page brought is gone. False where the CRM has
     nothing to look at (an object without its licence): what is stored stays."""
+    doubt: str = ""
+    """On the last page of a full pull: why what no page brought may be there all the same ("2
+    line(s) could not be read"). Nothing is removed then until a person says so."""
     whole: Sequence[WholeFamily] = ()
     """Parents all of whose children of one stream are in `records`: other children are gone."""
     unreadable: frozenset[str] = frozenset()

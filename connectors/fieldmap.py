@@ -111,6 +111,8 @@ class MapRequest:
     identify: Callable[[str], str] = str
     identify_of: Mapping[str, Callable[[str], str]] = field(default_factory=dict)
     percent_divisor: int = 100
+    least_epoch: int = 0
+    """See `connectors.values.ReadOptions`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +121,8 @@ class _Column:
 
     name: str
     source: str
+    kind: str
+    """The type it is read by."""
     path: tuple[str, ...]
     """Keys to walk to a parent's field; empty for a field of the record itself."""
     read: Reader
@@ -158,6 +162,11 @@ class FieldMap:
         self.warnings = warnings
         self.unreadable = unreadable
         self.calculated = calculated
+
+    def numbers(self) -> frozenset[str]:
+        """The native fields that are read as numbers."""
+        columns = self._canonical + self._own
+        return frozenset(column.source for column in columns if column.kind in _NUMBERS)
 
     def source_of(self, name: str) -> str | None:
         """The native field that a mapped field is read from; None: it is not read."""
@@ -372,10 +381,12 @@ def _column(
         identify=request.identify_of.get(name, request.identify),
         percent_divisor=request.percent_divisor,
         is_midnight_utc=native.type == "date",
+        least_epoch=request.least_epoch,
     )
     return _Column(
         name=name,
         source=native.name,
+        kind=kind,
         path=tuple(native.name.split(".")) if "." in native.name else (),
         read=reader(kind, options),
         values=source.values,

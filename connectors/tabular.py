@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from types import MappingProxyType
 from typing import Final
+from uuid import UUID
 
 from connectors.base import ConnectionSettings, FieldSource
 from connectors.fieldmap import (
@@ -19,6 +20,11 @@ from connectors.fieldmap import (
 )
 from store.canonical import RECORD_TYPES
 
+LEAST_EPOCH: Final = 10**11
+"""Smaller bare numbers are days (20260305), seconds or a spreadsheet's count of days, not
+milliseconds since 1970; as those they would all lie before March 1973."""
+
+_EXACT_WHOLE: Final = 2.0**53
 _REMEDY: Final = "Correct the name of the column, or map the field from the one that holds it."
 
 
@@ -57,6 +63,7 @@ def map_columns(
             look_up=look_up,
             missing_remedy=_REMEDY,
             may_lack=frozenset(mappable) - needed,
+            least_epoch=LEAST_EPOCH,
         )
     )
 
@@ -82,7 +89,12 @@ def _plain(value: object) -> object:
         case date():
             return value.isoformat()
         case float():
+            if value.is_integer() and abs(value) < _EXACT_WHOLE:
+                # Ids of a column with gaps, as data frames keep them.
+                return int(value)
             # The shortest text that means this number, as its writer saw it.
             return Decimal(repr(value))
+        case UUID():
+            return str(value)
         case _:
             return value

@@ -30,6 +30,7 @@ LATEST_INSTANT: Final = datetime(9999, 12, 30, tzinfo=UTC)
 """Later ones leave the calendar in some time zone."""
 
 _ISO_DATE_LENGTH: Final = len("2026-11-22")
+_BARE_DATE_LENGTH: Final = len("20261122")
 _MILLISECONDS: Final = timedelta(milliseconds=1)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LONGEST_EPOCH: Final = 16
@@ -67,6 +68,9 @@ class ReadOptions:
     """What a percent of the CRM is divided by to be a ratio."""
     is_midnight_utc: bool = False
     """Instants of a calendar-day field stand for midnight UTC of that day."""
+    least_epoch: int = 0
+    """A bare number below it is no instant in milliseconds since 1970: in tables written by
+    people and other programs 20260305 is a day, and nobody knows what 45658 is."""
 
 
 def reader(kind: str, options: ReadOptions) -> Reader:
@@ -79,9 +83,9 @@ def reader(kind: str, options: ReadOptions) -> Reader:
         case "percent":
             return _percent(options.percent_divisor)
         case "date":
-            return _day(UTC if options.is_midnight_utc else options.zone)
+            return _day(UTC if options.is_midnight_utc else options.zone, options.least_epoch)
         case "datetime":
-            return _instant(options.zone)
+            return _instant(options.zone, options.least_epoch)
         case "ref":
             return _key(options.prefix, options.identify)
         case _:
@@ -192,13 +196,13 @@ def _parsed(text: str) -> Decimal:
         raise Unreadable("not_a_number", "is not a number") from None
 
 
-def _day(zone: tzinfo) -> Reader:
+def _day(zone: tzinfo, least_epoch: int) -> Reader:
     def read(value: object) -> date | None:
         if value is None or value == "":
             return None
         if isinstance(value, str) and len(value) == _ISO_DATE_LENGTH and value[4] == "-":
             return _checked_day(value)
-        instant = _parsed_instant(value, zone, "date")
+        instant = _parsed_instant(_dashed(value, least_epoch, "date"), zone, "date")
         return instant.astimezone(zone).date()
 
     return read
@@ -215,13 +219,26 @@ def _checked_day(text: str) -> date:
     return day
 
 
-def _instant(zone: tzinfo) -> Reader:
+def _instant(zone: tzinfo, least_epoch: int) -> Reader:
     def read(value: object) -> datetime | None:
         if value is None or value == "":
             return None
-        return _parsed_instant(value, zone, "datetime")
+        return _parsed_instant(_dashed(value, least_epoch, "datetime"), zone, "datetime")
 
     return read
+
+
+def _dashed(value: object, least_epoch: int, wanted: str) -> object:
+    """A bare number that is too small to be milliseconds as the day it writes."""
+    if not least_epoch or isinstance(value, bool) or not isinstance(value, (int, str)):
+        return value
+    text = str(value).strip()
+    is_number = text.isascii() and text.lstrip("-").isdecimal() and len(text) <= _LONGEST_EPOCH
+    if not is_number or abs(int(text)) >= least_epoch:
+        return value
+    if len(text) != _BARE_DATE_LENGTH or text.startswith("-"):
+        raise _not_an_instant(wanted)
+    return f"{text[:4]}-{text[4:6]}-{text[6:]}"
 
 
 def _parsed_instant(value: object, zone: tzinfo, wanted: str) -> datetime:

@@ -38,6 +38,7 @@ from worker import crashpoints, settings
 from worker.reconciling import (
     FETCHED_AT_ONCE,
     Reconciliation,
+    doubtful,
     is_too_much,
     left_by,
     refusal,
@@ -514,7 +515,7 @@ class _Pull:
                 return replace(
                     checkpoint, cursor=None, complete_until=self._checkpoint.complete_until
                 ), State.FAILED
-        is_believed = not page.brought_all or self._reconcile(conn)
+        is_believed = not page.brought_all or self._reconcile(conn, page.doubt)
         checkpoint = _completed(checkpoint, database_now(conn), is_believed=is_believed)
         checkpoint = self._noting_unreadable(checkpoint, page)
         return checkpoint, State.OK if is_believed else State.REFUSED
@@ -604,7 +605,7 @@ class _Pull:
             definition=checkpoint.definition if is_filled else None,
         )
 
-    def _reconcile(self, conn: Connection) -> bool:
+    def _reconcile(self, conn: Connection, doubt: str) -> bool:
         """Remove what a full pull did not see any more; False when it is too much to believe."""
         if not self._checkpoint.is_full_pull_running:
             return True
@@ -613,6 +614,11 @@ class _Pull:
             return True
         vanished = seen.vanished(conn, self._connection, self._stream.name)
         stored = records.count(conn, self._stream.name, self._connection)
+        if vanished and doubt and not self._options.accept_vanished:
+            self._running.error = doubtful(
+                self._connection, self._stream.name, len(vanished), doubt
+            )
+            return False
         if is_too_much(len(vanished), stored) and not self._options.accept_vanished:
             self._running.error = refusal(
                 self._connection, self._stream.name, len(vanished), stored

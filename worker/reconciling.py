@@ -40,6 +40,14 @@ def refusal(connection: str, stream: str, vanished: int, stored: int) -> str:
     )
 
 
+def doubtful(connection: str, stream: str, vanished: int, doubt: str) -> str:
+    """Why what is missing is not removed where it may be there all the same."""
+    return (
+        f"{vanished:,} stored {stream} are missing, but {doubt}, so nothing was removed. If they "
+        f"are really gone, run `kpisync pull {connection}.{stream} --full --accept-vanished`."
+    )
+
+
 def left_by(stream: Stream, gone: Sequence[RecordRef]) -> Sequence[WholeFamily]:
     """What goes with records of a stream that are gone."""
     keys = tuple(ref.key for ref in gone)

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -85,7 +86,7 @@ class FilesConnector:
         for name in self._settings.streams:
             place = f"streams.{name}"
             try:
-                found = self._map(name)
+                found = self._table(name).fieldmap
             except (StreamPaused, MisconfiguredConnection) as error:
                 problems.append(Problem(place=place, message=error.message, remedy=""))
             else:
@@ -122,26 +123,34 @@ class FilesConnector:
                 return
             if is_snapshot:
                 raise MustStartOver(self._settings.name, f"files of {stream.name} have changed")
-        fieldmap = self._map(stream.name)
+        table = self._table(stream.name)
+        fieldmap = table.fieldmap
         records: Sequence[CanonicalRecord] = ()
         rejected: Sequence[RejectedRecord] = ()
-        for portion in self._portions(stream.name, fieldmap):
+        for portion in self._portions(table):
             if records or rejected:
                 yield Page(records=records, rejected=rejected, resume_at=None)
             records, rejected = portion
         after = self._look(stream.name, now)
         is_sure = after.is_proof and after == before
+        is_steady = after.digest == before.digest
+        warnings = (
+            fieldmap.warnings if is_steady else (*fieldmap.warnings, _CHANGED.format(stream.name))
+        )
         settings = self._settings.streams[stream.name]
         unreadable = fieldmap.unreadable & fieldmap_names(settings)
-        read = Read(after.digest if is_sure else "", tuple(fieldmap.warnings), unreadable)
+        doubt = table.doubt()
+        read = Read(after.digest if is_sure else "", tuple(fieldmap.warnings), unreadable, doubt)
         yield Page(
             records=records,
             rejected=rejected,
             resume_at=read.cursor(),
-            # Files that only add rows may have been moved away: nothing is gone for that.
-            brought_all=is_snapshot,
+            # Files that only add rows may have been moved away: nothing is gone for that. And of
+            # a file that somebody was writing, who knows which half this was.
+            brought_all=is_snapshot and is_steady,
+            doubt=doubt,
             complete_until=now,
-            warnings=fieldmap.warnings,
+            warnings=warnings,
             unreadable=unreadable,
         )
 
@@ -155,9 +164,9 @@ class FilesConnector:
             ) from None
 
     def _portions(
-        self, stream: str, fieldmap: FieldMap
+        self, table: _Table
     ) -> Iterator[tuple[list[CanonicalRecord], list[RejectedRecord]]]:
-        found = self._found(stream, fieldmap)
+        found = self._found(table)
         while portion := list(islice(found, self._settings.tuning.page_size or PAGE_ROWS)):
             rejected = [one for one in portion if isinstance(one, RejectedRecord)]
             yield [one for one in portion if not isinstance(one, RejectedRecord)], rejected
@@ -239,7 +248,9 @@ class FilesConnector:
             found = sorted(
                 path
                 for path in self._folder.glob(pattern)
-                if path.suffix.lower() in KINDS and path.resolve().is_relative_to(home)
+                if path.suffix.lower() in KINDS
+                and path.is_file()
+                and path.resolve().is_relative_to(home)
             )
         except (ValueError, NotImplementedError):
             raise MisconfiguredConnection(
@@ -263,41 +274,77 @@ class FilesConnector:
 
     # ------------------------------------------------------------ rows
 
-    def _map(self, stream: str) -> FieldMap:
+    def _table(self, stream: str) -> _Table:
         settings = self._settings.streams[stream]
-        columns: dict[str, str] = {}
-        for path in self._files(stream):
+        files = self._files(stream)
+        names: dict[str, str] = {}
+        spelling: dict[str, str] = {}
+        for path in files:
             try:
                 for name in columns_of(path, _dialect(settings)):
-                    columns.setdefault(name.casefold(), name)
+                    spelling[name] = names.setdefault(name.casefold(), name)
             except UnreadableFile as error:
                 raise StreamPaused(
                     self._settings.name, f"{error} What was read before stays."
                 ) from None
-        return map_columns(
-            self._settings, stream, place=self._pattern(stream), columns=columns.values()
+        pattern = self._pattern(stream)
+        if not names:
+            raise StreamPaused(
+                self._settings.name, f"{pattern} holds no row. What was read before stays."
+            )
+        fieldmap = map_columns(self._settings, stream, place=pattern, columns=names.values())
+        return _Table(
+            stream=stream,
+            files=files,
+            spelling=spelling,
+            fieldmap=fieldmap,
+            pointed=fieldmap.numbers() if settings.options.get("decimal") == "," else frozenset(),
+            keys=_Keys(self._key_columns(stream, names)),
         )
 
-    def _found(self, stream: str, fieldmap: FieldMap) -> Iterator[CanonicalRecord | RejectedRecord]:
-        settings = self._settings.streams[stream]
-        keys = _Keys(settings)
-        for path in self._files(stream):
+    def _key_columns(self, stream: str, names: Mapping[str, str]) -> Sequence[str]:
+        """The columns that tell rows apart, as the files spell them.
+
+        Args:
+            stream: of the connection.
+            names: of all columns, by their casefolded spelling.
+
+        Raises:
+            StreamPaused: there is no such column.
+        """
+        written = self._settings.streams[stream].options.get("key")
+        if written is None:
+            return [names["id"]] if "id" in names else []
+        wanted: Sequence[str] = json.loads(written)
+        missing = [name for name in wanted if name.casefold() not in names]
+        if missing:
+            raise StreamPaused(
+                self._settings.name,
+                f'streams.{stream}.key: {self._pattern(stream)} has no column "{missing[0]}" (it'
+                f" has: {', '.join(names.values())}). What was read before stays.",
+            )
+        return [names[name.casefold()] for name in wanted]
+
+    def _found(self, table: _Table) -> Iterator[CanonicalRecord | RejectedRecord]:
+        dialect = _dialect(self._settings.streams[table.stream])
+        for path in table.files:
             try:
-                for line in lines_of(path, _dialect(settings)):
-                    yield self._mapped(stream, fieldmap, keys, path, line)
+                for line in lines_of(path, dialect):
+                    yield self._mapped(table, path, line)
             except UnreadableFile as error:
                 raise StreamPaused(self._settings.name, str(error)) from None
 
     def _mapped(
-        self, stream: str, fieldmap: FieldMap, keys: _Keys, path: Path, line: GoodLine | BadLine
+        self, table: _Table, path: Path, line: GoodLine | BadLine
     ) -> CanonicalRecord | RejectedRecord:
-        place = RecordRef(self._settings.name, stream, f"{path.name}:{line.line}")
+        place = RecordRef(self._settings.name, table.stream, f"{path.name}:{line.line}")
         if isinstance(line, BadLine):
+            table.unread += 1
             reason = f"line {line.line:,} of {path.name} {line.reason}. Correct the file."
             return RejectedRecord(place, None, reason, line.code, line.raw[:_LONGEST_RAW])
-        has_comma = self._settings.streams[stream].options.get("decimal") == ","
-        row = _plain(line.row, has_decimal_comma=has_comma)
-        key = keys.of(row)
+        table.rows += 1
+        row = table.plain(line.row)
+        key = table.keys.of(row)
         if key is None:
             reason = (
                 f"line {line.line:,} of {path.name} has the key of a line before it (or none):"
@@ -305,7 +352,7 @@ class FilesConnector:
                 " `key`."
             )
             return RejectedRecord(place, None, reason, "no_key_of_its_own", "")
-        found = fieldmap.record(RecordRef(self._settings.name, stream, key), row)
+        found = table.fieldmap.record(RecordRef(self._settings.name, table.stream, key), row)
         if isinstance(found, RejectedRecord):
             return replace(found, reason=f"line {line.line:,} of {path.name}: {found.reason}")
         return found
@@ -314,21 +361,24 @@ class FilesConnector:
 _LONGEST_RAW: Final = 200
 
 
+_CHANGED: Final = (
+    "a file of {} was changed while it was read: what is missing is removed when it holds still"
+)
+
+
 class _Keys:
     """Tells rows apart, each once in a pull."""
 
-    def __init__(self, settings: StreamSettings) -> None:
-        written = settings.options.get("key")
-        self._columns: tuple[str, ...] = tuple(json.loads(written)) if written else ()
+    def __init__(self, columns: Sequence[str]) -> None:
+        self._columns = columns
         self._seen: set[bytes] = set()
         self._twins: Counter[str] = Counter()
 
     def of(self, row: Row) -> str | None:
         """A row's key; None where it is empty or another row has it."""
-        columns = self._columns or (("id",) if "id" in row else ())
-        if not columns:
+        if not self._columns:
             return self._of_content(row)
-        parts = [str(row.get(column) or "").strip() for column in columns]
+        parts = ["" if (cell := row.get(name)) is None else str(cell) for name in self._columns]
         key = "|".join(parts)
         mark = hashlib.blake2b(key.encode(), digest_size=16).digest()
         if not any(parts) or mark in self._seen:
@@ -344,6 +394,40 @@ class _Keys:
         return key if self._twins[key] == 1 else f"{key}-{self._twins[key]}"
 
 
+@dataclass(slots=True, kw_only=True)
+class _Table:
+    """The files of one stream as one table."""
+
+    stream: str
+    files: Sequence[Path]
+    spelling: Mapping[str, str]
+    """Column as a file writes it -> as the first of the files does."""
+    fieldmap: FieldMap
+    pointed: frozenset[str]
+    """Columns whose numbers have a decimal comma."""
+    keys: _Keys
+    rows: int = 0
+    """Lines so far that could be read."""
+    unread: int = 0
+    """Lines so far that could not, not even whose they are."""
+
+    def doubt(self) -> str:
+        """Why rows that were stored before may be there though none of these is theirs."""
+        if self.unread:
+            return f"{self.unread:,} line(s) of the files could not be read (see the dead letters)"
+        return "" if self.rows else "the files hold no row at all"
+
+    def plain(self, row: Row) -> Mapping[str, object]:
+        """Cells as a CRM's JSON would have them: empty is none, numbers have a point."""
+        told: dict[str, object] = {}
+        for name, value in row.items():
+            column = self.spelling.get(name, name)
+            if column in self.pointed and isinstance(value, str):
+                value = _pointed(value.strip())  # noqa: PLW2901 - the same cell
+            told.setdefault(column, value)
+        return as_json_has_it(told)
+
+
 def _now() -> datetime:
     return datetime.now(UTC)
 
@@ -355,6 +439,7 @@ def _nothing_new(read: Read, now: datetime, *, is_snapshot: bool) -> Page:
         complete_until=now,
         # A person who was asked whether rows may vanish is asked again until they answer.
         brought_all=is_snapshot,
+        doubt=read.doubt,
         warnings=read.warnings,
         unreadable=read.unreadable,
     )
@@ -371,31 +456,23 @@ def _dialect(settings: StreamSettings) -> Dialect:
     )
 
 
-def _plain(row: Row, *, has_decimal_comma: bool) -> Mapping[str, object]:
-    """Cells as a CRM's JSON would have them: empty is none, numbers have a point."""
-    if not has_decimal_comma:
-        return as_json_has_it(row)
-    pointed = {
-        name: _pointed(value.strip()) if isinstance(value, str) else value
-        for name, value in row.items()
-    }
-    return as_json_has_it(pointed)
-
-
 def _pointed(text: str) -> str:
     """``1.234,50`` as ``1234.50``; what is no such number stays as it is."""
-    bare = text.replace(".", "").replace(" ", "").replace("\u00a0", "").replace("\u202f", "")
-    whole, comma, rest = bare.lstrip("+-").partition(",")
-    is_number = whole.isdecimal() and (rest.isdecimal() if comma else "," not in text)
-    if not is_number or ("." in text and not comma and not _is_grouped(text)):
+    found = _WITH_COMMA.fullmatch(text)
+    if found is None:
         return text
-    return bare.replace(",", ".")
+    whole = re.sub(r"\D", "", found["whole"])
+    rest = "" if found["rest"] is None else f".{found['rest']}"
+    return f"{found['sign']}{whole}{rest}"
 
 
-def _is_grouped(text: str) -> bool:
-    """Whether the points of a number stand at every third digit, as grouping does."""
-    first, *groups = text.lstrip("+-").split(".")
-    return 1 <= len(first) <= 3 and all(len(group) == 3 for group in groups)  # noqa: PLR2004  # thousands
+_WITH_COMMA: Final = re.compile(
+    r"(?P<sign>[+-]?)"
+    r"(?P<whole>\d+|\d{1,3}(?:(?P<group>[. \u00a0\u202f'\u2019])\d{3})(?:(?P=group)\d{3})*)"
+    r"(?:,(?P<rest>\d+))?",
+    re.ASCII,
+)
+"""A number with a decimal comma, its thousands grouped alike or not at all."""
 
 
 def connect(settings: ConnectionSettings) -> FilesConnector:

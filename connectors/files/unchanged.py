@@ -64,12 +64,19 @@ class Read:
     """Of the files; empty: of files that may have changed while they were read."""
     warnings: tuple[str, ...] = ()
     unreadable: frozenset[str] = frozenset()
+    doubt: str = ""
+    """See `connectors.base.Page`."""
 
     @classmethod
     def of(cls, cursor: str) -> Read:
         """From a cursor."""
         said = json.loads(cursor)
-        return cls(said["files"], tuple(said["warnings"]), frozenset(said["unreadable"]))
+        return cls(
+            said["files"],
+            tuple(said["warnings"]),
+            frozenset(said["unreadable"]),
+            said.get("doubt", ""),
+        )
 
     def cursor(self) -> Cursor:
         """As a cursor."""
@@ -79,6 +86,7 @@ class Read:
                     "files": self.digest,
                     "warnings": self.warnings,
                     "unreadable": sorted(self.unreadable),
+                    "doubt": self.doubt,
                 }
             )
         )

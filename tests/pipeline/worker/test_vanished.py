@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
-from store import checkpoints
+from config.loader import load
+from store import checkpoints, records
 from store.engine import reading
 from tests.pipeline.worker.site import Site
+from worker import pipeline
 from worker.results import State
+from worker.runtime import Runtime, open_runtime
 
 
 @pytest.fixture
@@ -120,3 +125,53 @@ def test_what_an_erased_deal_brought_along_leaves_with_it(empty_site: Site) -> N
     assert site.count("deals") == 1
     assert site.count("deal_contacts") == 1
     assert site.count("deal_stage_changes") == 1
+
+
+@pytest.fixture
+def costs(tmp_path: Path, migrated_sqlite: str) -> Iterator[Runtime]:
+    """The runtime of a folder with three costs, all pulled."""
+    (tmp_path / "kpisync.yaml").write_text(
+        f'version: 1\ndatabase: "{migrated_sqlite}"\ncompany: {{currency: EUR}}\n'
+        "connections:\n  books: {type: files, folder: ., streams: {costs: {}}}\n"
+    )
+    (tmp_path / "costs.csv").write_text(f"{COSTS}2,2026-03-05,2\n3,2026-03-05,3\n")
+    with open_runtime(load(tmp_path / "kpisync.yaml", {})) as runtime:
+        assert pipeline.pull_stream(runtime, "books", "costs").stored == 3
+        yield runtime
+
+
+COSTS = "id,date,amount\n1,2026-03-05,1\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (f"{COSTS}2,2026-03-05\n3;2026-03-05;3\n", "2 stored costs are missing, but 2 line(s)"),
+        ("id,date,amount\n", "3 stored costs are missing, but the files hold no row at all"),
+    ],
+)
+def test_rows_of_a_file_are_not_gone_while_it_cannot_be_read_or_holds_none(
+    costs: Runtime, tmp_path: Path, text: str, words: str
+) -> None:
+    (tmp_path / "costs.csv").write_text(text)
+
+    refused = [pipeline.pull_stream(costs, "books", "costs") for _ in range(2)]
+
+    assert [one.state for one in refused] == [State.REFUSED, State.REFUSED]
+    assert all(words in str(one.error) for one in refused)
+    with reading(costs.engine) as conn:
+        assert records.count(conn, "costs", "books") == 3
+    accepted = pipeline.pull_stream(costs, "books", "costs", full=True, accept_vanished=True)
+    assert accepted.state is State.OK
+    with reading(costs.engine) as conn:
+        assert records.count(conn, "costs", "books") == (1 if "2026" in text else 0)
+
+
+def test_a_line_that_never_was_a_row_holds_up_no_other(costs: Runtime, tmp_path: Path) -> None:
+    (tmp_path / "costs.csv").write_text(
+        f"{COSTS}2,2026-03-05,9\n3,2026-03-05,x\nTotal\n4,2026-03-05,4\n"
+    )
+
+    pulled = pipeline.pull_stream(costs, "books", "costs")
+
+    assert (pulled.state, pulled.stored, pulled.dead) == (State.OK, 2, 2)
