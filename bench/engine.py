@@ -58,10 +58,10 @@ BREADTHS: Final = {"design": company.BREADTH, "catalogue": company.CATALOGUE}
 
 
 def _timed(what: Callable[[], object]) -> float:
-    return _measured(what)[0]
+    return measured(what)[0]
 
 
-def _measured(what: Callable[[], object]) -> tuple[float, float]:
+def measured(what: Callable[[], object]) -> tuple[float, float]:
     """Seconds of the wall and of the processor."""
     start, worked = time.perf_counter(), time.process_time()
     what()
@@ -232,7 +232,7 @@ class Bench:
         self._product = Product(engine, self._catalog)
         self._note("write records", time.perf_counter() - start)
         self._bare = copy_of(engine, self._urls[1])
-        wall, worked = _measured(self._product.rebuild)
+        wall, worked = measured(self._product.rebuild)
         self._note("own rebuild of all cells", wall)
         if not self._is_postgresql:  # whose work is another process's
             self._note("own rebuild of all cells, cpu", worked)
@@ -258,7 +258,7 @@ class Bench:
         for number in range(-1, self._rounds):  # the first one warms up
             batch = self._batch(size, number)
             for name, what in self._contenders(batch, size, number).items():
-                wall, worked = _measured(what)
+                wall, worked = measured(what)
                 if number >= 0:
                     times.setdefault(name, []).append(wall)
                 if number >= 0 and not self._is_postgresql:
@@ -323,7 +323,8 @@ class Bench:
 
 
 @contextlib.contextmanager
-def _stores(store: str, folder: Path) -> Iterator[Sequence[str]]:
+def stores(store: str, folder: Path) -> Iterator[Sequence[str]]:
+    """The URLs of two empty stores, that of the product and that of the bare upsert."""
     if store == "sqlite":
         yield [f"sqlite:///{folder / name}.db" for name in ("product", "bare")]
         return
@@ -353,7 +354,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with (
         tempfile.TemporaryDirectory() as folder,
-        _stores(arguments.store, Path(folder)) as urls,
+        stores(arguments.store, Path(folder)) as urls,
     ):
         print(f"{arguments.deals:,} deals on {arguments.store}, {arguments.breadth}", flush=True)
         bench = Bench(arguments, Path(folder), urls)
