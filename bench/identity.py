@@ -194,7 +194,7 @@ def compare_pages(engine: Engine, customers: int, pages: int) -> None:
                 resolution = identities.resolve_page(conn, linked, staged.streams)
             records.apply(conn, staged)
             with linking.timed(is_more=True):
-                identities.save(conn, linked, staged.streams, resolution)
+                identities.save(conn, linked, resolution)
             conn.rollback()
         with whole.timed(), writing(engine) as conn:
             commit_page(conn, linked, rows, [])

@@ -166,7 +166,7 @@ def _apply(
     if is_moving:
         increment.remember(BEFORE)
     record_store.apply(conn, staged)
-    identities.save(conn, catalog, staged.streams, resolution)
+    identities.save(conn, catalog, resolution)
     if is_moving:
         increment.remember(AFTER)
         increment.move_cells()

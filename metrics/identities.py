@@ -12,9 +12,8 @@ from store import fallbacks, identity
 from store import kpis as stored
 from store.canonical import Key
 from store.identity import Resolution
-from store.identity_rules import ACCOUNTS, CONTACTS, MATCHED_STREAMS
+from store.identity_rules import ACCOUNTS, CONTACTS
 from store.identity_tables import FALLBACKS
-from store.records import STAGE
 from store.tables import RECORD_TABLES
 
 _KEYS_AT_ONCE: Final = 500
@@ -52,42 +51,19 @@ def resolve_decision(
     return identity.resolve_around(conn, stream, refs, catalog.settings.identity)
 
 
-def save(
-    conn: Connection, catalog: Catalog, streams: Collection[str], resolution: Resolution
-) -> None:
+def save(conn: Connection, catalog: Catalog, resolution: Resolution) -> None:
     """Store a resolution, after the records of its page, and which values of copies count now.
 
     Args:
-        conn: in `store.engine.writing`; the page is applied and still staged.
+        conn: in `store.engine.writing`; the page is applied.
         catalog: by whose rules it was resolved.
-        streams: of the page.
         resolution: who stands for whom.
     """
     rules = catalog.settings.identity
-    touched = {
-        stream: refs
-        for stream in MATCHED_STREAMS
-        if rules.of(stream) and (refs := _touched(conn, stream, streams, resolution))
-    }
-    stood_for = {
-        stream: fallbacks.standing_for(conn, stream, refs) for stream, refs in touched.items()
-    }
     identity.save(conn, resolution)
-    for stream, refs in touched.items():
-        now = resolution.moved.get(stream, {}).values()
-        entities = {*refs, *stood_for[stream].values(), *(one for one in now if one is not None)}
+    for stream, entities in resolution.retold.items():
         renamed = sorted(fallbacks.renew(conn, stream, rules.of(stream), entities))
         _note_renamed(conn, stream, renamed)
-
-
-def _touched(
-    conn: Connection, stream: str, streams: Collection[str], resolution: Resolution
-) -> set[Key]:
-    found = set(resolution.moved.get(stream, {}))
-    if stream in streams:
-        staged = STAGE[stream]
-        found.update(conn.execute(select(staged.c.ref).where(staged.c.is_changed)).scalars())
-    return found
 
 
 _NAMED_AFTER_COPIES: Final = {ACCOUNTS: "account", CONTACTS: "contact"}

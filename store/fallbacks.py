@@ -9,18 +9,22 @@ deleted or merged away. An own amount is taken from a copy in the same currency 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import groupby, islice
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 from sqlalchemy import (
     BindParameter,
+    ColumnElement,
     Connection,
+    FromClause,
     RowMapping,
     Select,
     and_,
     bindparam,
     delete,
+    exists,
     or_,
     select,
 )
@@ -29,7 +33,7 @@ from store.canonical import Key, Scalar
 from store.identity_rules import MATCHED_STREAMS, IdentityRules, StreamRules
 from store.identity_tables import FALLBACKS, MONEY
 from store.loading import load
-from store.records import of_connection
+from store.records import STAGE, of_connection
 from store.scalars import decode_fields, encode_fields
 from store.tables import IDENTITY, RECORD_TABLES
 
@@ -40,6 +44,8 @@ _CURRENCY: Final = "currency"
 _AT_ONCE: Final = 500
 _ROWS_AT_ONCE: Final = 5_000
 
+Row: TypeAlias = tuple[Any, ...]
+
 
 def rebuild(conn: Connection, rules: IdentityRules) -> None:
     """Work everything out from the stored records and identities."""
@@ -47,6 +53,43 @@ def rebuild(conn: Connection, rules: IdentityRules) -> None:
         conn.execute(delete(FALLBACKS[stream]))
         if rules.of(stream):
             _filling(stream, rules.of(stream)).fill(conn)
+
+
+def told_anew(conn: Connection, stream: str, rules: StreamRules) -> set[Key]:
+    """Records standing for others, as it is stored now, of which a staged page says other things.
+
+    Args:
+        conn: on which the page is staged and not yet applied.
+        stream: of the records.
+        rules: of the stream.
+    """
+    rows = conn.execute(_told_anew(stream, rules))
+    return {ref if canonical is None else canonical for ref, canonical in rows}
+
+
+@lru_cache(maxsize=16)
+def _told_anew(stream: str, rules: StreamRules) -> Select[Any]:
+    staged, stored, copy = STAGE[stream], RECORD_TABLES[stream], IDENTITY.alias("copy")
+    own = stored.alias("own")
+    counting = _filling(stream, rules).what_counts(staged, stored, own)
+    has_copies = exists().where(copy.c.stream == stream, copy.c.canonical == staged.c.ref)
+    is_copy = IDENTITY.c.canonical.is_not(None)
+    return (
+        select(staged.c.ref, IDENTITY.c.canonical)
+        .select_from(
+            staged.outerjoin(stored, stored.c.ref == staged.c.ref)
+            .outerjoin(IDENTITY, and_(IDENTITY.c.stream == stream, IDENTITY.c.ref == staged.c.ref))
+            .outerjoin(own, own.c.ref == IDENTITY.c.canonical)
+        )
+        .where(
+            staged.c.is_changed,
+            or_(
+                and_(is_copy, or_(*counting.of_copies)),
+                # Asked last: it is one more look for each.
+                and_(~is_copy, or_(*counting.of_its_own), has_copies),
+            ),
+        )
+    )
 
 
 def renew(
@@ -64,30 +107,25 @@ def renew(
         Those that are called otherwise than before.
     """
     kept, filling = FALLBACKS[stream], _filling(stream, rules)
-    has_names = "name" in kept.c
-    renamed: set[tuple[Key, str]] = set()
+    renamed: set[Key] = set()
     for keys in _portions(sorted(set(entities)), _AT_ONCE):
-        chosen = kept.c.ref.in_(keys)
-        if has_names:
-            named = select(kept.c.ref, kept.c.name).where(chosen, kept.c.name.is_not(None))
-            renamed ^= {(ref, name) for ref, name in conn.execute(named)}
-        conn.execute(delete(kept).where(chosen))
-        renamed ^= filling.fill(conn, keys)
-    return frozenset(ref for ref, _ in renamed)
-
-
-def standing_for(conn: Connection, stream: str, refs: Iterable[Key]) -> dict[Key, Key]:
-    """Of these records those that stand for another one, as it is stored now -> which."""
-    found: dict[Key, Key] = {}
-    for keys in _portions(sorted(refs), _AT_ONCE):
-        query = select(IDENTITY.c.ref, IDENTITY.c.canonical).where(
-            IDENTITY.c.stream == stream, IDENTITY.c.ref.in_(keys)
+        query = select(*(kept.c[name] for name in filling.columns)).where(kept.c.ref.in_(keys))
+        before: dict[Key, Row] = {row[0]: tuple(row) for row in conn.execute(query)}
+        after: dict[Key, Row] = {row[0]: row for row in filling.rows(conn, keys)}
+        gone = [ref for ref, row in before.items() if after.get(ref) != row]
+        if gone:
+            conn.execute(delete(kept).where(kept.c.ref.in_(gone)))
+        load(
+            conn,
+            kept.name,
+            filling.columns,
+            [row for ref, row in after.items() if before.get(ref) != row],
         )
-        # Nulls are left out here: asked to, SQLite would read the whole index of entities instead.
-        found.update(
-            (ref, canonical) for ref, canonical in conn.execute(query) if canonical is not None
-        )
-    return found
+        if "name" in kept.c:
+            place = filling.columns.index("name")
+            names = [{ref: row[place] for ref, row in side.items()} for side in (before, after)]
+            renamed.update(ref for ref in before | after if names[0].get(ref) != names[1].get(ref))
+    return frozenset(renamed)
 
 
 def sources(conn: Connection, stream: str, rules: StreamRules, entity: Key) -> dict[str, Key]:
@@ -112,28 +150,21 @@ class _Filling:
         self._preferred = dict(rules.preferred)
         currency = () if self._money is None else (_CURRENCY,)
         extra = (EXTRA,) if rules.mapped else ()
-        self._columns = ("ref", *self._fields, *currency, *extra)
+        self.columns: tuple[str, ...] = ("ref", *self._fields, *currency, *extra)
+        """That are kept of each."""
 
     @cached_property
     def _of_chosen(self) -> Select[Any]:
         return self._beside_copies(is_chosen=True)
 
-    def fill(self, conn: Connection, entities: Sequence[Key] | None = None) -> set[tuple[Key, str]]:
-        """Add the rows of records that stand for others: of these, or of all.
-
-        Returns:
-            Which of these are called as a copy is, and how; of all of them nothing.
-        """
-        kept = FALLBACKS[self._stream].name
-        rows = self._rows(conn, entities)
-        named: set[tuple[Key, str]] = set()
+    def fill(self, conn: Connection) -> None:
+        """Add the rows of all records that stand for others."""
+        rows = self.rows(conn)
         while portion := list(islice(rows, _ROWS_AT_ONCE)):
-            load(conn, kept, self._columns, portion)
-            if entities is not None and self._columns[1] == "name":
-                named.update((row[0], row[1]) for row in portion if row[1] is not None)
-        return named
+            load(conn, FALLBACKS[self._stream].name, self.columns, portion)
 
-    def _rows(self, conn: Connection, entities: Sequence[Key] | None) -> Iterator[tuple[Any, ...]]:
+    def rows(self, conn: Connection, entities: Sequence[Key] | None = None) -> Iterator[Row]:
+        """Values of `columns` for records that stand for others: of these, or of all."""
         if entities is None:
             result = conn.execute(
                 self._beside_copies(is_chosen=False), execution_options={"yield_per": _ROWS_AT_ONCE}
@@ -144,13 +175,13 @@ class _Filling:
             values = self._values(list(pairs))
             if values:
                 values["ref"] = ref
-                yield tuple(values.get(name) for name in self._columns)
+                yield tuple(values.get(name) for name in self.columns)
 
     def _beside_copies(self, *, is_chosen: bool) -> Select[Any]:
         """Records beside each copy that may say what they do not, or be asked before them."""
         table = RECORD_TABLES[self._stream]
         own, copy = table.alias("own"), table.alias("copy")
-        names = [name for name in self._columns if name != "ref"]
+        names = [name for name in self.columns if name != "ref"]
         says_more = [
             and_(own.c[name].is_(None), copy.c[name].is_not(None)) for name in self._fields
         ]
@@ -188,6 +219,36 @@ class _Filling:
         money = canonical.get(self._money or "", said[0])
         found = {**canonical, **self._own(said, money)}
         return {name: one.ref for name, one in found.items() if one is not None}
+
+    def what_counts(self, staged: FromClause, stored: FromClause, own: FromClause) -> _WhatCounts:
+        """What of a record may differ so that other values of copies count.
+
+        Of what it says itself it matters only whether it says anything; what a copy says matters
+        where the record says nothing, or is not asked first.
+
+        Args:
+            staged: as the record will be.
+            stored: as it was.
+            own: of a copy, the record that it is a copy of.
+        """
+        either: list[ColumnElement[bool]] = [stored.c.ref.is_(None)]
+        either += [
+            staged.c[name].is_distinct_from(stored.c[name]) for name in ("deleted", "merged_into")
+        ]
+        if self._rules.mapped:
+            either.append(staged.c[EXTRA].is_distinct_from(stored.c[EXTRA]))
+        if self._rules.money and self._money is not None:
+            either.append(staged.c[_CURRENCY].is_distinct_from(stored.c[_CURRENCY]))
+        of_its_own, of_copies = list(either), list(either)
+        for name in self._fields:
+            says = staged.c[name].is_not(None) == stored.c[name].is_not(None)
+            of_its_own.append(~says)
+            differs = staged.c[name].is_distinct_from(stored.c[name])
+            if name == self._money:
+                differs = or_(differs, staged.c[_CURRENCY].is_distinct_from(stored.c[_CURRENCY]))
+            is_asked = name in self._preferred
+            of_copies.append(differs if is_asked else and_(own.c[name].is_(None), differs))
+        return _WhatCounts(of_its_own, of_copies)
 
     # ---- one record
 
@@ -257,6 +318,15 @@ class _Filling:
         wanted = self._preferred.get(name)
         # Stable: the record itself goes first, unless another connection is asked before.
         return said if wanted is None else sorted(said, key=lambda one: one.connection != wanted)
+
+
+@dataclass(frozen=True, slots=True)
+class _WhatCounts:
+    """Conditions, any of which makes other values of copies count."""
+
+    of_its_own: Sequence[ColumnElement[bool]]
+    """Of a record with copies."""
+    of_copies: Sequence[ColumnElement[bool]]
 
 
 class _Said:

@@ -20,7 +20,7 @@ from typing import Final, TypeAlias, TypeVar
 
 from sqlalchemy import Connection, Select, and_, bindparam, delete, func, insert, or_, select
 
-from store import decisions
+from store import decisions, fallbacks
 from store.canonical import Key
 from store.chains import end_of_chain
 from store.decisions import DatedDecision
@@ -59,6 +59,9 @@ class Resolution:
     """What changed records hold no more."""
     added: Sequence[_HeldRow] = ()
     """What they hold now."""
+    retold: Mapping[str, AbstractSet[Key]] = field(default_factory=dict)
+    """Stream -> records that stand, or stood, for others, and may count by other values of these:
+    of streams with rules alone."""
 
     def __bool__(self) -> bool:
         """Whether anybody stands for somebody else."""
@@ -84,6 +87,7 @@ def resolve_page(conn: Connection, streams: Collection[str], rules: IdentityRule
     moved: dict[str, Mapping[Key, Key | None]] = {}
     dropped: list[_HeldRow] = []
     added: list[_HeldRow] = []
+    retold: dict[str, AbstractSet[Key]] = {}
     for stream in MATCHED_STREAMS:
         if stream in streams and _is_kept(stream, rules):
             near = _Neighbourhood(conn, stream, rules.of(stream))
@@ -91,11 +95,14 @@ def resolve_page(conn: Connection, streams: Collection[str], rules: IdentityRule
             moved[stream] = near.moved()
             dropped += near.dropped()
             added += near.added()
+            if rules.of(stream):
+                told = fallbacks.told_anew(conn, stream, rules.of(stream))
+                retold[stream] = told | near.entities_of(moved[stream])
     if OWNER_STREAM in streams:
         owners = owners_of_page(conn, match_by_email=rules.owners_by_email)
         if owners is not None:
             moved[OWNER_STREAM] = _difference(_all_stored(conn, OWNER_STREAM), owners)
-    return Resolution(moved, dropped, added)
+    return Resolution(moved, dropped, added, retold)
 
 
 def resolve_around(
@@ -111,7 +118,9 @@ def resolve_around(
     """
     near = _Neighbourhood(conn, stream, rules.of(stream))
     near.look_at(refs)
-    return Resolution({stream: near.moved()})
+    moved = near.moved()
+    retold = {stream: near.entities_of(moved)} if rules.of(stream) else {}
+    return Resolution({stream: moved}, retold=retold)
 
 
 def save(conn: Connection, resolution: Resolution) -> None:
@@ -297,6 +306,11 @@ class _Neighbourhood:
             for ref in self._now
             if after.get(ref, ref) != self._stored[ref]
         }
+
+    def entities_of(self, moved: Mapping[Key, Key | None]) -> set[Key]:
+        """The moved records, and all for which they stood or stand now."""
+        found = {*moved, *moved.values(), *(self._stored[ref] for ref in moved)}
+        return {ref for ref in found if ref is not None}
 
     def dropped(self) -> list[_HeldRow]:
         """What the changed records hold no more."""
