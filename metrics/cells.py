@@ -247,7 +247,7 @@ class _Increment:
             if side == AFTER:
                 self._run("DELETE FROM touches")
             found = self._run(_remember_touches(self._for_postgresql))
-            temporary.analyze(self._conn, TOUCHES.name, found.rowcount)
+            temporary.analyze(self._conn, TOUCHES.name, found.rowcount, ("account",))
         others = sorted(self._sources - {"deals", "purchases", "tickets", "custom"})
         run_all(
             self._conn,
@@ -283,10 +283,21 @@ class _Increment:
         size = self._run("SELECT count(*) FROM cell_deltas").scalar_one()
         if not size:
             return
-        temporary.analyze(self._conn, CELL_DELTAS.name, size)
-        self._run(_add_deltas(self._for_postgresql))
-        self._refuse_impossible(self._run(_drop_empty(self._for_postgresql)).mappings())
+        temporary.analyze(self._conn, CELL_DELTAS.name, size, ("n",))
+        self._refuse_impossible(self._add_deltas())
         self._run(_note_dirty(self._for_postgresql))
+
+    def _add_deltas(self) -> Sequence[RowMapping]:
+        """Move the cells; those that are empty then are taken out and returned."""
+        if not self._for_postgresql:
+            self._run(_add_deltas(for_postgresql=False))
+            return self._run(_drop_lowered_on_sqlite()).mappings().all()
+        # It names the few that are empty by itself: no need to look all lowered ones up again.
+        found = self._run(_add_deltas_on_postgresql()).mappings().all()
+        if found:
+            keys = tuple([cell[name] for cell in found] for name in _CELL_KEY)
+            self._conn.exec_driver_sql(_DROP_ON_POSTGRESQL, keys)
+        return found
 
     def _gather_purchases(self) -> None:
         """The purchases of every account of which one changed: those, and all its other ones."""
@@ -482,12 +493,29 @@ def _add_deltas(for_postgresql: bool) -> str:
     return text_of(statement, for_postgresql)
 
 
-@lru_cache(maxsize=2)
-def _drop_empty(for_postgresql: bool) -> str:
+@lru_cache(maxsize=1)
+def _add_deltas_on_postgresql() -> str:
+    listed = ", ".join(CELL_COLUMNS)
+    moved = f"{_add_deltas(for_postgresql=True)} RETURNING cells.*"
+    return f"WITH moved AS ({moved}) SELECT {listed} FROM moved WHERE n <= 0"  # noqa: S608 - our own names
+
+
+@lru_cache(maxsize=1)
+def _drop_lowered_on_sqlite() -> str:
     lowered = select(*(CELL_DELTAS.c[name] for name in _CELL_KEY)).where(CELL_DELTAS.c.n < 0)
     key = tuple_(*(CELLS.c[name] for name in _CELL_KEY))
     emptied = delete(CELLS).where(CELLS.c.n <= 0, key.in_(lowered)).returning(CELLS)
-    return text_of(emptied, for_postgresql)
+    return text_of(emptied, for_postgresql=False)
+
+
+_DROP_ON_POSTGRESQL: Final = """
+    DELETE FROM cells USING unnest(
+        %s::text[], %s::text[], %s::text[], %s::int[], %s::text[], %s::bigint[]
+    ) AS gone (family, dimension, key, day, currency, bucket)
+    WHERE cells.family = gone.family AND cells.dimension = gone.dimension
+    AND cells.key = gone.key COLLATE "C" AND cells.day = gone.day
+    AND cells.currency = gone.currency AND cells.bucket = gone.bucket"""
+"""Cells by six arrays, of the parts of `_CELL_KEY`."""
 
 
 @lru_cache(maxsize=2)
