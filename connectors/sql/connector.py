@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -26,14 +27,17 @@ from sqlalchemy import (
     cast,
     column,
     create_engine,
+    event,
     exc,
     false,
+    literal,
     literal_column,
     make_url,
     or_,
     select,
     text,
 )
+from sqlalchemy.types import NullType
 
 from connectors.base import (
     CallCounter,
@@ -47,8 +51,10 @@ from connectors.base import (
     PushOutcome,
     PushResult,
     Stream,
+    Tuning,
 )
 from connectors.errors import (
+    AuthenticationFailed,
     ConnectorError,
     CrmUnavailable,
     MisconfiguredConnection,
@@ -73,6 +79,19 @@ OVERLAP_ROWS: Final = 1_000
 """The same of a cursor column without a clock, until it is known when which value was reached."""
 
 _SELECT: Final = re.compile(r"\s*(select|with)\b", re.IGNORECASE)
+_AHEAD: Final = timedelta(days=1)
+"""No zone and no clock is so far ahead."""
+
+_WRONG_STATEMENT: Final = ("syntax", "no such table", "no such column", "no such function")
+_WRONG_LOGIN: Final = (
+    "authentication failed",
+    "access denied",
+    "no password supplied",
+    "no pg_hba.conf entry",
+    "login failed",
+    "unknown database",
+    '" does not exist',
+)
 _NEXT_LINE: Final = "\n"
 """Behind a query: a comment at its end must not swallow what it is put into."""
 _READ_ONLY: Final[Mapping[str, str]] = {
@@ -126,6 +145,9 @@ class _Query:
         return cast(self.rows.c[name], String)
 
     def _bound(self, value: Value) -> Any:
+        if self.dialect == "postgresql" and isinstance(value, str):
+            # Not as a text: a day, or an instant without end, is compared with its like.
+            return literal(value, NullType())
         if self.dialect != "sqlite":
             return value
         if isinstance(value, datetime):
@@ -247,6 +269,7 @@ class SqlConnector:
                     # The next pull sees all rows, and which are gone.
                     resume_at=None,
                     complete_until=begun if following is None else None,
+                    doubt="" if rows else "the query returned no row at all",
                     warnings=fieldmap.warnings if following is None else (),
                 )
                 if following is None:
@@ -290,7 +313,11 @@ class SqlConnector:
         yield replace(
             portion.page(ended),
             complete_until=begun,
-            warnings=[*portion.warnings, *self._unplaced_words(name, unplaced_rows)],
+            warnings=[
+                *portion.warnings,
+                *self._unplaced_words(name, unplaced_rows),
+                *self._ahead_words(name, state, begun),
+            ],
         )
 
     def _overlap(self, name: str, state: Place, lookback: timedelta) -> Place | None:
@@ -313,6 +340,18 @@ class SqlConnector:
                 f"{rows:,} row(s) of the query of streams.{name} have no {cursor}: they are read"
                 " again at every pull. Where they are many, use a column that every row has, such"
                 " as coalesce(changed_at, created_at) AS changed_at."
+            )
+        ]
+
+    def _ahead_words(self, name: str, state: Place | None, begun: datetime) -> Sequence[str]:
+        if state is None or not state.is_ahead_of(begun + _AHEAD):
+            return ()
+        cursor = self._settings.streams[name].options["cursor"]
+        return [
+            (
+                f"the highest {cursor} of the query of streams.{name} lies in the future"
+                f" ({state.value}): rows of times to come are read again at every pull. Correct"
+                " them."
             )
         ]
 
@@ -420,7 +459,8 @@ class SqlConnector:
         with self._reading() as conn:
             query = self._asked(conn, stream)
             found = self._fetched(conn, select(query.as_text(query.key).label("id")))
-        ids = [str(row["id"]) for row in found]
+        # A row without a key is no record, and waits in the dead letters.
+        ids = [str(row["id"]).strip() for row in found if row["id"] is not None]
         for start in range(0, max(len(ids), 1), PAGE_ROWS):
             yield IdPage(
                 refs=[
@@ -445,7 +485,8 @@ class SqlConnector:
         records: list[CanonicalRecord] = []
         rejected: list[RejectedRecord] = []
         for row in rows:
-            key = _key_text(row[column])
+            # Columns of a fixed width are filled up with blanks; links to them are not.
+            key = _key_text(row[column]).strip()
             mark = hashlib.blake2b(key.encode(), digest_size=16).digest()
             if not key or mark in taken:
                 rejected.append(self._without_key(stream, column, key))
@@ -491,27 +532,59 @@ class SqlConnector:
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
         """A transaction that cannot write and is rolled back."""
+        self._look_for_file()
         with self._translated(), self._engine.connect() as conn:
             forbid = _READ_ONLY.get(self._engine.dialect.name)
             if forbid is not None:
                 conn.exec_driver_sql(forbid)
+            if conn.dialect.name == "postgresql":
+                conn.exec_driver_sql(f"SET LOCAL statement_timeout = {self._total_seconds * 1000}")
             try:
                 yield conn
             finally:
                 conn.rollback()
+
+    def _look_for_file(self) -> None:
+        """SQLite would create a database where there is none."""
+        address = self._engine.url
+        path = address.database if address.get_backend_name() == "sqlite" else None
+        if path and not path.startswith((":memory:", "file:")) and not Path(path).exists():
+            raise CrmUnavailable(
+                self._settings.name,
+                f"there is no database file {path}: put it there, or correct auth.url.",
+            )
+
+    @property
+    def _total_seconds(self) -> int:
+        return max(1, round(self._settings.tuning.total_timeout.total_seconds()))
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
         try:
             yield
         except (exc.OperationalError, exc.InterfaceError, exc.TimeoutError) as error:
-            if isinstance(error, exc.DBAPIError) and "syntax" in str(error.orig).lower():
-                raise self._refused(error) from None
-            raise CrmUnavailable(
-                self._settings.name, f"the database does not answer: {_words(error)}"
-            ) from None
+            raise self._unanswered(error) from None
         except exc.DBAPIError as error:
             raise self._refused(error) from None
+
+    def _unanswered(self, error: exc.DBAPIError | exc.TimeoutError) -> ConnectorError:
+        """By its words: drivers call operational whatever is not the statement's own fault."""
+        words = _words(error)
+        said = words.lower()
+        if any(sign in said for sign in _WRONG_STATEMENT):
+            return RequestRefused(self._settings.name, f"the database refuses the query: {words}")
+        if any(sign in said for sign in _WRONG_LOGIN):
+            return AuthenticationFailed(
+                self._settings.name,
+                f"the database refuses the login: {words}. Correct auth.url, or its user's rights.",
+            )
+        if "statement timeout" in said:
+            return CrmUnavailable(
+                self._settings.name,
+                f"the query did not end within {self._total_seconds:,} s: make it faster (an index"
+                " on the cursor column), or raise advanced.total_timeout.",
+            )
+        return CrmUnavailable(self._settings.name, f"the database does not answer: {words}")
 
     def _refused(self, error: exc.DBAPIError) -> RequestRefused:
         return RequestRefused(
@@ -519,12 +592,35 @@ class SqlConnector:
         )
 
 
+def _deadlines(driver: str, tuning: Tuning) -> Mapping[str, object]:
+    """What a driver takes so that no call waits for ever; nothing for those nobody tried."""
+    connect = max(1, round(tuning.connect_timeout.total_seconds()))
+    silent = max(1, round(tuning.read_timeout.total_seconds()))
+    total = max(1, round(tuning.total_timeout.total_seconds()))
+    match driver:
+        case "psycopg" | "psycopg2":
+            # How long a query may take the server is told; a server that is gone is noticed here.
+            return {
+                "connect_timeout": connect,
+                "keepalives_idle": max(1, silent // 2),
+                "keepalives_interval": max(1, silent // 6),
+                "keepalives_count": 3,
+                "tcp_user_timeout": silent * 1000,
+            }
+        case "pymysql" | "mysqldb":
+            return {"connect_timeout": connect, "read_timeout": total, "write_timeout": silent}
+        case "pymssql":
+            return {"login_timeout": connect, "timeout": total}
+    return {}
+
+
 def _engine(settings: ConnectionSettings) -> Engine:
-    timeout = int(settings.tuning.connect_timeout.total_seconds())
     try:
         address = make_url(settings.auth["url"])
-        arguments = {"connect_timeout": timeout} if "postgres" in address.drivername else {}
+        arguments = dict(_deadlines(address.get_driver_name(), settings.tuning))
         engine = create_engine(address, pool_pre_ping=True, connect_args=arguments)
+        if address.get_driver_name() == "psycopg":
+            event.listen(engine, "connect", _bear_any_time)
     except (exc.ArgumentError, ValueError):
         # The URL may hold a password: it is not repeated.
         raise MisconfiguredConnection(
@@ -538,8 +634,30 @@ def _engine(settings: ConnectionSettings) -> Engine:
     return engine
 
 
+def _bear_any_time(connection: Any, _record: object) -> None:
+    """Let a day beyond the calendar of Python fail its record, not its whole query."""
+    from psycopg import DataError  # noqa: PLC0415 - only where this driver is used
+    from psycopg.types import datetime as times  # noqa: PLC0415
+
+    def bearing(loader: type[Any]) -> type[Any]:
+        def load(self: Any, data: bytes) -> object:
+            try:
+                return loader.load(self, data)
+            except DataError:
+                return bytes(data).decode()
+
+        return type(loader.__name__, (loader,), {"load": load})
+
+    for name, loader in (
+        ("date", times.DateLoader),
+        ("timestamp", times.TimestampLoader),
+        ("timestamptz", times.TimestamptzLoader),
+    ):
+        connection.adapters.register_loader(name, bearing(loader))
+
+
 def _words(error: Exception) -> str:
-    """The driver's first line, which names neither user nor password."""
+    """The driver's first line, which names no password."""
     cause = error.orig if isinstance(error, exc.DBAPIError) else error
     return (str(cause).strip().splitlines() or [type(error).__name__])[0][:200]
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Final, TypeAlias
 
@@ -20,6 +20,11 @@ from connectors.base import Cursor
 
 Value: TypeAlias = datetime | Decimal | str
 
+ENDLESS: Final = "infinity"
+"""An instant of PostgreSQL after all others."""
+
+_FARTHEST_WEST: Final = timedelta(hours=12)
+_DAY_LENGTH: Final = len("2026-03-05")
 _MARKS_PER_LOOKBACK: Final = 10
 
 
@@ -105,8 +110,16 @@ class Place:
             now: aware.
             lookback: the overlap.
         """
-        place = replace(self, begun=None, unplaced=None, last_begun=begun, last_took=now - begun)
-        if self._has_clock:
+        place = replace(
+            self,
+            # One row that is stamped with next year must not hide all that change until then.
+            value=_alike(self.value, begun) if self.is_ahead_of(begun) else self.value,
+            begun=None,
+            unplaced=None,
+            last_begun=begun,
+            last_took=now - begun,
+        )
+        if _has_clock(place.value):
             return place
         trail = list(self.trail)
         if not trail or now - trail[-1].at >= lookback / _MARKS_PER_LOOKBACK:
@@ -114,11 +127,10 @@ class Place:
         settled = sum(mark.at <= begun - lookback for mark in trail)
         return replace(place, trail=tuple(trail[max(0, settled - 1) :]))
 
-    @property
-    def _has_clock(self) -> bool:
-        if isinstance(self.value, str):
-            return _earlier(self.value, timedelta()) is not None
-        return isinstance(self.value, datetime)
+    def is_ahead_of(self, instant: datetime) -> bool:
+        """Whether the highest value is an instant after another (aware) one."""
+        found = _instant_in(self.value)
+        return found is not None and found > instant
 
 
 def value_of(found: object) -> Value:
@@ -128,6 +140,43 @@ def value_of(found: object) -> Value:
     if isinstance(found, (int, float, Decimal)):
         return Decimal(str(found))
     return str(found)
+
+
+def _has_clock(value: Value) -> bool:
+    if isinstance(value, str):
+        return _earlier(value, timedelta()) is not None
+    return isinstance(value, datetime)
+
+
+def _instant_in(value: Value) -> datetime | None:
+    """A value as an aware instant, without a zone taken as UTC; None: it is none."""
+    if value == ENDLESS:
+        return datetime.max.replace(tzinfo=UTC)
+    try:
+        found = datetime.fromisoformat(value) if isinstance(value, str) else value
+    except ValueError:
+        return None
+    if not isinstance(found, datetime):
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def _alike(value: Value, instant: datetime) -> Value:
+    """An instant, or an earlier one, as the clock that wrote another value may show it."""
+    if isinstance(value, datetime) and value.tzinfo:
+        return instant
+    if value == ENDLESS:
+        return instant.astimezone(UTC).isoformat(sep=" ")
+    written = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
+    if written.tzinfo:
+        return instant.astimezone(UTC).isoformat(sep="T" if "T" in str(value) else " ")
+    # Whose clock it is nobody says: it may be hours behind.
+    local = (instant.astimezone(UTC) - _FARTHEST_WEST).replace(tzinfo=None)
+    if isinstance(value, datetime):
+        return local
+    if len(str(value)) == _DAY_LENGTH:
+        return local.date().isoformat()
+    return local.isoformat(sep="T" if "T" in str(value) else " ")
 
 
 def _earlier(value: str, span: timedelta) -> str | None:

@@ -8,13 +8,19 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
 from sqlalchemy import Engine, create_engine, text
 
 from connectors.base import ConnectionSettings, Page, StreamSettings, Tuning
-from connectors.errors import CrmUnavailable, MisconfiguredConnection, RequestRefused
+from connectors.errors import (
+    AuthenticationFailed,
+    CrmUnavailable,
+    MisconfiguredConnection,
+    RequestRefused,
+)
 from connectors.sql.connector import SqlConnector
 from connectors.sql.places import Place
 from store.canonical import Company, RecordRef
@@ -55,6 +61,7 @@ def put(shop: Engine, number: int, total: str = "10.00", minutes: int = 0) -> No
 
 def connector(shop: Engine, query: str = ORDERS, **options: str) -> SqlConnector:
     page_size = int(options.pop("page_size", "2000"))
+    total = timedelta(seconds=int(options.pop("total_seconds", "300")))
     return SqlConnector(
         ConnectionSettings(
             name="shop",
@@ -62,7 +69,9 @@ def connector(shop: Engine, query: str = ORDERS, **options: str) -> SqlConnector
             auth={"url": shop.url.render_as_string(hide_password=False)},
             company=BERLIN,
             streams={"deals": StreamSettings(options={"query": query, "key": "id"} | options)},
-            tuning=Tuning(page_size=page_size, connect_timeout=timedelta(seconds=2)),
+            tuning=Tuning(
+                page_size=page_size, connect_timeout=timedelta(seconds=2), total_timeout=total
+            ),
         )
     )
 
@@ -336,3 +345,95 @@ def test_a_comment_at_the_end_of_a_query_hurts_nothing(shop: Engine) -> None:
     put(shop, 1)
 
     assert keys(pages(connector(shop, ORDERS + " -- paid ones"))) == ["shop:1"]
+
+
+# ---------------------------------------------------------------- databases as they are
+
+
+@pytest.mark.parametrize("instant", ["changed", "CAST(changed AS TEXT)", "CAST(changed AS DATE)"])
+def test_a_row_of_next_year_hides_nothing_that_changes_until_then(
+    shop: Engine, instant: str
+) -> None:
+    if "DATE" in instant and shop.dialect.name == "sqlite":
+        instant = "date(changed)"
+    put(shop, 1, minutes=600_000)
+    put(shop, 2, minutes=5_000_000)
+    reader = connector(
+        shop, f"{ORDERS.removesuffix(' FROM orders')}, {instant} AS at FROM orders", cursor="at"
+    )
+    *_, last = pages(reader)
+    now_minutes = int((datetime.now(UTC) - BEGUN).total_seconds() // 60)
+    put(shop, 3, minutes=now_minutes + 1)
+
+    again = pages(reader, last.resume_at)
+
+    assert "lies in the future" in last.warnings[-1]
+    assert {"shop:2", "shop:3"} <= set(keys(again))
+    third = pages(reader, again[-1].resume_at)
+    assert keys(third) == keys(again)
+
+
+def test_a_query_without_any_row_leaves_it_to_a_person_what_is_gone(shop: Engine) -> None:
+    assert pages(connector(shop))[-1].doubt == "the query returned no row at all"
+    put(shop, 1)
+    assert pages(connector(shop))[-1].doubt == ""
+
+
+def test_what_only_a_database_has_fails_no_row_or_its_own(postgres_database: str) -> None:
+    url = postgres_database.replace("postgresql://", "postgresql+psycopg://")
+    shop = create_engine(url)
+    with shop.begin() as conn:
+        conn.execute(text("CREATE TABLE o (id CHAR(5), owner UUID, at TIMESTAMP, day DATE)"))
+        conn.execute(
+            text(
+                "INSERT INTO o VALUES (NULL, NULL, 'infinity', NULL),"
+                " ('a', '6f9619ff-8b86-4d01-b42d-00cf4fc964ff', '2026-03-01', '2026-03-01'),"
+                " ('b', NULL, 'infinity', 'infinity'), ('c', NULL, '2026-03-02', '2026-03-02')"
+            )
+        )
+    query = "SELECT id, id AS name, owner, day AS close_date, 'x' AS stage, at FROM o"
+    reader = connector(shop, query, cursor="at", page_size="1")
+
+    found = pages(reader)
+    again = pages(reader, found[-1].resume_at)
+    (stream,) = reader.streams()
+    listed = [ref.native_id for page in reader.ids(stream) or () for ref in page.refs]
+
+    assert keys(found) == ["shop:a", "shop:c"]
+    assert [getattr(record, "owner", None) for page in found for record in page.records] == [
+        "shop:6f9619ff-8b86-4d01-b42d-00cf4fc964ff",
+        None,
+    ]
+    refused = [(one.ref.native_id, one.field) for page in again for one in page.rejected]
+    assert ("b", "close_date") in refused
+    assert listed == ["a", "b", "c"]
+    reader.close()
+    shop.dispose()
+
+
+def test_a_query_that_never_ends_is_ended(postgres_database: str) -> None:
+    url = postgres_database.replace("postgresql://", "postgresql+psycopg://")
+    shop = create_engine(url)
+    reader = connector(shop, "SELECT pg_sleep(600) IS NULL AS id, 'x' AS stage", total_seconds="1")
+
+    with pytest.raises(CrmUnavailable, match=r"did not end within 1 s.*advanced\.total_timeout"):
+        pages(reader)
+    shop.dispose()
+
+
+def test_what_a_person_must_mend_is_told_from_what_passes(
+    postgres_database: str, tmp_path: Path
+) -> None:
+    url = postgres_database.replace("postgresql://", "postgresql+psycopg://")
+    nobody = create_engine(url.replace("postgres@", "nobody@"))
+    absent = create_engine(f"sqlite:///{tmp_path / 'absent.db'}")
+    (tmp_path / "empty.db").touch()
+    empty = create_engine(f"sqlite:///{tmp_path / 'empty.db'}")
+
+    with pytest.raises(AuthenticationFailed, match=r"refuses the login.*Correct auth\.url"):
+        pages(connector(nobody))
+    with pytest.raises(CrmUnavailable, match="there is no database file"):
+        pages(connector(absent))
+    with pytest.raises(RequestRefused, match="no such table"):
+        pages(connector(empty))
+    assert not (tmp_path / "absent.db").exists()
