@@ -433,7 +433,9 @@ class Kpi:
     def empties_to_zero(self) -> bool:
         """Counts and sums of nothing are 0; a ratio or the age of nothing is no value."""
         is_sum = self.denominator is None and self.composed is None and self.percentile is None
-        return is_sum and self.unit not in {Unit.TEXT, Unit.DAYS, Unit.HOURS}
+        # A sum of times that a company defined itself is a sum; the age of a record is none.
+        is_sum_of_times = self.custom is not None
+        return is_sum and (is_sum_of_times or self.unit not in {Unit.TEXT, Unit.DAYS, Unit.HOURS})
 
     @cached_property
     def terms(self) -> Sum:

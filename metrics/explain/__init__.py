@@ -23,6 +23,7 @@ from metrics.explain.listing import Line, Lister, Listing
 from metrics.explain.window import Window, period_named, window_of
 from metrics.verify import readers_of
 from metrics.verify.book import EXACT, Grouping, View
+from metrics.verify.custom import money_behind
 from metrics.verify.periods import Calendar
 from metrics.verify.reading import Reader
 from metrics.verify.recipes import Ask, Result, rounded
@@ -31,6 +32,7 @@ from store.canonical import (
     Account,
     Campaign,
     CanonicalRecord,
+    Contact,
     Cost,
     Deal,
     EmailStatistics,
@@ -137,7 +139,7 @@ def explain(conn: Connection, catalog: Catalog, place: Place) -> Explanation:
         computed_for=computed_for,
         listing=listing,
         agrees=_agrees(version.value, listing.result),
-        sources={line.name: tuple(_sources(reader, line, records)) for line in lines},
+        sources={line.name: tuple(_sources(reader, kpi, line, records)) for line in lines},
         labels={line.name: label_of(records.get(line.name)) for line in lines},
     )
 
@@ -218,7 +220,7 @@ def _records_of(reader: Reader, lines: Iterable[Line]) -> Mapping[str, Canonical
 
 
 def _sources(
-    reader: Reader, line: Line, records: Mapping[str, CanonicalRecord]
+    reader: Reader, kpi: Kpi, line: Line, records: Mapping[str, CanonicalRecord]
 ) -> Iterator[Source]:
     seen: dict[str, Entry] = {}
     for entry in line.entries:
@@ -229,7 +231,11 @@ def _sources(
     for name, entry in sorted(seen.items()):
         stream, key = name.split(" ", 1)
         record = records.get(name)
-        money = _money_of(reader, record, entry.day) if _has_money(entry) else None
+        money = (
+            _money_of(reader, record, entry.day)
+            if kpi.custom is None and _has_money(entry)
+            else _money_of_custom(reader, kpi, record)
+        )
         yield Source(stream, key, label_of(record), entry.day, money)
 
 
@@ -252,10 +258,22 @@ def _money_of(reader: Reader, record: CanonicalRecord | None, day: date | None) 
     return Money(amount, currency or own, rate, day, EXACT.multiply(amount, rate))
 
 
+def _money_of_custom(reader: Reader, kpi: Kpi, record: CanonicalRecord | None) -> Money | None:
+    if kpi.custom is None or record is None:
+        return None
+    priced = money_behind(kpi, reader, record)
+    if priced is None:
+        return None
+    converted = EXACT.multiply(priced.amount, priced.rate)
+    return Money(priced.amount, priced.currency, priced.rate, priced.rate_day, converted)
+
+
 def label_of(record: CanonicalRecord | None) -> str | None:
     """What people call a record."""
     match record:
         case Deal(name=name) | Account(name=name) | Lead(name=name) | Campaign(name=name):
+            return name
+        case Contact(name=name):
             return name
         case Ticket(subject=name) | Stage(label=name) | EmailStatistics(email=name):
             return name

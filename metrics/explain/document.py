@@ -14,6 +14,7 @@ from typing import Final
 
 from metrics.definition import Kpi
 from metrics.explain import Explanation, Line, Listing, Source
+from metrics.expression.tree import Aggregate
 from metrics.verify.book import EXACT, Number
 from metrics.verify.recipes import rounded
 from store.kpis import plain
@@ -21,7 +22,7 @@ from store.kpis import plain
 CSV_COLUMNS: Final = (
     *("kpi", "period", "dimension", "key", "state", "reason", "stream", "ref", "label", "day"),
     *("n", "numerator", "denominator", "values", "amount", "currency", "rate", "rate_day"),
-    *("converted", "behind"),
+    *("converted", "behind", "numerator_member", "denominator_member"),
 )
 CSV_NUMBERS: Final = frozenset(
     {"n", "numerator", "denominator", "values", "amount", "rate", "converted"}
@@ -110,8 +111,12 @@ def how(kpi: Kpi, listing: Listing) -> str:
         )
     divided = "" if kpi.divisor == 1 else f" / {kpi.divisor}"
     if kpi.percentile is not None:
-        rank = "median" if kpi.percentile == _MEDIAN else f"nearest rank {kpi.percentile} %"
+        rank = _RANKS.get(kpi.percentile, f"nearest rank {kpi.percentile} %")
         return f"{rank} of all `values`{divided}"
+    if kpi.custom is not None and not kpi.custom.is_ratio_of_sums:
+        below = kpi.custom.below
+        above = f"{_figure('numerator', kpi.custom.above)}{divided}"
+        return above if below is None else f"{above} / {_figure('denominator', below)}"
     if not listing.is_sum:
         return "the formula in words; it is no sum over single records"
     above = f"sum of `numerator`{divided}"
@@ -121,7 +126,16 @@ def how(kpi: Kpi, listing: Listing) -> str:
     return f"{above} / sum of `denominator`{factor}"
 
 
-_MEDIAN: Final = 50
+_RANKS: Final = {0: "smallest", 50: "median", 100: "largest"}
+
+
+def _figure(column: str, one: Aggregate) -> str:
+    match one.function:
+        case "distinct":
+            return f"number of different `{column}_member`"
+        case "mean":
+            return f"mean of `{column}`, where there is one,"
+    return f"sum of `{column}`"
 
 
 def _line(explanation: Explanation, line: Line) -> dict[str, object]:
@@ -137,8 +151,17 @@ def _line(explanation: Explanation, line: Line) -> dict[str, object]:
         "numerator": exact(line.numerator),
         "denominator": exact(line.denominator),
         "values": [exact(value) for value in line.values],
+        **_members(line),
         **_money(sources[0] if is_itself else None),
         "behind": [] if is_itself else [_source(source) for source in sources],
+    }
+
+
+def _members(line: Line) -> dict[str, object]:
+    above, below = line.shares or (None, None)
+    return {
+        "numerator_member": above and above.member,
+        "denominator_member": below and below.member,
     }
 
 

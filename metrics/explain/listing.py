@@ -15,6 +15,7 @@ from metrics.explain.composition import COMPOSITIONS, Composition, Scale, scale_
 from metrics.explain.ledger import Entry, by_unit, told_again
 from metrics.verify import recipe_of
 from metrics.verify.book import Grouping, Number, Page, View
+from metrics.verify.custom import Share, shares_of
 from metrics.verify.periods import Period
 from metrics.verify.recipes import Ask, Recipe, Result
 
@@ -38,6 +39,8 @@ class Line:
     """Of percentiles: its values, before the KPI's divisor."""
     left_out: Mapping[str, int]
     entries: tuple[Entry, ...]
+    shares: tuple[Share, Share] | None = None
+    """Where the value is no ratio of sums: what it adds to either figure, be it 0."""
 
     @property
     def is_counted(self) -> bool:
@@ -46,6 +49,8 @@ class Line:
         One that adds to the numerator alone is not among n: a ticket closed in the period, but
         created before it, in a rate of those created.
         """
+        if any(share.number is not None for share in self.shares or ()):
+            return True
         return bool(self.n or self.numerator or self.denominator)
 
 
@@ -168,15 +173,22 @@ class Lister:
             )
             days = [entry.day for entry in entries if entry.day is not None]
             days_within = [day for day in days if holds(day.toordinal())]
+            shares = shares_of(kpi, view)
+            above, below = (
+                (_times(alone.numerator, kpi.divisor), alone.denominator)
+                if shares is None
+                else (share.number for share in shares)
+            )
             line = Line(
                 name=unit,
                 day=min(days_within or days, default=None),
                 n=alone.n,
-                numerator=_times(alone.numerator, kpi.divisor),
-                denominator=alone.denominator,
+                numerator=above,
+                denominator=below,
                 values=values,
                 left_out=left_out,
                 entries=tuple(entries),
+                shares=shares,
             )
             # The norm of a bottleneck comes from visits of before, which are no part of its n.
             if line.is_counted or left_out or kpi.unit is Unit.TEXT:

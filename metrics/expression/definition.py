@@ -154,6 +154,13 @@ class CustomKpi:
             for one in (self.above, self.below)
         )
 
+    @property
+    def is_ratio_of_sums(self) -> bool:
+        """Whether what single records add, added up and divided once, is the value."""
+        if self.below is None:
+            return self.above.function in ADDITIVE
+        return {self.above.function, self.below.function} <= ADDITIVE - {"mean"}
+
     @cached_property
     def parts(self) -> tuple[FamilyPart, ...]:
         """The families that the engine keeps for it."""

@@ -111,8 +111,8 @@ class _Look:
 
     # ---- money
 
-    def rate(self) -> Decimal | None:
-        """Company units for one unit of the record's amounts."""
+    def rate_day(self) -> date | None:
+        """The day whose rate its amounts have; None: that of today."""
         day: object = None
         if isinstance(self.record, Deal):
             closed = self.reader.closed_day(self.record) if self.record.is_closed else None
@@ -121,7 +121,11 @@ class _Look:
             day = getattr(self.record, "date", None)
         elif self.record.STREAM in {"campaigns", "contracts"}:
             day = getattr(self.record, "start_date", None)
-        return self.reader.rate(self.currency, day if isinstance(day, date) else None)
+        return day if isinstance(day, date) else None
+
+    def rate(self) -> Decimal | None:
+        """Company units for one unit of the record's amounts."""
+        return self.reader.rate(self.currency, self.rate_day())
 
     def worth(self, field: Field) -> Fraction | None:
         """An amount in the company's currency."""
@@ -405,6 +409,82 @@ class _Telling:
             figures[said.reason] = 1 if is_one_value else 2
         else:
             figures[said.reason] = 1
+
+
+# ---------------------------------------------------------------- what stands behind a value
+
+
+def money_behind(kpi: Kpi, reader: Reader, record: CanonicalRecord) -> Priced | None:
+    """The amount of a record that a custom KPI sums, ranks or, failing that, compares.
+
+    Args:
+        kpi: a custom KPI.
+        reader: of its records and rates.
+        record: one that it counts.
+
+    Returns:
+        None: the KPI asks for no amount, or the record's is not known, or what it is worth.
+    """
+    custom = _own(kpi)
+    look = _Look(reader, record, reader.settings.company.currency)
+    valued = (one.value for _, one, _ in _roles(custom))
+    compared = (atom.field for one in custom.conditions for atom in tree.money_compared(one))
+    for field in (*valued, *compared):
+        if isinstance(field, Field) and field.type is Type.MONEY:
+            amount, rate = look.raw(field), look.rate()
+            if isinstance(amount, Decimal) and rate is not None:
+                return Priced(amount, look.currency, rate, look.rate_day())
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Priced:
+    """An amount with the rate that it counts at."""
+
+    amount: Decimal
+    currency: str
+    rate: Decimal
+    """Company units for one unit of the currency."""
+    rate_day: date | None
+    """The day whose rate it is; None: today's was taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one record adds to one aggregate."""
+
+    number: Fraction | None
+    """None: it is not counted there."""
+    member: str | None
+    """The value that counts once, where different values are counted."""
+
+
+def shares_of(kpi: Kpi, view: View) -> tuple[Share, Share] | None:
+    """What a record adds to either aggregate of a custom KPI whose value is no ratio of sums.
+
+    Args:
+        kpi: any KPI.
+        view: a view of a book that was told of one record alone.
+
+    Returns:
+        None: the value is a sum, a ratio of sums, or a rank.
+    """
+    custom = kpi.custom
+    if custom is None or custom.is_ratio_of_sums or custom.above.function in RANKED:
+        return None
+    subject = f"custom {kpi.name}"
+    nothing = Share(None, None)
+    found = {role: _share(view, subject, role, one) for role, one, _ in _roles(custom)}
+    return found["above"], found.get("below", nothing)
+
+
+def _share(view: View, subject: str, role: str, one: tree.Aggregate) -> Share:
+    if one.function == "distinct":
+        member = next(iter(view.members(f"{subject} {role}")), None)
+        return Share(None if member is None else Fraction(1), member)
+    count = view.count(subject, role)
+    total = count if one.value is None else view.total(subject, f"{role}_sum")
+    return Share(Fraction(total) if count else None, None)
 
 
 # ---------------------------------------------------------------- what they come to
