@@ -97,6 +97,8 @@ SHARED_SITES: Final = frozenset(
 # ---------------------------------------------------------------- values
 
 
+# Copies of a record mostly say the same, and a page is read as it was and as it will be.
+@lru_cache(maxsize=20_000)
 def domain_of(text: str) -> str | None:
     """The domain that somebody registered, of a web address, a host name or an e-mail address.
 
@@ -183,18 +185,20 @@ def with_checksum(short: str) -> str:
 
     https://help.salesforce.com/s/articleView?id=000385008&type=1
     """
-    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ012345"
-    marks = "".join(
-        letters[
-            sum(
-                1 << place
-                for place, letter in enumerate(short[start : start + 5])
-                if "A" <= letter <= "Z"
-            )
-        ]
-        for start in (0, 5, 10)
+    return (
+        short
+        + _MARKS[_capitals(short[:5])]
+        + _MARKS[_capitals(short[5:10])]
+        + _MARKS[_capitals(short[10:])]
     )
-    return short + marks
+
+
+_MARKS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ012345"
+
+
+@lru_cache(maxsize=20_000)
+def _capitals(part: str) -> int:
+    return sum(1 << place for place, letter in enumerate(part) if "A" <= letter <= "Z")
 
 
 def key_of(text: str) -> str | None:

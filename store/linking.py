@@ -73,6 +73,8 @@ class Linker:
         self._parents = array("q")
         self._created = array("q")
         self._apart: dict[int, set[int]] = defaultdict(set)
+        self._naming: dict[tuple[int, str], bool] = {}
+        """Place of a rule and connection -> whether its records hold their own ids by it."""
         links: list[tuple[int, int]] = []
         for decision in decisions:
             heads = head_of(decision.one), head_of(decision.other)
@@ -105,18 +107,25 @@ class Linker:
         """
         numbers = [self._number(one.head, one.created_at) for one in holders]
         if rule.is_by_id:
-            self._add_by_id(rule, holders, numbers)
+            self._add_by_id(rule, place, holders, numbers)
         else:
             self._add_by_value(rule, place, value, holders, numbers)
 
     def _add_by_id(
-        self, rule: MatchRule, holders: Sequence[Holder], numbers: Sequence[int]
+        self, rule: MatchRule, place: int, holders: Sequence[Holder], numbers: Sequence[int]
     ) -> None:
-        named = [_is_named(rule, one) for one in holders]
-        for is_named, number in zip(named, numbers, strict=True):
-            if is_named:
+        for holder, number in zip(holders, numbers, strict=True):
+            if self._is_named(rule, place, holder):
                 for other in numbers:
                     self._join(number, other)
+
+    def _is_named(self, rule: MatchRule, place: int, holder: Holder) -> bool:
+        """Whether the value is the record's own id, not what it says of another."""
+        connection = holder.ref.partition(":")[0]
+        known = self._naming.get((place, connection))
+        if known is None:
+            known = self._naming[place, connection] = rule.field_of(connection) == NATIVE_ID
+        return known
 
     def _add_by_value(
         self,
@@ -214,11 +223,6 @@ class Linker:
             if enemies:
                 self._apart[first] |= enemies
         self._parents[second] = first
-
-
-def _is_named(rule: MatchRule, holder: Holder) -> bool:
-    """Whether the value is the record's own id, not what it says of another."""
-    return rule.field_of(holder.ref.partition(":")[0]) == NATIVE_ID
 
 
 def canonicals(linker: Linker, heads: Mapping[Key, Key | None]) -> Iterator[tuple[Key, Key | None]]:

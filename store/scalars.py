@@ -15,6 +15,10 @@ from typing import Final
 
 from store.canonical import Scalar
 
+# With options, json's own functions make a new reader or writer for every value.
+_read: Final = json.JSONDecoder(parse_float=Decimal).decode
+_write: Final = json.JSONEncoder(ensure_ascii=False).encode
+
 MOST_DIGITS: Final = 200
 """Longest plain notation of a number; `1E+999999` would be a megabyte of zeros."""
 
@@ -31,7 +35,7 @@ def encode(value: Scalar) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False)
+        return _write(value)
     if isinstance(value, int | Decimal):
         return _number(Decimal(value))
     if isinstance(value, datetime):
@@ -43,7 +47,7 @@ def encode(value: Scalar) -> str:
 
 def decode(text: str) -> Scalar:
     """The scalar of a JSON text that `encode` made."""
-    return _scalar(json.loads(text, parse_float=Decimal))
+    return _scalar(_read(text))
 
 
 def encode_fields(fields: Mapping[str, Scalar]) -> str | None:
@@ -62,7 +66,7 @@ def decode_fields(text: str | None) -> dict[str, Scalar]:
     """The scalars of `encode_fields`."""
     if text is None:
         return {}
-    return {name: _scalar(value) for name, value in json.loads(text, parse_float=Decimal).items()}
+    return {name: _scalar(value) for name, value in _read(text).items()}
 
 
 def _scalar(value: str | int | Decimal | bool | dict[str, str] | None) -> Scalar:
