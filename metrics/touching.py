@@ -317,7 +317,10 @@ class _Steps:
         self._touch(
             TOUCHED_CREDITS,
             *_of_won_deals("ref"),
-            select(deals.c.ref).where(deals.c.account.in_(_reached("credits"))),
+            # One that is won by this page is among the touched ones.
+            select(deals.c.ref).where(
+                deals.c.account.in_(_reached("credits")), deals.c.is_won, deals.c.is_closed
+            ),
         )
 
     def _accounts_of_matched_people(self) -> list[AnySelect]:

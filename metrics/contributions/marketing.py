@@ -255,10 +255,10 @@ def credits_of(
     )
     # A close that is a day lasts all that day long, one that is an instant ends there.
     is_in_time = or_(
-        and_(closing.c.close_date.is_not(None), touches.c.at_day <= won.c.closed_day),
-        and_(closing.c.close_date.is_(None), touches.c.at <= closing.c.closed_at),
+        and_(won.c.close_date.is_not(None), touches.c.at_day <= won.c.closed_day),
+        and_(won.c.close_date.is_(None), touches.c.at <= closing.c.closed_at),
         and_(
-            closing.c.close_date.is_(None),
+            won.c.close_date.is_(None),
             closing.c.closed_at.is_(None),
             touches.c.at <= instant_of_last_closing(closing),
         ),
@@ -266,7 +266,10 @@ def credits_of(
     joined = (
         select(*won.c, touches.c.campaign.label("touched_by"), touches.c.at, touches.c.member)
         .select_from(
-            won.join(closing, closing.c.ref == won.c.ref).outerjoin(
+            # The deal is looked up again only where its facts do not say when it was closed.
+            won.outerjoin(
+                closing, closing.c.ref == case((won.c.close_date.is_(None), won.c.ref))
+            ).outerjoin(
                 touches,
                 and_(touches.c.account == won.c.account, is_in_time, or_(~has_roles, is_in_role)),
             )
@@ -311,7 +314,7 @@ def _ranked_purchases(deals: FromClause) -> FromClause:
         partition_by=buyer_of(deals),
         order_by=(flag(deals.c.closed_day.is_(None)), deals.c.closed_day, deals.c.ref),
     )
-    names = ("ref", "side", *DEAL_COLUMNS, "closed_day", "amount", "currency")
+    names = ("ref", "side", *DEAL_COLUMNS, "close_date", "closed_day", "amount", "currency")
     return (
         select(*(deals.c[name] for name in names), place.label("purchase_place"))
         .where(deals.c.is_won == one)
