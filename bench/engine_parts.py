@@ -183,6 +183,7 @@ class Watch:
         driver.add_notice_handler(self._hear)
         driver.execute("SET client_min_messages = log")
         driver.execute("SET log_planner_stats = on")
+        driver.execute("SET track_io_timing = on")
         commit()
 
     def _hear(self, said: psycopg.errors.Diagnostic) -> None:
@@ -255,16 +256,18 @@ class Parts:
     def _counts(self) -> dict[str, float]:
         """What is counted on and on by the database."""
         with reading(self._product.engine) as conn:
-            found = {
+            found: dict[str, Any] = {
                 "rows of history written": conn.scalar(select(func.max(RECORD_HISTORY.c.id))),
                 "keys noted for publication": conn.scalar(
                     select(func.count()).select_from(DIRTY_KEYS)
                 ),
             }
             if self._is_postgresql:
-                found["bytes of log"] = conn.exec_driver_sql(
-                    "SELECT (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::float8"
-                ).scalar_one()
+                # What this process read is told to the others when a transaction ends.
+                conn.exec_driver_sql("SELECT pg_stat_force_next_flush()")
+        if self._is_postgresql:
+            with reading(self._product.engine) as conn:
+                found |= conn.exec_driver_sql(_SERVER_COUNTS).mappings().one()
         return {name: float(count or 0) for name, count in found.items()}
 
     # ---- what was found
@@ -307,6 +310,14 @@ class Parts:
         self._product.read_series()
         return _median(measured(self._product.read_series)[0] for _ in range(200))
 
+
+_SERVER_COUNTS: Final = """
+    SELECT blks_hit AS "blocks found in the server's memory",
+        blks_read AS "blocks read from outside of it",
+        blk_read_time AS "of it waited for them, ms",
+        (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::float8 AS "bytes of log"
+    FROM pg_stat_database WHERE datname = current_database()"""
+"""Needs PostgreSQL 15."""
 
 _SHOWN: Final = ("statements", "clock", "server", "planning")
 
