@@ -21,24 +21,23 @@ Every figure is appended to the results as soon as it is measured: a run that is
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import resource
-import shutil
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import Engine, Table, create_engine, func, make_url, select
+from sqlalchemy import Engine, Table, func, select
 
 from bench import engine_company as company
 from bench.engine_peers import DuckDb, Views
+from bench.stores import copy_of, stores
 from metrics import catalog as kpi_catalog
 from metrics import values
 from metrics.catalog import Catalog
@@ -87,25 +86,6 @@ def load_records(url: str, deals: int) -> Engine:
         if is_postgresql(conn):
             conn.exec_driver_sql("ANALYZE")
     return engine
-
-
-def copy_of(engine: Engine, url: str) -> Engine:
-    """The same store a second time: a copy of its files is faster than writing it again."""
-    source, target = engine.url, make_url(url)
-    engine.dispose()
-    if engine.dialect.name == "sqlite":
-        assert source.database is not None
-        assert target.database is not None
-        shutil.copyfile(source.database, target.database)
-        return open_store(url)
-    admin = create_engine(
-        open_store(url).url.set(database="postgres"), isolation_level="AUTOCOMMIT"
-    )
-    with admin.connect() as conn:
-        conn.exec_driver_sql(f'DROP DATABASE "{target.database}"')
-        conn.exec_driver_sql(f'CREATE DATABASE "{target.database}" TEMPLATE "{source.database}"')
-    admin.dispose()
-    return open_store(url)
 
 
 def vacuum(engine: Engine) -> None:
@@ -320,22 +300,6 @@ class Bench:
             ours, theirs = self._product.cells(), self._duckdb.cells()
             some = sorted(map(str, ours ^ theirs))[:4]
             assert ours == theirs, (len(ours - theirs), len(theirs - ours), some)
-
-
-@contextlib.contextmanager
-def stores(store: str, folder: Path) -> Iterator[Sequence[str]]:
-    """The URLs of two empty stores, that of the product and that of the bare upsert."""
-    if store == "sqlite":
-        yield [f"sqlite:///{folder / name}.db" for name in ("product", "bare")]
-        return
-    from tests.fixtures.servers import new_database, start_postgres  # noqa: PLC0415 - only here
-
-    with (
-        start_postgres() as server,
-        new_database(server.url) as product,
-        new_database(server.url) as bare,
-    ):
-        yield [product, bare]
 
 
 def main() -> None:

@@ -29,7 +29,8 @@ import psycopg
 from sqlalchemy import Connection, Engine, event, func, select
 
 from bench import engine_company as company
-from bench.engine import Product, copy_of, load_records, measured, stores, vacuum
+from bench.engine import Product, load_records, measured, vacuum
+from bench.stores import copy_of, stores
 from metrics import catalog as kpi_catalog
 from store import records
 from store.canonical import CanonicalRecord

@@ -37,7 +37,7 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import Engine, func, select
 
-from bench.engine import copy_of, stores
+from bench.stores import copy_of, stores
 from metrics import catalog as kpi_catalog
 from metrics import identities
 from metrics.catalog import Catalog
