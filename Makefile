@@ -60,9 +60,11 @@ docs: .venv/installed-dev ## write the generated pages (docs/kpis.md, docs/confi
 	$(BIN)/python -m metrics.catalog.document > docs/kpis.md
 	$(BIN)/python -m config.reference docs/configuration.md
 
-bench: .venv/installed-dev ## the engine with its peers, and the table of its targets (DEALS="100000 1000000" STORE="sqlite postgresql")
-	for deals in $(or $(DEALS),100000 1000000); do for store in $(or $(STORE),sqlite postgresql); do \
+bench: .venv/installed-dev ## the engine with its peers, and the table of its targets, in hours (DEALS="100000 1000000 4000000" STORE="sqlite postgresql")
+	for deals in $(or $(DEALS),100000 1000000 4000000); do for store in $(or $(STORE),sqlite postgresql); do \
 		$(BIN)/python -m bench.engine --deals $$deals --store $$store --results bench-results.jsonl || exit 1; done; done
+	for store in $(or $(STORE),sqlite postgresql); do \
+		$(BIN)/python -m bench.engine_parts --deals $(firstword $(or $(DEALS),100000)) --store $$store || exit 1; done
 	$(BIN)/python -m bench.engine --deals $(firstword $(or $(DEALS),100000)) --breadth catalogue --results bench-results.jsonl
 	$(BIN)/python -m bench.engine_table bench-results.jsonl
 
