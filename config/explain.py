@@ -14,11 +14,12 @@ from typing import Annotated, Final, Union, get_args, get_origin
 from pydantic import BaseModel, Tag, ValidationError
 from pydantic_core import ErrorDetails
 
+from config.connections import FURTHER_TYPE, IMPLIED_STREAMS, UNKNOWN_FLOW, UNKNOWN_TYPE
 from config.errors import Path, Problem, did_you_mean, dotted, nearest, one_of, quoted
 from config.installed import further_types
 from config.interpolate import Resolved
 from config.locate import Node, Scalar, Table, find, locate
-from config.models import FURTHER_TYPE, IMPLIED_STREAMS, UNKNOWN_FLOW, UNKNOWN_TYPE, Config
+from config.models import Config
 from config.scalars import FAULT
 
 _TAG = re.compile(r"(type|flow)=")

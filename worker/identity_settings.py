@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from config.matching import MATCHED, NATIVE_IDS, sides_of
-from config.models import Config, RecordIdentity, RecordMatch, Stream
+from config.connections import Stream
+from config.models import Config, RecordIdentity, RecordMatch
 from store.canonical import RECORD_TYPES
 from store.identity_evidence import compared_value
 from store.identity_rules import (

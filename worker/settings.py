@@ -17,17 +17,17 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pydantic import SecretStr
 
-from config.models import (
-    Config,
+from config.connections import (
     FileColumn,
     FilesConnection,
     FileStream,
     FurtherConnection,
     FurtherStream,
     QueryStream,
-    Section,
     Stream,
 )
+from config.models import Config
+from config.section import Section
 from connectors.base import (
     ConnectionSettings,
     DailyCalls,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from config.models import CONFIGURABLE_STREAMS
+from config.connections import CONFIGURABLE_STREAMS
 from connectors import registry
 from connectors.base import (
     Books,
