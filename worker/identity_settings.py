@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from config.matching import MATCHED, NATIVE_IDS, sides_of
 from config.connections import Stream
+from config.matching import MATCHED, NATIVE_IDS, sides_of
 from config.models import Config, RecordIdentity, RecordMatch
 from store.canonical import RECORD_TYPES
 from store.identity_evidence import compared_value
