@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import pty
-import subprocess
-import sys
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +18,6 @@ from sandbox.hubspot_settings import ALL_SCOPES
 from store import approvals
 from store.engine import open_store, writing
 from store.schema import ensure_current
-from tests.fixtures.cli import clean_environment
 from tests.fixtures.sandboxes import Sandbox, launch
 from worker.cli.app import load_commands, run_command
 from worker.cli.firstlook import CrmLook, StreamLook
@@ -398,51 +392,6 @@ def test_the_environment_says_which_way_in_is_meant() -> None:
     assert flow("salesforce", "SF_CLIENT_ID", "SF_USERNAME", "SF_PRIVATE_KEY_FILE") == "jwt"
     assert flow("salesforce", "SF_USERNAME", "SF_PASSWORD") == "password"
     assert flow("hubspot", "HUBSPOT_CLIENT_ID", "HUBSPOT_REFRESH_TOKEN") == "refresh_token"
-
-
-@pytest.mark.slow
-def test_on_a_terminal_it_asks_and_shows_and_keeps_no_secret(
-    tmp_path: Path, company: Sandbox
-) -> None:
-    ours, theirs = pty.openpty()
-    environment = {
-        name: value for name, value in clean_environment().items() if name not in SECRETS
-    }
-    process = subprocess.Popen(
-        [Path(sys.executable).with_name("kpisync"), "init", *hubspot(company)],
-        cwd=tmp_path,
-        env=environment,
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        start_new_session=True,
-    )
-    os.close(theirs)
-    said: list[bytes] = []
-    asked = threading.Event()
-
-    def listen() -> None:
-        while True:
-            try:
-                heard = os.read(ours, 4096)
-            except OSError:  # Linux says so when the other side is closed
-                return
-            said.append(heard)
-            if b"HUBSPOT_TOKEN is not set" in b"".join(said):
-                asked.set()
-
-    listener = threading.Thread(target=listen)
-    listener.start()
-    assert asked.wait(60)
-    os.write(ours, SECRETS["HUBSPOT_TOKEN"].encode() + b"\n")
-    code = process.wait(120)
-    listener.join(10)
-    os.close(ours)
-
-    text = b"".join(said).decode()
-    assert code == 0, text
-    assert "Set HUBSPOT_TOKEN in the environment" in text
-    assert_no_secret(text + (tmp_path / "kpisync.yaml").read_text(encoding="utf-8"))
 
 
 def assert_no_secret(text: str) -> None:
