@@ -60,7 +60,7 @@ def rebuild(
     kpis.drop_families(conn, kpis.families_with_traces(conn) - catalog.families.keys())
     calendar, for_postgresql = catalog.settings.calendar, is_postgresql(conn)
     names = sorted(catalog.families if families is None else families)
-    _gather(conn, catalog, [catalog.families[name] for name in names])
+    gather(conn, catalog, [catalog.families[name] for name in names])
     for kept in together((catalog.families[name] for name in names), catalog.groupings):
         for family, _ in kept:
             conn.execute(delete(CELLS).where(CELLS.c.family == family.name))
@@ -75,8 +75,14 @@ def rebuild(
         conn.exec_driver_sql(f"ANALYZE {', '.join(table.name for table in _READ_BY_PAGES)}")
 
 
-def _gather(conn: Connection, catalog: Catalog, families: Collection[Family]) -> None:
-    """Put the facts of the whole store into temporary tables, once for all families."""
+def gather(conn: Connection, catalog: Catalog, families: Collection[Family]) -> None:
+    """Put the facts of the whole store into temporary tables, once for all families.
+
+    Args:
+        conn: may make temporary tables.
+        catalog: the families are of it.
+        families: whose facts.
+    """
     temporary.prepare(conn, TEMPORARY)
     sources = {source for family in families for source in sources_of(family)}
     custom = [family.name for family in families if family.source == "custom"]

@@ -190,15 +190,22 @@ def operating(engine: Engine) -> Iterator[Connection]:
 
 
 @contextmanager
-def reading(engine: Engine) -> Iterator[Connection]:
+def reading(engine: Engine, *, makes_tables: bool = False) -> Iterator[Connection]:
     """A consistent snapshot of the whole store; what is written in it is rolled back.
+
+    Args:
+        engine: from `open_store`.
+        makes_tables: whether temporary tables are needed, which PostgreSQL makes in no
+            transaction that only reads.
 
     Raises:
         StoreUnavailable: the database is away.
     """
     with _failures_translated(engine), engine.connect() as raw:
         conn = (
-            raw.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+            raw.execution_options(
+                isolation_level="REPEATABLE READ", postgresql_readonly=not makes_tables
+            )
             if is_postgresql(raw)
             else raw
         )

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
 from sqlalchemy import Connection
 
+from metrics import cell_audit
 from metrics.definition import Kpi
 from metrics.explain.counterexample import Counterexample, smallest
 from metrics.verify import OF_CELLS, Verification, duck, verified_together, verify
@@ -67,7 +68,7 @@ def share_of(runtime: Runtime, now: datetime) -> list[Sequence[Kpi]]:
 
 def _verify_share(running: Running) -> State:
     runtime = running.runtime
-    with reading(runtime.engine) as conn:
+    with reading(runtime.engine, makes_tables=True) as conn:
         now = database_now(conn)
         if kpis.count_dirty_keys(conn):
             running.error = "changes came in meanwhile; it is tried again when they are computed"
@@ -85,6 +86,7 @@ def _verify_share(running: Running) -> State:
             ok=all(one.ok for one in found),
             checked=sum(one.checked for one in found),
             days=sum(one.days for one in found),
+            cells=sum(one.cells for one in found),
             differences=[difference for one in found for difference in one.differences],
         )
         words = None if whole.ok else in_words(whole, smallest(conn, runtime.catalog, whole))
@@ -97,7 +99,19 @@ def _verify_share(running: Running) -> State:
 
 
 def _share(conn: Connection, runtime: Runtime, now: datetime, kpis: Sequence[Kpi]) -> Verification:
-    return verify(conn, runtime.catalog, as_of=now, kpis=kpis, with_others=False)
+    catalog = runtime.catalog
+    return _with_cells(
+        conn, runtime, kpis, verify(conn, catalog, as_of=now, kpis=kpis, with_others=False)
+    )
+
+
+def _with_cells(
+    conn: Connection, runtime: Runtime, kpis: Sequence[Kpi], found: Verification
+) -> Verification:
+    """The same with every cell compared that these KPIs are made of."""
+    cells, wrong = cell_audit.compare_cells(conn, runtime.catalog, kpis)
+    differences = [*found.differences, *wrong]
+    return replace(found, ok=not differences, differences=differences, cells=found.cells + cells)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +127,7 @@ def verify_everything(conn: Connection, runtime: Runtime, *, with_duckdb: bool) 
     """Compare every value with the records, by plain Python where DuckDB does not reach.
 
     Args:
-        conn: in `store.engine.reading`.
+        conn: in ``store.engine.reading(..., makes_tables=True)``.
         runtime: what it works with.
         with_duckdb: let DuckDB compare the cells and values that it covers.
 
@@ -122,13 +136,20 @@ def verify_everything(conn: Connection, runtime: Runtime, *, with_duckdb: bool) 
     """
     now, catalog = database_now(conn), runtime.catalog
     if not with_duckdb:
-        return Everything(verify(conn, catalog, as_of=now), None)
-    found = duck.verify(conn, catalog, as_of=now)
-    others = [kpi for kpi in catalog.kpis if kpi.name not in found.kpis]
-    rest = verify(conn, catalog, as_of=now, kpis=others)
-    differences = [*found.differences, *rest.differences]
-    checked = found.cells + found.values + rest.checked
-    return Everything(Verification(not differences, checked, differences, rest.days), found)
+        found = verify(conn, catalog, as_of=now)
+        return Everything(_with_cells(conn, runtime, catalog.kpis, found), None)
+    by_duckdb = duck.verify(conn, catalog, as_of=now)
+    others = [kpi for kpi in catalog.kpis if kpi.name not in by_duckdb.kpis]
+    rest = _with_cells(conn, runtime, others, verify(conn, catalog, as_of=now, kpis=others))
+    differences = [*by_duckdb.differences, *rest.differences]
+    whole = replace(
+        rest,
+        ok=not differences,
+        checked=by_duckdb.values + rest.checked,
+        differences=differences,
+        cells=by_duckdb.cells + rest.cells,
+    )
+    return Everything(whole, by_duckdb)
 
 
 def remember(runtime: Runtime, found: Verification, words: str | None) -> None:

@@ -20,7 +20,14 @@ from metrics.catalog import Catalog
 from metrics.definition import MONEY_UNITS, Kpi
 from metrics.verify import cells, custom, customers, emails, marketing, sales, service
 from metrics.verify.book import Book, Grouping, View
-from metrics.verify.comparing import Difference, Facts, Place, differing, stored_facts
+from metrics.verify.comparing import (
+    OF_CELLS,
+    Difference,
+    Facts,
+    Place,
+    differing,
+    stored_facts,
+)
 from metrics.verify.periods import Calendar, periods_for
 from metrics.verify.reading import Reader
 from metrics.verify.recipes import Ask, Recipe, Result, rounded
@@ -68,10 +75,6 @@ def readers_of(kpi: Kpi) -> list[Callable[[Reader, Book], None]]:
     return list(dict.fromkeys(READERS[subject] for subject in RECIPES[kpi.name].subjects))
 
 
-OF_CELLS: Final = " (cells)"
-"""Behind the name of a KPI: it is the cells of one day that differ, whatever the values do."""
-
-
 @dataclass(frozen=True, slots=True)
 class Verification:
     """The outcome of comparing values."""
@@ -82,6 +85,8 @@ class Verification:
     differences: list[Difference]
     days: int = 0
     """What the cells of a group mean for a single day: so many were compared, too."""
+    cells: int = 0
+    """So many were compared with those that a rebuild would make."""
 
 
 def verify(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from sqlalchemy import Connection
 
@@ -13,6 +13,9 @@ from store.kpis import KpiValue, current_values, plain
 
 Place: TypeAlias = tuple[str, str, str, str]
 """KPI, dimension, key, period."""
+
+OF_CELLS: Final = " (cells)"
+"""Behind the name of a KPI: its cells differ, whatever the values do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,3 +100,19 @@ def _words(facts: Facts | None) -> str | None:
         parts.insert(0, f"{plain(facts.numerator)} / {plain(facts.denominator)}")
     shown = facts.words or plain(facts.value) or "no value"
     return f"{shown} ({', '.join(parts)}, {facts.definition})"
+
+
+def words_of_cell(measures: Sequence[str], sums: Sequence[int] | None, currency: str) -> str | None:
+    """What a cell says, for people; None: there is none.
+
+    Args:
+        measures: the names of its sums.
+        sums: n, and the sums.
+        currency: of the cell.
+    """
+    if sums is None:
+        return None
+    said = ", ".join(
+        f"{name} {number}" for name, number in zip(("n", *measures), sums, strict=False)
+    )
+    return f"{said} {currency}" if currency else said

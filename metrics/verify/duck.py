@@ -29,7 +29,14 @@ from metrics.definition import MONEY_UNITS, Bucket, Family, Kpi
 from metrics.dimensions import name_of
 from metrics.periods import kind_of
 from metrics.verify.book import EXACT, Grouping
-from metrics.verify.comparing import Difference, Facts, Place, differing, stored_facts
+from metrics.verify.comparing import (
+    Difference,
+    Facts,
+    Place,
+    differing,
+    stored_facts,
+    words_of_cell,
+)
 from metrics.verify.duck_sources import COPIED, PREPARATION, SOURCES, Source
 from metrics.verify.duck_values import VALUES, Term, Value
 from metrics.verify.periods import Calendar, period_of
@@ -450,16 +457,8 @@ def _cell_difference(  # noqa: PLR0917 - what a cell is made of
 ) -> Difference:
     key, day, currency, bucket = cell
 
-    def words(sums: Sums | None) -> str | None:
-        if sums is None:
-            return None
-        named = zip(("n", *measures), sums, strict=True)
-        apart = f" {currency}" if currency else ""
-        return ", ".join(f"{name} {number}" for name, number in named) + apart
-
     when = "unknown day" if day == NO_DAY else date.fromordinal(day + _EPOCH).isoformat()
     where = when if not bucket else f"{when}, bucket {bucket}"
     n = max(sums[0] for sums in (stored, made) if sums is not None)
-    return Difference(
-        f"cells of {family}", where, name_of(grouping), key, words(stored), words(made), n
-    )
+    one, other = (words_of_cell(measures, sums, currency) for sums in (stored, made))
+    return Difference(f"cells of {family}", where, name_of(grouping), key, one, other, n)

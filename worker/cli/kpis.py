@@ -306,7 +306,7 @@ def verify(
     if engine not in ENGINES:
         raise typer.BadParameter(f"--engine knows {' and '.join(ENGINES)}, not {engine}")
     with session.runtime() as runtime:
-        with reading(runtime.engine) as conn:
+        with reading(runtime.engine, makes_tables=True) as conn:
             try:
                 everything = verifying.verify_everything(
                     conn, runtime, with_duckdb=engine == "duckdb"
@@ -328,6 +328,7 @@ def verify(
             "ok": is_ok,
             "checked": verification.checked,
             "days": verification.days,
+            "cells": verification.cells,
             "differences": [
                 {
                     "kpi": difference.kpi,
@@ -360,8 +361,8 @@ def _show_verification(
 ) -> None:
     if verification.ok:
         printer.text(
-            f"{verification.checked:,} values recomputed, and {verification.days:,} days of cells, "
-            "all equal"
+            f"{verification.checked:,} values recomputed, {verification.days:,} days of cells and "
+            f"{verification.cells:,} cells, all equal"
         )
         return
     count = len(verification.differences)
