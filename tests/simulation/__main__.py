@@ -17,8 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from tests.simulation.enumerating import crash_points
-from tests.simulation.jobs import Job, Tally, added, move_in, work
+from tests.simulation.exploring import Explorer, Tally
+from tests.simulation.jobs import Job, move_in, work
 from tests.simulation.runs import Laboratory
 from tests.simulation.scenarios import scenarios
 from tests.simulation.world import Crashes
@@ -77,22 +77,21 @@ def _replay(asked: argparse.Namespace) -> int:
 
 def _everything(asked: argparse.Namespace) -> int:
     begun = time.monotonic()
+    broken = 0
     with _folder() as folder:
         context = multiprocessing.get_context("spawn")
         with context.Pool(asked.jobs, move_in, (str(folder),)) as pool:
-            broken = 0
             for what, jobs in _jobs(folder, asked):
                 started = time.monotonic()
                 total = Tally()
-                for tally in pool.imap_unordered(work, jobs):
+                for done, tally in enumerate(pool.imap_unordered(work, jobs), start=1):
+                    total.add(tally)
                     _say(*tally.found)
-                    total = added(total, tally)
-                broken += len(total.found)
-                _say(
-                    f"{what}: {total.runs:,} runs, {total.crashes:,} crashes, "
-                    f"{total.effects:,} effects, {len(total.found)} broke a promise, "
-                    f"{time.monotonic() - started:.0f} s"
-                )
+                    _progress(what, done, len(jobs), total)
+                unclosed = list(total.never_closed())
+                _say(*unclosed)
+                broken += len(total.found) + len(unclosed)
+                _say(_summary(what, total, time.monotonic() - started))
     _say(f"{broken} runs broke a promise; {time.monotonic() - begun:.0f} s in all")
     return 1 if broken else 0
 
@@ -101,15 +100,13 @@ def _jobs(folder: Path, asked: argparse.Namespace) -> Iterator[tuple[str, list[J
     home = folder / "first"
     home.mkdir()
     laboratory = Laboratory(home)
-    for number, scenario in enumerate(scenarios()):
-        calm = laboratory.run(scenario)
-        points = crash_points(calm)
-        has_pairs = not asked.no_pairs
-        kinds = "single crashes and pairs" if has_pairs else "single crashes"
-        yield (
-            f"{scenario.name}, {calm.played} effects, {kinds} at {len(points)}",
-            [Job(number, first, has_pairs) for first in points],
-        )
+    for scenario in scenarios():
+        explorer = Explorer(laboratory, scenario)
+        kinds = "single crashes" if asked.no_pairs else "single crashes and all pairs"
+        jobs = [
+            Job(scenario.name, number, not asked.no_pairs) for number in range(len(explorer.firsts))
+        ]
+        yield f"{scenario.name}, {explorer.calm.played} effects, {kinds}", jobs
     laboratory.disk.close()
     last = asked.first + asked.seeds
     yield (
@@ -118,6 +115,21 @@ def _jobs(folder: Path, asked: argparse.Namespace) -> Iterator[tuple[str, list[J
             Job(seeds=range(start, min(start + _SEEDS_AT_ONCE, last)))
             for start in range(asked.first, last, _SEEDS_AT_ONCE)
         ],
+    )
+
+
+def _progress(what: str, done: int, of: int, total: Tally) -> None:
+    if sys.stdout.isatty():
+        sys.stdout.write(f"\r{what}: {done} of {of}, {total.runs:,} runs ")
+        sys.stdout.flush()
+
+
+def _summary(what: str, total: Tally, seconds: float) -> str:
+    end = "\r" if sys.stdout.isatty() else ""
+    return (
+        f"{end}{what}: {total.points:,} crashes or seeds, {total.runs:,} runs to the end, "
+        f"{total.effects:,} effects, {len(total.found)} broke a promise; {seconds:.0f} s, "
+        f"{1000 * total.processor_seconds / max(total.runs, 1):.0f} ms of processor a run"
     )
 
 

@@ -77,6 +77,22 @@ class Crm:
             dict(self.locked),
         )
 
+    def told(self) -> list[str]:
+        """All that it holds, a line each."""
+        return [
+            *(
+                f"{name} {row.id} {row.created_at} {row.changed_at} {row.deleted} {row.merged_into}"
+                f" {row.visible_from} {sorted(row.fields.items())}"
+                for name, rows in self.rows.items()
+                for row in rows.values()
+            ),
+            *(
+                f"journal {number} {one.at} {one.object} {one.id} {one.field} {one.old} {one.new}"
+                for number, one in enumerate(self.journal)
+            ),
+            f"refusing {sorted(self.refusing)} locked {sorted(self.locked.items())}",
+        ]
+
     # ------------------------------------------------------------ people at work
 
     def make(

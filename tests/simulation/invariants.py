@@ -10,22 +10,21 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from decimal import ROUND_HALF_UP, Decimal
-from typing import Final
+from typing import Final, Self
 
 from metrics.verify import verify
 from store.engine import reading
 from tests.simulation.connector import LOOKBACK
 from tests.simulation.crm import ACCOUNTS, DEALS, KPI_FIELDS, SPOILT, Crm, Row
 from tests.simulation.installation import CONNECTION, Installation
+from tests.simulation.snapshots import EPOCH, MICROSECOND
 
 Rows = list[tuple[object, ...]]
 
 _KPI_OF: Final = {"kpi_revenue": "revenue", "kpi_win_rate": "win_rate"}
 _STREAMS: Final = {"accounts": ACCOUNTS, "deals": DEALS}
-_MICROSECOND: Final = timedelta(microseconds=1)
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 _FINAL: Final = {
     "accounts": "SELECT ref, name, owner, deleted, merged_into FROM accounts ORDER BY ref",
@@ -92,7 +91,8 @@ def findings(
             *_nothing_else_was_written(site.crm),
             *_letters_are_of_rejected_records(conn, site.crm),
             *(_never_an_older_value(conn, site.crm) if with_order else ()),
-            *_runs_add_up(conn),
+            *_runs_have_ended(conn),
+            *runs_that_do_not_add_up(conn),
             *_nothing_is_left_to_do(conn),
         ]
 
@@ -234,13 +234,20 @@ def _letters_are_of_rejected_records(conn: sqlite3.Connection, crm: Crm) -> Iter
         yield f"I9: {ref} takes values and has a dead letter"
 
 
-def _runs_add_up(conn: sqlite3.Connection) -> Iterator[str]:
-    query = "SELECT run, kind, state, pulled, stored, unchanged, dead FROM runs"
-    for run, kind, state, pulled, stored, unchanged, dead in conn.execute(query):
-        if state == "running":
-            yield f"I13: {kind} {run} never ended"
-        if pulled != stored + unchanged + dead:
-            yield f"I13: {kind} {run}: {pulled} pulled = {stored} + {unchanged} + {dead}?"
+def _runs_have_ended(conn: sqlite3.Connection) -> Iterator[str]:
+    query = "SELECT run, kind FROM runs WHERE state = 'running'"
+    for run, kind in conn.execute(query):
+        yield f"I13: {kind} {run} never ended"
+
+
+def runs_that_do_not_add_up(conn: sqlite3.Connection) -> Iterator[str]:
+    """I13: of each run, what was pulled is what was stored, unchanged or dead."""
+    query = (
+        "SELECT run, kind, pulled, stored, unchanged, dead FROM runs"
+        " WHERE pulled <> stored + unchanged + dead"
+    )
+    for run, kind, pulled, stored, unchanged, dead in conn.execute(query):
+        yield f"I13: {kind} {run}: {pulled} pulled = {stored} + {unchanged} + {dead}?"
 
 
 def _nothing_is_left_to_do(conn: sqlite3.Connection) -> Iterator[str]:
@@ -263,14 +270,29 @@ class Watch:
 
     def __init__(self, site: Installation) -> None:
         self._site = site
-        self._conn = sqlite3.connect(site.disk.path, isolation_level=None, check_same_thread=False)
+        self.conn = sqlite3.connect(site.disk.path, isolation_level=None, check_same_thread=False)
+        """For looks from outside, which see what is committed."""
         self._believed: Sequence[tuple[str, str]] = ()
         self.found: list[str] = []
+
+    def __enter__(self) -> Self:
+        self._site.world.on_commit = self.look
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._site.world.on_commit = None
+        self.conn.close()
+
+    @property
+    def version(self) -> int:
+        """Another one after each commit that changed something."""
+        found: int = self.conn.execute("PRAGMA data_version").fetchone()[0]
+        return found
 
     def look(self) -> None:
         """A commit has just been made."""
         query = "SELECT stream, complete_until FROM checkpoints WHERE complete_until IS NOT NULL"
-        told = self._conn.execute(query).fetchall()
+        told = self.conn.execute(query).fetchall()
         if told == self._believed:
             return
         self._believed = told
@@ -280,7 +302,7 @@ class Watch:
 
     def _missing(self, stream: str, edge: datetime) -> Iterable[str]:
         query = f"SELECT ref, modified_at FROM {stream}"  # noqa: S608 - one of two names
-        stored: dict[str, int | None] = dict(self._conn.execute(query).fetchall())
+        stored: dict[str, int | None] = dict(self.conn.execute(query).fetchall())
         now = self._site.world.now
         for row in self._site.crm.rows[_STREAMS[stream]].values():
             is_shown = row.visible_from is None or row.visible_from <= now
@@ -289,10 +311,6 @@ class Watch:
             at = stored.get(f"{CONNECTION}:{row.id}")
             if at is None:
                 yield f"I4: {row.id} of {row.changed_at} is not in the store, complete is {edge}"
-            elif (_EPOCH + at * _MICROSECOND) < row.changed_at:
+            elif (EPOCH + at * MICROSECOND) < row.changed_at:
                 # Echoes of our own writes are no news: they may stay as they were.
                 pass
-
-    def close(self) -> None:
-        """Look no longer."""
-        self._conn.close()

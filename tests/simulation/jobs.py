@@ -6,10 +6,10 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.simulation.enumerating import pairs
-from tests.simulation.runs import Laboratory, Outcome
-from tests.simulation.scenarios import Scenario, scenarios
-from tests.simulation.world import Crashes, Stuck
+from tests.simulation.exploring import Explorer, Tally
+from tests.simulation.runs import Laboratory
+from tests.simulation.scenarios import scenarios
+from tests.simulation.world import Stuck
 from worker.observe import configure_logging
 
 
@@ -17,74 +17,65 @@ from worker.observe import configure_logging
 class Job:
     """Runs that one process makes one after the other."""
 
-    scenario: int | None = None
+    scenario: str | None = None
     first: int = 0
-    """The effect of the first crash; all second ones follow."""
+    """Which of the first crashes; all second ones follow."""
     has_pairs: bool = False
     seeds: range = range(0)
 
 
-@dataclass(frozen=True)
-class Tally:
-    """What a job has found."""
+@dataclass
+class Desk:
+    """What a process works with."""
 
-    runs: int = 0
-    crashes: int = 0
-    effects: int = 0
-    found: tuple[str, ...] = ()
+    claims: Path
+    laboratory: Laboratory
+    explorers: dict[str, Explorer]
+
+    def explorer(self, name: str) -> Explorer:
+        """That of a scenario, which is made once."""
+        if name not in self.explorers:
+            scenario = next(one for one in scenarios() if one.name == name)
+            self.explorers[name] = Explorer(self.laboratory, scenario)
+        return self.explorers[name]
 
 
-_laboratories: list[Laboratory] = []
-_calm: dict[int, Outcome] = {}
-_scenarios: list[Scenario] = []
+_desks: list[Desk] = []
 
 
 def move_in(folder: str) -> None:
     """A process gets a folder of its own and what it works with."""
     configure_logging(is_quiet=True)
-    _laboratories.append(Laboratory(Path(tempfile.mkdtemp(dir=folder))))
-    _scenarios.extend(scenarios())
+    own = Path(tempfile.mkdtemp(dir=folder))
+    _desks.append(Desk(Path(folder), Laboratory(own), {}))
 
 
 def work(job: Job) -> Tally:
     """Make the runs of a job, and count what they found."""
+    desk = _desks[0]
     if job.scenario is None:
         total = Tally()
         for seed in job.seeds:
-            total = added(total, _seeded(seed))
+            total.add(seeded(desk.laboratory, seed))
         return total
-    scenario = _scenarios[job.scenario]
-    laboratory = _laboratories[0]
-    if job.scenario not in _calm:
-        _calm[job.scenario] = laboratory.run(scenario)
-    calm = _calm[job.scenario]
-    once = laboratory.run(scenario, Crashes(job.first), expected=calm.state)
-    total = _tally(once, f"{scenario.name}, crash at {job.first}")
-    for second in pairs(once, job.first) if job.has_pairs else ():
-        twice = laboratory.run(scenario, Crashes(job.first, second), expected=calm.state)
-        label = f"{scenario.name}, crashes at {job.first} and {second}"
-        total = added(total, _tally(twice, label))
-    return total
+    explorer = desk.explorer(job.scenario)
+
+    def claimed(state: bytes) -> bool:
+        # A file is made once, whichever process is first.
+        try:
+            (desk.claims / f"{job.scenario} {state.hex()}").touch(exist_ok=False)
+        except FileExistsError:
+            return False
+        return True
+
+    return explorer.after(explorer.firsts[job.first], claimed if job.has_pairs else None)
 
 
-def _seeded(seed: int) -> Tally:
+def seeded(laboratory: Laboratory, seed: int) -> Tally:
+    """The run of a seed."""
     try:
-        run = _laboratories[0].run_seed(seed)
+        run = laboratory.run_seed(seed)
     except (Exception, Stuck) as error:  # noqa: BLE001 - whichever it is, the other seeds are to be tried
-        return Tally(runs=1, found=(f"seed {seed}: {type(error).__name__}: {error}",))
-    return _tally(run, f"seed {seed}")
-
-
-def _tally(run: Outcome, label: str) -> Tally:
-    found = (f"{label}: {'; '.join(run.found[:3])}",) if run.found else ()
-    return Tally(1, run.crashes, len(run.effects), found)
-
-
-def added(one: Tally, other: Tally) -> Tally:
-    """Both together."""
-    return Tally(
-        one.runs + other.runs,
-        one.crashes + other.crashes,
-        one.effects + other.effects,
-        one.found + other.found,
-    )
+        return Tally(1, 1, found=[f"--seed {seed}: {type(error).__name__}: {error}"])
+    found = [f"--seed {seed}: {'; '.join(run.found[:3])}"] if run.found else []
+    return Tally(1, 1, run.crashes, len(run.effects), run.processor_seconds, found)

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
 from tests.simulation.crm import Crm, small_company
-from tests.simulation.installation import Installation, defined, told
-from tests.simulation.invariants import Rows, Watch, final_state, findings, unlike
-from tests.simulation.scenarios import Scenario, full_pass_of, nothing_else, people_at_work
+from tests.simulation.installation import Definition, Installation, defined, told
+from tests.simulation.invariants import (
+    Rows,
+    Watch,
+    final_state,
+    findings,
+    runs_that_do_not_add_up,
+    unlike,
+)
+from tests.simulation.scenarios import People, Scenario, full_pass_of, nothing_else
 from tests.simulation.seeded import Server
+from tests.simulation.snapshots import Snapshot, digest, left_open, taken
 from tests.simulation.stores import Disk
 from tests.simulation.world import BEGIN, Plan, World
 from worker.passes import drain
@@ -40,7 +48,67 @@ class Outcome:
     found: list[str]
     state: dict[str, Rows] = field(repr=False)
     trace: Sequence[str] = field(repr=False, default=())
-    seconds: float = 0.0
+    taken: Mapping[str, int] = field(repr=False, default_factory=dict)
+    """How often each lease was taken and each kind of run begun."""
+    processor_seconds: float = 0.0
+
+
+class Recorder:
+    """Keeps what a crash at each effect would leave behind, once for all that leave the same."""
+
+    def __init__(self, is_news: Callable[[bytes], bool] = lambda _: True, after: int = 0) -> None:
+        """Look at effects behind that of a number.
+
+        Args:
+            is_news: Whether a state with this digest is to be kept.
+            after: The effect of the last crash.
+        """
+        self.snapshots: list[Snapshot] = []
+        self.others: list[int] = []
+        """Effects at which not everybody would die: what the living know is in no snapshot."""
+        self.points = 0
+        """Effects that were looked at."""
+        self.known: dict[bytes, frozenset[str]] = {}
+        """What states left open that were no news."""
+        self.found: list[str] = []
+        self._is_news = is_news
+        self._after = after
+        self._believed: object = None
+
+    def look(self, site: Installation, people: People, watch: Watch) -> None:
+        """A process is about to have an effect."""
+        world = site.world
+        if world.count <= self._after:
+            return
+        self.points += 1
+        crm = site.crm.copy(world)
+        is_last = world.is_last_process
+        who = None if is_last else world.current.process
+        lasting = (watch.version, crm.rows, crm.journal, crm.refusing, crm.locked)
+        if (who, people.done, lasting) == self._believed:
+            return
+        self._believed = (who, people.done, lasting)
+        if not is_last:
+            self.others.append(world.count)
+            return
+        found = digest(watch.conn, crm, people.done, world.now)
+        self.found += runs_that_do_not_add_up(watch.conn)
+        open_now = left_open(watch.conn)
+        if not self._is_news(found):
+            self.known[found] = self.known.get(found, frozenset()) | open_now
+            return
+        self.snapshots.append(
+            Snapshot(
+                number=world.count,
+                now=world.now,
+                acts=people.done,
+                store=watch.conn.serialize(),
+                crm=crm,
+                digest=found,
+                left_open=open_now,
+                taken=taken(watch.conn),
+            )
+        )
 
 
 class Laboratory:
@@ -50,6 +118,7 @@ class Laboratory:
         self.disk = Disk(folder)
         self._definition = defined(every="1m")
         self._crm = self._prepared()
+        self._store = self.disk.content()
 
     def _prepared(self) -> Crm:
         """The store and the CRM of a company that has been synced for a day."""
@@ -59,14 +128,14 @@ class Laboratory:
         site = Installation(world, self.disk, crm, defined())
         site.work(full_pass_of)
         site.work(full_pass_of)
-        self.disk.save()
         crm.journal.clear()
         return crm
 
-    def site(self, world: World) -> Installation:
+    def site(self, world: World, definition: Definition | None = None) -> Installation:
         """An installation as it was saved, in a world of its own."""
-        self.disk.restore()
-        return Installation(world, self.disk, self._crm.copy(world), self._definition)
+        self.disk.restore(self._store)
+        crm = self._crm.copy(world)
+        return Installation(world, self.disk, crm, definition or self._definition)
 
     def run(
         self,
@@ -74,6 +143,7 @@ class Laboratory:
         plan: Plan | None = None,
         *,
         expected: dict[str, Rows] | None = None,
+        recorder: Recorder | None = None,
         is_traced: bool = False,
     ) -> Outcome:
         """Play a scenario, let it become quiet, look at every promise.
@@ -82,23 +152,54 @@ class Laboratory:
             scenario: What happens outside, and which processes work.
             plan: What befalls the processes.
             expected: The final state of the undisturbed run; None: this is it.
+            recorder: Looks at every effect.
             is_traced: Keep a line for each effect.
         """
-        begun = time.perf_counter()
-        self.disk.restore()
         world = World(plan, is_traced=is_traced)
-        crm = self._crm.copy(world)
+        site = self.site(world, scenario.definition)
+        scenario.before(site.crm)
+        people = People(scenario.people)
+        people.work(world, site.crm)
+        scenario.play(site)
+        return self._to_the_end(scenario, site, people, expected, recorder)
+
+    def resume(
+        self,
+        scenario: Scenario,
+        snapshot: Snapshot,
+        *,
+        expected: dict[str, Rows],
+        crashes: int = 1,
+        recorder: Recorder | None = None,
+        is_traced: bool = False,
+    ) -> Outcome:
+        """Go on where everybody has died: what `run` does that crashes there, without its begin."""
+        world = World(is_traced=is_traced)
+        world.now, world.count, world.crashes = snapshot.now, snapshot.number, crashes
+        self.disk.restore(snapshot.store)
+        crm = snapshot.crm.copy(world)
         site = Installation(world, self.disk, crm, scenario.definition)
-        scenario.before(crm)
-        watch = Watch(site)
-        world.on_commit = watch.look
-        try:
-            people_at_work(world, crm, scenario.people)
-            scenario.play(site)
+        people = People(scenario.people, snapshot.acts)
+        people.work(world, crm)
+        return self._to_the_end(scenario, site, people, expected, recorder)
+
+    def _to_the_end(
+        self,
+        scenario: Scenario,
+        site: Installation,
+        people: People,
+        expected: dict[str, Rows] | None,
+        recorder: Recorder | None,
+    ) -> Outcome:
+        world = site.world
+        with Watch(site) as watch:
+            if recorder is not None:
+                world.on_effect = lambda _: recorder.look(site, people, watch)
             world.run()
             played = world.count
             self._become_quiet(site, scenario.recover)
             until_quiet = world.count
+            world.on_effect = None
             state = final_state(site)
             found = [*watch.found]
             if expected is None:
@@ -107,19 +208,9 @@ class Laboratory:
                 differences = list(unlike(expected, state))
                 # What equals a state that was looked at needs no second recomputation.
                 found += [*differences, *findings(site, with_values=bool(differences))]
-        finally:
-            watch.close()
-            world.on_commit = None
-        return Outcome(
-            effects=tuple(world.effects),
-            played=played,
-            played_until_quiet=until_quiet,
-            crashes=world.crashes,
-            found=found,
-            state=state,
-            trace=world.trace,
-            seconds=time.perf_counter() - begun,
-        )
+            outcome = _outcome(world, found, state, played=played, until_quiet=until_quiet)
+            outcome.taken = taken(watch.conn)
+        return outcome
 
     def run_seed(self, seed: int, *, is_traced: bool = False) -> Outcome:
         """Some minutes of server mode in which a seed decides what goes wrong.
@@ -128,13 +219,10 @@ class Laboratory:
             seed: Any number; the same one is the same run.
             is_traced: Keep a line for each effect.
         """
-        begun = time.perf_counter()
         world = World(is_traced=is_traced)
         site = self.site(world)
         server = Server(site, seed)
-        watch = Watch(site)
-        world.on_commit = watch.look
-        try:
+        with Watch(site) as watch:
             server.start()
             world.run()
             played = world.count
@@ -147,21 +235,9 @@ class Laboratory:
             found = [
                 *watch.found,
                 *findings(site, lost_answers=repeated, with_order=not world.late_writes),
+                *self._stay_quiet(site),
             ]
-            found += self._stay_quiet(site)
-        finally:
-            watch.close()
-            world.on_commit = None
-        return Outcome(
-            effects=tuple(world.effects),
-            played=played,
-            played_until_quiet=played,
-            crashes=world.crashes,
-            found=found,
-            state=state,
-            trace=world.trace,
-            seconds=time.perf_counter() - begun,
-        )
+        return _outcome(world, found, state, played=played, until_quiet=played)
 
     def _become_quiet(
         self, site: Installation, recover: Callable[[Runtime], object] = nothing_else
@@ -194,3 +270,18 @@ class Laboratory:
         if len(site.crm.journal) != written:
             found.append(f"I7: a cycle without edits wrote {site.crm.journal[written:]}")
         return found
+
+
+def _outcome(
+    world: World, found: list[str], state: dict[str, Rows], *, played: int, until_quiet: int
+) -> Outcome:
+    return Outcome(
+        effects=tuple(world.effects),
+        played=played,
+        played_until_quiet=until_quiet,
+        crashes=world.crashes,
+        found=found,
+        state=state,
+        trace=world.trace,
+        processor_seconds=time.process_time() - world.born,
+    )

@@ -10,7 +10,7 @@ from typing import Final
 
 from tests.simulation.crm import ACCOUNTS, DEALS, SPOILT, Crm
 from tests.simulation.installation import CONNECTION, WRITEBACK, Definition, Installation, defined
-from tests.simulation.world import World
+from tests.simulation.world import BEGIN, World
 from worker.passes import full_pass, perform
 from worker.results import Kind
 from worker.runtime import Runtime
@@ -143,16 +143,25 @@ def scenarios() -> list[Scenario]:
     ]
 
 
-def people_at_work(world: World, crm: Crm, acts: Sequence[Act]) -> None:
-    """Let them do what they do, each at its time."""
+@dataclass
+class People:
+    """Those who work in the CRM meanwhile, each act at its time."""
 
-    def work() -> None:
-        for milliseconds, act in acts:
-            due = (timedelta(milliseconds=milliseconds) - (world.now - begun)).total_seconds()
-            if due > 0:
-                world.sleep(due)
-            act(crm)
-            world.tell("people at work")
+    acts: Sequence[Act]
+    done: int = 0
+    """So many of them are done."""
 
-    begun = world.now
-    world.start("people", work)
+    def work(self, world: World, crm: Crm) -> None:
+        """Let them do what is left to do."""
+
+        def in_turn() -> None:
+            while self.done < len(self.acts):
+                milliseconds, act = self.acts[self.done]
+                due = BEGIN + timedelta(milliseconds=milliseconds) - world.now
+                if due > timedelta(0):
+                    world.sleep(due.total_seconds())
+                act(crm)
+                self.done += 1
+                world.tell("people at work")
+
+        world.start("people", in_turn)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -104,6 +105,8 @@ class World:
     def __init__(self, plan: Plan | None = None, *, is_traced: bool = False) -> None:
         self.plan = plan or Plan()
         self.now = BEGIN
+        self.born = time.process_time()
+        """Seconds of processor time that this process had used before."""
         self.count = 0
         """Effects of processes so far."""
         self.effects: list[str] = []
@@ -119,6 +122,8 @@ class World:
         self.freezes = 0
         self.on_commit: Callable[[], None] | None = None
         """Looks at the store after each commit."""
+        self.on_effect: Callable[[str], None] | None = None
+        """Looks at what there is right before each effect of a process."""
         self.failures: list[BaseException] = []
         self._is_traced = is_traced
         self._actors: list[Actor] = []
@@ -149,6 +154,17 @@ class World:
     def is_anybody_here(self) -> bool:
         """Whether somebody other than the current actor is still at work."""
         return any(not one.is_over and one is not self._current for one in self._actors)
+
+    @property
+    def is_last_process(self) -> bool:
+        """Whether no process lives or is about to begin but the current one."""
+        return all(
+            one.is_over
+            or one.process is None
+            or one.process.is_dead
+            or one.process is self.current.process
+            for one in self._actors
+        )
 
     def run(self) -> None:
         """Let everybody work until all are done.
@@ -203,6 +219,8 @@ class World:
         if process is not None:
             self.count += 1
             self.effects.append(what)
+            if self.on_effect is not None:
+                self.on_effect(what)
             if self.count > _MOST_EFFECTS:
                 raise Stuck(f"{_MOST_EFFECTS} effects and no end")
             fate = self.plan.fate(self.count, what)
