@@ -67,6 +67,20 @@ def load_with_warnings(path: Path, env: Mapping[str, str]) -> tuple[Config, tupl
     return config, tuple(sorted(_warnings(tree.root, resolved)))
 
 
+def server_database(path: Path, env: Mapping[str, str]) -> str | None:
+    """The PostgreSQL URL of a configuration, whatever else is wrong with it; None: not to be read.
+
+    For whoever asks after processes that go on by the last good configuration.
+    """
+    tree, _ = _read(path)
+    if tree is None:
+        return None
+    resolved = resolve(tree.root, env, path if path.is_dir() else path.parent)
+    values = resolved.values
+    url = values.get("database") if isinstance(values, Mapping) else None
+    return url if isinstance(url, str) and url.startswith("postgresql") else None
+
+
 def _validated(root: Table, resolved: Resolved) -> tuple[Config | None, list[Problem]]:
     explainer = Explainer(root, resolved)
     values = resolved.values

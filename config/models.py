@@ -300,7 +300,14 @@ class AlertRule(Section):
     """When to tell whom."""
 
     when: Literal[
-        "target_missed", "stale", "failed", "quarantine", "guard", "writeback_failed", "difference"
+        "target_missed",
+        "stale",
+        "failed",
+        "quarantine",
+        "guard",
+        "writeback_failed",
+        "difference",
+        "configuration",
     ]
     """The event."""
     kpi: Word | None = None

@@ -147,6 +147,12 @@ def pinned_org(conn: Connection, connection: str) -> str | None:
     return conn.execute(query).scalar_one_or_none()
 
 
+def pinned_to(conn: Connection, org_id: str) -> list[str]:
+    """The connections whose data came from an org or portal, by name."""
+    query = select(CONNECTIONS.c.name).where(CONNECTIONS.c.org_id == org_id)
+    return list(conn.execute(query.order_by(CONNECTIONS.c.name)).scalars())
+
+
 def unpin_org(conn: Connection, connection: str) -> None:
     """Let the connection's next contact decide which org it belongs to."""
     conn.execute(

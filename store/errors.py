@@ -53,6 +53,25 @@ class LeaseLost(StoreError):
         )
 
 
+class RecordsStoredAlready(StoreError):
+    """The same org was read under another connection's name, and its records still count."""
+
+    def __init__(self, connection: str, other: str, org_id: str) -> None:
+        super().__init__(connection, other, org_id)
+        self.connection = connection
+        self.other = other
+        self.org_id = org_id
+
+    def __str__(self) -> str:
+        """Name both connections and the ways out."""
+        return (
+            f"{self.connection}: records of org {self.org_id} are stored already, as those of the "
+            f"connection {self.other}, which is not in the configuration any more; read again "
+            f"they would count twice. Call the connection {self.other} again, or remove what is "
+            f"stored of it: kpisync state forget {self.other}"
+        )
+
+
 class OrgPinned(StoreError):
     """The credentials lead to another org or portal than the stored data came from."""
 

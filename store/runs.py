@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
 from store.conversion import cleaned_text
 from store.engine import database_now
@@ -132,6 +132,11 @@ def latest(conn: Connection, kind: str) -> Run | None:
     ended = select(RUNS).where(RUNS.c.kind == kind, RUNS.c.state != RUNNING)
     row = conn.execute(ended.order_by(RUNS.c.run.desc()).limit(1)).mappings().first()
     return None if row is None else _run(dict(row))
+
+
+def first_start(conn: Connection) -> datetime | None:
+    """When the oldest run began; None: nothing ever ran."""
+    return conn.execute(select(func.min(RUNS.c.started))).scalar_one_or_none()
 
 
 def interrupt_unfinished(

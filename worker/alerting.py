@@ -29,10 +29,12 @@ LOOK_EVERY: Final = timedelta(seconds=60)
 
 EVERY_KIND: Final = (
     *("failed", "stale", "quarantine", "guard", "writeback_failed"),
-    "difference",
+    *("difference", "configuration"),
 )
 """What is told where channels are configured without rules."""
 
+_CONFIGURATION: Final = "configuration"
+_LONGEST_REASON: Final = 500
 _SENDING_SECONDS: Final = 15.0
 
 
@@ -89,10 +91,14 @@ def _look(runtime: Runtime, config: Config) -> int:
 
 
 def _rules(config: Config) -> Sequence[AlertRule]:
-    if config.alerts.rules:
-        return config.alerts.rules
     everyone = tuple(config.alerts.channels)
-    return [AlertRule(when=kind, to=everyone) for kind in EVERY_KIND]
+    rules = config.alerts.rules
+    if not rules:
+        return [AlertRule(when=kind, to=everyone) for kind in EVERY_KIND]
+    if any(rule.when == _CONFIGURATION for rule in rules):
+        return rules
+    # What was edited is not in force, other rules perhaps: everybody has to know.
+    return [*rules, AlertRule(when=_CONFIGURATION, to=everyone)]
 
 
 def _mark(rule: AlertRule) -> str:
@@ -109,16 +115,28 @@ def _troubles(
         case "guard":
             yield from _guarded(found)
         case "target_missed":
-            for one in found.targets:
-                if one.is_missed and rule.kpi in {None, one.target.kpi}:
-                    yield Trouble("target_missed", one.subject, one.words)
+            yield from _missed(rule, found)
         case "difference":
             if found.verified.differing is not None:
                 yield Trouble("difference", "verify", found.verified.differing)
+        case "configuration":
+            if found.configuration_fault is not None:
+                said = f"the last good one stays in force: {found.configuration_fault}"
+                yield Trouble(_CONFIGURATION, "configuration", said[:_LONGEST_REASON])
         case _:
-            for stream in found.streams:
-                if _concerns(rule, stream) and (words := _of_stream(rule, stream, now)):
-                    yield Trouble(rule.when, f"{stream.connection}.{stream.stream}", words)
+            yield from _streams(rule, found, now)
+
+
+def _missed(rule: AlertRule, found: Status) -> Iterator[Trouble]:
+    for one in found.targets:
+        if one.is_missed and rule.kpi in {None, one.target.kpi}:
+            yield Trouble("target_missed", one.subject, one.words)
+
+
+def _streams(rule: AlertRule, found: Status, now: datetime) -> Iterator[Trouble]:
+    for stream in found.streams:
+        if _concerns(rule, stream) and (words := _of_stream(rule, stream, now)):
+            yield Trouble(rule.when, f"{stream.connection}.{stream.stream}", words)
 
 
 def _concerns(rule: AlertRule, stream: StreamStatus) -> bool:
@@ -128,7 +146,7 @@ def _concerns(rule: AlertRule, stream: StreamStatus) -> bool:
 def _of_stream(rule: AlertRule, stream: StreamStatus, now: datetime) -> str | None:
     match rule.when:
         case "failed" if stream.state == "failed":
-            return "its last pull failed"
+            return f"its last pull failed{_reason(stream)}"
         case "quarantine" if stream.state == "quarantined":
             return "three attempts in a row ended their process; it rests"
         case "stale":
@@ -138,13 +156,20 @@ def _of_stream(rule: AlertRule, stream: StreamStatus, now: datetime) -> str | No
 
 
 def _staleness(rule: AlertRule, stream: StreamStatus, now: datetime) -> str | None:
-    if stream.last_success is None:
+    last = stream.last_success
+    # Of what failed, was refused or rests for three crashes there is a word of its own.
+    is_overdue = stream.is_overdue and stream.state in {"late", "paused", "running"}
+    if last is None:
+        return f"nothing was read so far{_reason(stream)}" if is_overdue else None
+    silent = now - last
+    if not (is_overdue if rule.after is None else silent > rule.after):
         return None
-    silent = now - stream.last_success
-    is_stale = stream.state == "late" if rule.after is None else silent > rule.after
-    if not is_stale:
-        return None
-    return f"nothing was read for {_span(silent)} (last: {stream.last_success:%Y-%m-%d %H:%M} UTC)"
+    since = f"(last: {last:%Y-%m-%d %H:%M} UTC)"
+    return f"nothing was read for {_span(silent)} {since}{_reason(stream)}"
+
+
+def _reason(stream: StreamStatus) -> str:
+    return f": {stream.error[:_LONGEST_REASON]}" if stream.error else ""
 
 
 def _guarded(found: Status) -> Iterator[Trouble]:
@@ -154,7 +179,8 @@ def _guarded(found: Status) -> Iterator[Trouble]:
     for stream in found.streams:
         if stream.state == "waiting" and stream.last_success is not None:
             place = f"{stream.connection}.{stream.stream}"
-            yield Trouble("guard", place, "too many records vanished; nothing was removed")
+            words = f"records vanished and nothing was removed{_reason(stream)}"
+            yield Trouble("guard", place, words)
 
 
 def _failed_writes(rule: AlertRule, pushes: dict[str, runs.Run]) -> Iterator[Trouble]:

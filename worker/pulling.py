@@ -35,6 +35,7 @@ from store.checkpoints import Checkpoint
 from store.engine import database_now, operating, reading
 from store.errors import RecordRefused
 from worker import crashpoints, settings
+from worker.leftovers import ensure_not_twice
 from worker.reconciling import (
     FETCHED_AT_ONCE,
     Reconciliation,
@@ -218,6 +219,7 @@ def _pull(running: Running, options: PullOptions) -> State:
         return State.PAUSED
     _mark_attempt(running, connection, stream)
     recognise_org(runtime, connection)
+    ensure_not_twice(runtime, connection, stream.name)
     return _pulled(running, stream, options)
 
 

@@ -57,6 +57,8 @@ class LiveRuntime:
         self._looking = Every(look_every)
         self._reading = Every(READ_EVERY)
         self._reading.is_due()  # the first reading was the start's
+        # Whoever starts with the file has found nothing wrong with it.
+        self._note(None)
 
     @property
     def current(self) -> Runtime:

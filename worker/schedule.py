@@ -14,7 +14,7 @@ from sqlalchemy import Connection, func, select
 from config.scalars import Cron, Interval
 from metrics import clock
 from metrics.rebuild import stale_families
-from store import checkpoints, leases
+from store import checkpoints, leases, runs
 from store.checkpoints import Checkpoint
 from store.engine import database_now, reading
 from store.tables import DIRTY_KEYS, RUNS
@@ -78,15 +78,6 @@ def next_firing(schedule: Interval | Cron, after: datetime, zone: ZoneInfo) -> d
         return after + schedule.every
     local = next(CronSim(schedule.expression, after.astimezone(zone)))
     return local.astimezone(UTC)
-
-
-def interval_of(schedule: Interval | Cron) -> timedelta:
-    """The usual span between two firings."""
-    if isinstance(schedule, Interval):
-        return schedule.every
-    firings = CronSim(schedule.expression, datetime(2001, 1, 1, tzinfo=UTC))
-    first, second = next(firings), next(firings)
-    return second - first
 
 
 def due(runtime: Runtime) -> tuple[Step, ...]:
@@ -336,7 +327,7 @@ class _Look:
         return {row.writeback: _Push(row.started, row.state) for row in self._conn.execute(query)}
 
     def _first_start(self) -> datetime | None:
-        return self._conn.execute(select(func.min(RUNS.c.started))).scalar_one_or_none()
+        return runs.first_start(self._conn)
 
 
 def _is_dirty(conn: Connection, runtime: Runtime) -> bool:

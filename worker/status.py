@@ -6,23 +6,26 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Final, Self
 
 from sqlalchemy import Connection, func, select
 
 from store import calls, checkpoints, deadletters, heartbeats, leases, notes, outbox, runs
 from store.engine import database_now, reading
 from store.tables import DIRTY_KEYS
-from worker import doubts
+from worker import doubts, leftovers
 from worker.doubts import Doubtful
 from worker.reloading import CONFIGURATION_NOTE
 from worker.runtime import Runtime
-from worker.schedule import interval_of
+from worker.schedule import next_firing
 from worker.sinks import SinkState, sink_states
 from worker.targets import Standing, is_any_missed, standings
 from worker.verifying import Verified, verified_so_far
 from worker.writeback_states import WritebackState, writeback_states
 
 LATE_AFTER_INTERVALS = 3
+_PATIENCE: Final = timedelta(minutes=5)
+"""Nothing is late before, however short its schedule."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +40,25 @@ class StreamStatus:
     last_success: datetime | None
     lag_seconds: int | None
     rejects: int
+    error: str | None = None
+    """Why the last pull failed, or waits."""
+    is_overdue: bool = False
+    """Whatever its state: no pull succeeded for as long as makes one late."""
+
+    @classmethod
+    def unread(cls, connection: str, stream: str) -> Self:
+        """One that nobody has begun to read, though it is time."""
+        return cls(
+            connection=connection,
+            stream=stream,
+            state="late",
+            checkpoint=None,
+            last_success=None,
+            lag_seconds=None,
+            rejects=0,
+            error="it was never read: does a worker listen to its queue?",
+            is_overdue=True,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +91,8 @@ class Status:
     """How every target stands in its running period."""
     doubtful: Doubtful | None
     """Matches that wait for a person, as they were counted last."""
+    configuration_fault: str | None
+    """What is wrong with the file that is there; the last good one is in force."""
     refused_writes: int
     """Records that a CRM refused to change and that wait in the dead letters."""
     sentences: Sequence[str]
@@ -110,6 +134,7 @@ class Status:
                     "last_success": stream.last_success,
                     "lag_seconds": stream.lag_seconds,
                     "rejects": stream.rejects,
+                    "error": stream.error,
                 }
                 for stream in self.streams
             ],
@@ -185,9 +210,11 @@ def gather(runtime: Runtime) -> Status:
             refused_writes=sum(
                 letter.direction == deadletters.PUSH for letter in deadletters.every(conn)
             ),
+            configuration_fault=notes.get(conn, *CONFIGURATION_NOTE),
             sentences=[
                 *_configuration_sentences(conn),
                 *_stream_sentences(conn, runtime),
+                *leftovers.sentences(leftovers.leftovers(runtime, conn)),
                 *_quarantine_sentences(conn),
                 *(sentence for one in written for sentence in one.sentences()),
                 *(f"sink {one.sink}: {one.state}: {one.error}" for one in sinks if one.error),
@@ -200,14 +227,29 @@ def gather(runtime: Runtime) -> Status:
 
 
 def stream_states(runtime: Runtime, conn: Connection) -> list[StreamStatus]:
-    """Every stream that was ever read from a configured connection."""
+    """Every configured stream that was ever read, and those that should have been by now."""
     now = database_now(conn)
     rejects = _rejects(conn)
-    return [
+    left = {(one.connection, one.stream) for one in leftovers.leftovers(runtime, conn)}
+    begun = {
+        (one.connection, one.stream): one
+        for one in checkpoints.every(conn)
+        if (one.connection, one.stream) not in left
+    }
+    found = [
         _stream_status(runtime, conn, checkpoint, now=now, rejects=rejects)
-        for checkpoint in checkpoints.every(conn)
-        if checkpoint.connection in runtime.config.connections
+        for checkpoint in begun.values()
     ]
+    since = runs.first_start(conn)
+    unread = [
+        StreamStatus.unread(connection, stream)
+        for connection, section in runtime.config.connections.items()
+        for stream in section.streams
+        if (connection, stream) not in begun
+        and since is not None
+        and now > late_after(runtime, connection, since)
+    ]
+    return sorted([*found, *unread], key=lambda one: (one.connection, one.stream))
 
 
 def _quota(runtime: Runtime, conn: Connection, name: str) -> Quota:
@@ -248,6 +290,8 @@ def _stream_status(
         last_success=checkpoint.last_success,
         lag_seconds=lag,
         rejects=rejects.get((checkpoint.connection, checkpoint.stream), 0),
+        error=checkpoint.error,
+        is_overdue=_is_overdue(runtime, checkpoint, now),
     )
 
 
@@ -258,13 +302,34 @@ def _state(
         return "paused"
     if _quarantine(conn, checkpoint, now) is not None:
         return "quarantined"
-    if checkpoint.state != "ok":
+    is_dead = checkpoint.state == "running" and not _is_held(conn, checkpoint)
+    if checkpoint.state != "ok" and not is_dead:
         return checkpoint.state
-    every = interval_of(runtime.config.connections[checkpoint.connection].every)
-    last = checkpoint.last_success
-    if last is None or now - last > max(LATE_AFTER_INTERVALS * every, timedelta(minutes=5)):
+    if _is_overdue(runtime, checkpoint, now):
         return "late"
-    return "ok"
+    return checkpoint.state
+
+
+def _is_overdue(runtime: Runtime, checkpoint: checkpoints.Checkpoint, now: datetime) -> bool:
+    last = checkpoint.last_success or checkpoint.last_attempt
+    return last is None or now > late_after(runtime, checkpoint.connection, last)
+
+
+def late_after(runtime: Runtime, connection: str, last: datetime) -> datetime:
+    """When nobody can say any more that a stream is read as its schedule says.
+
+    A schedule of office hours rests at night: its firings are counted, not its usual span.
+    """
+    every = runtime.config.connections[connection].every
+    firing = last
+    for _ in range(LATE_AFTER_INTERVALS):
+        firing = next_firing(every, firing, runtime.company.timezone)
+    return max(firing, last + _PATIENCE)
+
+
+def _is_held(conn: Connection, checkpoint: checkpoints.Checkpoint) -> bool:
+    name = f"pull:{checkpoint.connection}.{checkpoint.stream}"
+    return any(lease.name == name and lease.is_held for lease in leases.every(conn))
 
 
 def _configuration_sentences(conn: Connection) -> Iterator[str]:
@@ -279,9 +344,7 @@ def _configuration_sentences(conn: Connection) -> Iterator[str]:
 def _quarantine(
     conn: Connection, checkpoint: checkpoints.Checkpoint, now: datetime
 ) -> datetime | None:
-    name = f"pull:{checkpoint.connection}.{checkpoint.stream}"
-    is_running = any(lease.name == name and lease.is_held for lease in leases.every(conn))
-    until = checkpoints.quarantined_until(checkpoint, is_running=is_running)
+    until = checkpoints.quarantined_until(checkpoint, is_running=_is_held(conn, checkpoint))
     return until if until is not None and until > now else None
 
 
@@ -310,7 +373,7 @@ def _stream_sentences(conn: Connection, runtime: Runtime) -> list[str]:
     sentences.extend(
         f"{checkpoint.connection}.{checkpoint.stream}: {checkpoint.error}"
         for checkpoint in checkpoints.every(conn)
-        if checkpoint.error
+        if checkpoint.error and checkpoint.connection in runtime.config.connections
     )
     return sentences
 

@@ -18,12 +18,14 @@ from store import checkpoints, deadletters, identity, outbox, records, runs
 from store.canonical import RECORD_TYPES, CanonicalRecord, Company, Scalar
 from store.engine import database_now, operating, reading, writing
 from store.identity_evidence import is_matched
+from worker import leftovers
 from worker import status as operations
 from worker.cli.app import CommandError, app, session_of
 from worker.cli.exits import ExitCode
 from worker.cli.kpis import with_honesty
 from worker.cli.output import Printer
 from worker.firings import next_of_each, upcoming
+from worker.holding import Busy
 from worker.runtime import Runtime
 from worker.targets import STATES, Standing, share, shown
 
@@ -341,6 +343,38 @@ def set_state(
                 until = database_now(conn) + span
                 checkpoints.pause(conn, connection, until, "a person asked for it")
     session.printer.say(f"{connection}: " + ("resumed" if span is None else f"rests for {rest}"))
+
+
+@state_app.command("forget")
+def forget_state(
+    context: typer.Context,
+    target: Annotated[str, typer.Argument(help="CONN or CONN.STREAM, out of the configuration.")],
+) -> None:
+    """Remove the records of a connection or stream that is not configured any more."""
+    session = session_of(context)
+    connection, _, stream = target.partition(".")
+    with session.runtime() as runtime:
+        with reading(runtime.engine) as conn:
+            found = leftovers.leftovers(runtime, conn)
+        known = (
+            {one.connection for one in found},
+            {f"{one.connection}.{one.stream}" for one in found},
+        )
+        if target not in known[bool(stream)]:
+            raise CommandError(
+                ExitCode.USAGE,
+                f"{target} is configured, or nothing of it is stored. What can be forgotten: "
+                f"{', '.join(sorted(known[1])) or 'nothing'}",
+            )
+        try:
+            gone = leftovers.forget(runtime, connection, stream or None)
+        except Busy as busy:
+            raise CommandError(
+                ExitCode.FAILED, f"{busy}; it may have the old configuration: try again"
+            ) from None
+    session.printer.say(
+        f"{target}: {gone:,} record(s) removed; the KPIs follow at the next computation"
+    )
 
 
 def _span(text: str) -> timedelta:

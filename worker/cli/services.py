@@ -12,6 +12,7 @@ import typer
 from config.schema import json_schema
 from store import schema as store_schema
 from store.engine import open_store
+from worker.cli import health as heartbeat
 from worker.cli.app import CommandError, app, session_of
 from worker.cli.exits import ExitCode
 
@@ -142,17 +143,13 @@ def doctor(context: typer.Context) -> None:
 
 @app.command()
 def health(context: typer.Context, role: str) -> None:
-    """Whether a worker or beat of this host is alive: exit 0 or 1, from its heartbeat."""
-    from worker.health import is_healthy  # noqa: PLC0415
-
+    """Whether a worker, beat, web or loop of this host is alive: exit 0 or 1, by its heartbeat."""
     session = session_of(context)
-    engine = open_store(session.load().database)
-    try:
-        is_alive = is_healthy(engine, role)
-    finally:
-        engine.dispose()
-    if not is_alive:
-        raise CommandError(ExitCode.FAILED, f"no fresh heartbeat of a {role} on this host")
+    if role not in heartbeat.ROLES:
+        raise typer.BadParameter(f"{role} is none of {', '.join(heartbeat.ROLES)}")
+    fault = heartbeat.answer(role, session.config_path, session.environment)
+    if fault is not None:
+        raise CommandError(ExitCode.FAILED, fault)
 
 
 @debug_app.command("crash-points")

@@ -8,16 +8,20 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
 from store import alerts, checkpoints, deadletters
-from store.engine import operating
+from store.engine import database_now, operating
+from store.tables import RUNS
 from tests.fixtures.servers import start_postgres
 from tests.pipeline.worker.site import Site
 from worker.alerting import look
+from worker.reloading import LiveRuntime
+from worker.runtime import open_runtime
+from worker.status import gather, late_after
 from worker.watching import Watch
 
 
@@ -124,6 +128,79 @@ def test_a_notice_that_nobody_took_is_tried_again(empty_site: Site, channel: Cha
 
     channel.status = 200
     assert told(site) == 1
+
+
+def test_a_stream_that_nobody_reads_is_told_whatever_its_state(
+    empty_site: Site, channel: Channel
+) -> None:
+    site = watched(empty_site.but(every="10m"), channel)
+    site.pull("salesforce", "accounts")
+    why = "the column amount is gone"
+    with site.runtime() as runtime:
+        for state, hours in (("paused", 3), ("running", 3), ("paused", 0)):
+            with operating(runtime.engine) as conn:
+                found = checkpoints.load(conn, "salesforce", "accounts")
+                now = found.last_attempt
+                assert now is not None
+                silent = replace(found, last_success=now - timedelta(hours=hours))
+                checkpoints.save(conn, replace(silent, state=state, error=why))
+            look(runtime)
+            if hours:
+                assert gather(runtime).streams[0].is_overdue
+
+    assert channel.titles == [
+        "kpisync: salesforce.accounts (stale)",
+        "kpisync: over: salesforce.accounts (stale)",
+    ]
+    assert "nothing was read for 3 h 0 min" in channel.notices[0]["message"]
+    assert channel.notices[0]["message"].endswith(why)
+
+
+def test_what_should_have_been_read_by_now_and_never_was_is_told(
+    empty_site: Site, channel: Channel
+) -> None:
+    site = watched(empty_site.but(every="10m"), channel)
+    site.pull("salesforce", "accounts")
+    with site.runtime() as runtime:
+        assert look(runtime) == 0
+        with operating(runtime.engine) as conn:
+            long_ago = database_now(conn) - timedelta(hours=1)
+            conn.execute(RUNS.update().values(started=long_ago))
+        look(runtime)
+
+    assert "kpisync: salesforce.deals (stale)" in channel.titles
+    assert "does a worker listen to its queue?" in channel.notices[0]["message"]
+
+
+def test_a_schedule_of_office_hours_is_not_late_at_night(empty_site: Site) -> None:
+    site = empty_site.but(every='"0 8-18 * * mon-fri"')
+    site.pull("salesforce", "accounts")
+    friday = datetime(2026, 11, 20, 17, 0, 5, tzinfo=UTC)
+    with site.runtime() as runtime:
+        late = late_after(runtime, "salesforce", friday)
+
+    # 18:00 in Berlin, then Monday at 8, 9 and 10.
+    assert late == datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("rules", ["", "{when: failed, to: [ops]}"])
+def test_a_faulty_configuration_is_told_and_its_mending_too(
+    empty_site: Site, channel: Channel, rules: str
+) -> None:
+    site = watched(empty_site, channel, rules)
+    live = LiveRuntime(site.path, open_runtime(site.config()), look_every=timedelta(0))
+    text = site.path.read_text()
+    site.path.with_name("kpisync.yaml").write_text(text.replace("version: 1", "version: 1\nkpi: 1"))
+    look(live.current)
+    site.path.with_name("kpisync.yaml").write_text(text)
+    look(live.current)
+    live.close()
+
+    assert channel.titles == [
+        "kpisync: configuration (configuration)",
+        "kpisync: over: configuration (configuration)",
+    ]
+    assert '"kpi" is not a key' in channel.notices[0]["message"]
 
 
 def test_without_rules_every_channel_is_told_of_a_failed_stream(

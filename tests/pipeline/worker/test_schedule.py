@@ -15,7 +15,7 @@ from store.engine import operating
 from tests.pipeline.worker.site import Site
 from worker.results import Kind
 from worker.runtime import Runtime
-from worker.schedule import Step, due, interval_of, next_firing
+from worker.schedule import Step, due, next_firing
 
 BERLIN = ZoneInfo("Europe/Berlin")
 HOUR = timedelta(hours=1)
@@ -42,8 +42,6 @@ def test_an_interval_is_an_interval_whatever_the_clocks_do() -> None:
     before = datetime(2026, 10, 25, 0, 45, tzinfo=UTC)
 
     assert next_firing(Interval(HOUR), before, BERLIN) - before == HOUR
-    assert interval_of(Interval(HOUR)) == HOUR
-    assert interval_of(Cron("0 3 * * *")) == timedelta(days=1)
 
 
 def streams(runtime: Runtime) -> list[str]:
