@@ -82,9 +82,20 @@ def _look(runtime: Runtime, config: Config) -> int:
             if _is_to_be_told(rule, before, now) and not _is_quiet(config, now):
                 delivered += _tell(runtime, rule, trouble, before)
     for (mark, subject), before in told.items():
-        if (mark, subject) not in wrong and not _is_quiet(config, now):
+        is_over = (mark, subject) not in wrong and not _is_tried_again(found, before)
+        if is_over and not _is_quiet(config, now):
             delivered += _tell_end(runtime, mark, before)
     return delivered
+
+
+def _is_tried_again(found: Status, told: alerts.Told) -> bool:
+    """Whether the stream of a notice is being read, and nobody knows yet how that ends."""
+    return any(
+        told.subject == f"{stream.connection}.{stream.stream}"
+        and stream.state == "running"
+        and (stream.last_success is None or stream.last_success <= told.since)
+        for stream in found.streams
+    )
 
 
 # ---------------------------------------------------------------- what is wrong

@@ -215,6 +215,13 @@ def test_without_rules_every_channel_is_told_of_a_failed_stream(
     assert told(site) == 1
     assert channel.titles == ["kpisync: salesforce.accounts (failed)"]
 
+    with site.runtime() as runtime, operating(runtime.engine) as conn:
+        checkpoints.save(conn, replace(found, state="running"))
+    assert told(site) == 0, "it is tried again, which is no recovery yet"
+    site.pull("salesforce", "accounts")
+    assert told(site) == 1
+    assert channel.titles[1:] == ["kpisync: over: salesforce.accounts (failed)"]
+
 
 def test_quiet_hours_hold_a_notice_back_until_they_end(empty_site: Site, channel: Channel) -> None:
     rule = "{when: stale, after: 2h, to: [ops]}"
