@@ -48,12 +48,13 @@ _PARTS: Final = tuple(
     (re.compile(form, re.IGNORECASE), part)
     for form, part in (
         (r"^(BEGIN|COMMIT|ROLLBACK|;$)|pg_advisory|^SET ", "transaction: begin, lock, commit"),
-        (r"^(TRUNCATE|ANALYZE|SELECT EXISTS|SELECT \(?\(?SELECT count)", "temporary tables"),
-        (r"^DELETE FROM (touches|temp\.)|^SELECT count\(\*\) FROM", "temporary tables"),
+        (r"^(COPY|UPDATE|INSERT INTO) (temp\.)?stage_|^DELETE FROM stage_\w+ WHERE", "staging"),
+        (r"^SELECT count.* FROM stage_|^ANALYZE (temp\.)?stage_", "staging"),
         (
-            r"^(COPY|UPDATE|DELETE FROM|INSERT INTO) (temp\.)?stage_|FROM stage_\w+ *WHERE",
-            "staging",
+            r"^(TRUNCATE|ANALYZE|SELECT (CASE WHEN )?EXISTS)|^DELETE FROM [\w.]+$",
+            "temporary tables",
         ),
+        (r"^SELECT \(?(SELECT )?count\(\*\) FROM", "temporary tables"),
         (r"record_history", "history of records"),
         (r"INTO (touched_|reached_)", "what is touched"),
         (r"INTO (touches|credit_facts)", "credits of campaigns, before and after"),

@@ -203,6 +203,7 @@ class _Increment:
         self._catalog = catalog
         self._families = [catalog.families[name] for name in sorted(fresh)]
         self._sources: frozenset[str] = frozenset()
+        self._waiting: list[str] = []
         self._currency = catalog.company.currency
         self._for_postgresql = is_postgresql(conn)
 
@@ -239,20 +240,17 @@ class _Increment:
     def remember(self, side: int) -> None:
         """Note the facts of everything touched as they stand now."""
         if self._sources & {"deals", "visits", "purchases"}:
-            found = self._run(_remember_deals(side, self._currency, self._mapped("deals")))
-            temporary.analyze(self._conn, DEAL_FACTS.name, found.rowcount, ("ref", "side"))
+            deals = _remember_deals(side, self._currency, self._mapped("deals"))
+            self._fill(DEAL_FACTS, deals, ("ref", "side"))
         if "tickets" in self._sources or "closings" in self._sources:
-            self._run(_remember("tickets", side, self._currency, self._mapped("tickets")))
+            self._run_later(_remember("tickets", side, self._currency, self._mapped("tickets")))
         if "credits" in self._sources:
             if side == AFTER:
-                self._run("DELETE FROM touches")
-            found = self._run(_remember_touches(self._for_postgresql))
-            temporary.analyze(self._conn, TOUCHES.name, found.rowcount, ("account",))
-        others = sorted(self._sources - {"deals", "purchases", "tickets", "custom"})
-        run_all(
-            self._conn,
-            (_remember(name, side, self._currency, self._mapped(name)) for name in others),
-        )
+                self._run_later("DELETE FROM touches")
+            self._fill(TOUCHES, _remember_touches(self._for_postgresql), ("account",))
+        for name in sorted(self._sources - {"deals", "purchases", "tickets", "custom"}):
+            self._run_later(_remember(name, side, self._currency, self._mapped(name)))
+        self._run_waiting()
         if "custom" in self._sources:
             names = self._custom_families()
             if side == BEFORE:
@@ -268,17 +266,13 @@ class _Increment:
         """Add what is there after and take away what was there before."""
         if self._sources & {"deals", "purchases"}:
             # A deal that counts as before moves nothing, and belongs to the rest of its account.
-            self._run(_drop_unmoved(self._for_postgresql))
+            self._run_later(_drop_unmoved(self._for_postgresql))
         if any("purchases" in sources_of(family) for family in self._families):
             self._gather_purchases()
         calendar = self._catalog.settings.calendar
-        run_all(
-            self._conn,
-            (
-                _find_deltas(kept, calendar, self._for_postgresql)
-                for kept in together(self._families, self._catalog.groupings)
-            ),
-        )
+        for kept in together(self._families, self._catalog.groupings):
+            self._run_later(_find_deltas(kept, calendar, self._for_postgresql))
+        self._run_waiting()
         # Asked for: the driver does not count the rows of a statement that begins with WITH.
         size = self._run("SELECT count(*) FROM cell_deltas").scalar_one()
         if not size:
@@ -301,11 +295,11 @@ class _Increment:
 
     def _gather_purchases(self) -> None:
         """The purchases of every account of which one changed: those, and all its other ones."""
-        found = self._run(_find_accounts(self._columns_of_purchases(), self._for_postgresql))
-        self._run(_find_other_keys(self._for_postgresql))
-        temporary.analyze(self._conn, UNIT_ACCOUNTS.name, found.rowcount)
-        self._run(_moved_purchases(self._for_postgresql))
-        self._run(_other_purchases(self._currency, self._mapped("purchases")))
+        keys = _find_other_keys(self._for_postgresql)
+        self._run_later(_find_accounts(self._columns_of_purchases(), self._for_postgresql))
+        self._fill(UNIT_ACCOUNTS, keys, ("raw",))
+        self._run_later(_moved_purchases(self._for_postgresql))
+        self._run_later(_other_purchases(self._currency, self._mapped("purchases")))
 
     def _columns_of_purchases(self) -> tuple[str, ...]:
         """What the families of purchases read of them, beside whose they are and when."""
@@ -321,6 +315,25 @@ class _Increment:
         return Mapped(
             catalog.mapped_fields(source), self._for_postgresql, catalog.columns_read.get(source)
         )
+
+    def _fill(self, table: Table, text: str, columns: tuple[str, ...]) -> None:
+        """Run a statement that adds rows to a temporary table, and tell the planner of them."""
+        self._run_later(text)
+        if self._for_postgresql:
+            # Not asking whether there are any: the answer would be waited for.
+            self._run_later(f"ANALYZE {table.name} ({', '.join(columns)})")
+            return
+        self._run_waiting()
+        count = self._run(f"SELECT count(*) FROM (SELECT 1 FROM {table.name} LIMIT 1)")  # noqa: S608 - our own name
+        temporary.analyze(self._conn, table.name, count.scalar_one())
+
+    def _run_later(self, text: str) -> None:
+        """Put a statement off until an answer is wanted; see `store.compiled.run_all`."""
+        self._waiting.append(text)
+
+    def _run_waiting(self) -> None:
+        run_all(self._conn, self._waiting)
+        self._waiting.clear()
 
     def _run(self, text: str) -> CursorResult[Any]:
         return self._conn.exec_driver_sql(text)

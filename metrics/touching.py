@@ -194,8 +194,7 @@ def _filled(conn: Connection, page: Page) -> frozenset[str]:
     names = sorted(tables)
     counts = ", ".join(f"(SELECT count(*) FROM {name})" for name in names)  # noqa: S608 - our own names
     sizes = dict(zip(names, conn.exec_driver_sql(f"SELECT {counts}").one(), strict=True))
-    for name, size in sizes.items():
-        temporary.analyze(conn, name, size)
+    temporary.analyze_all(conn, sizes)
     if sizes.get(TOUCHED_CAMPAIGNS.name):
         sizes[TOUCHED_COSTS.name] += 1
     return frozenset(source for source in page.sources if sizes[TOUCHED_OF[source].name])

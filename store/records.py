@@ -27,6 +27,7 @@ from sqlalchemy.sql.elements import ColumnElement
 from store import staging, temporary
 from store.canonical import CanonicalRecord, Company, Key, RecordRef
 from store.chains import end_of_chain
+from store.compiled import run_all
 from store.conversion import (
     Cell,
     RecordMaker,
@@ -168,8 +169,8 @@ def _stage_stream(
 ) -> int:
     staged = STAGE[stream]
     load(conn, staged.name, columns_of(stream), rows)
-    temporary.analyze(conn, staged.name, len(rows), ("ref",))
     if rows:
+        temporary.analyze(conn, staged.name, len(rows), ("ref",))
         _compare(conn, stream)
     if deleted:
         _stage_deletions(conn, stream, deleted)
@@ -179,8 +180,7 @@ def _stage_stream(
 
 
 def _compare(conn: Connection, stream: str) -> None:
-    conn.execute(staging.find_unchanged(stream))
-    conn.execute(staging.drop_older(stream))
+    run_all(conn, staging.comparing(stream, is_postgresql(conn)))
 
 
 def _stage_deletions(conn: Connection, stream: str, deleted: AbstractSet[str]) -> None:
@@ -196,10 +196,11 @@ def _stage_deletions(conn: Connection, stream: str, deleted: AbstractSet[str]) -
 
 def apply(conn: Connection, staged: Staged) -> None:
     """Insert or replace every staged row in its record table."""
-    statements = staging.apply_on_postgresql if is_postgresql(conn) else staging.apply_on_sqlite
-    for stream in staged.streams:
-        for statement in statements(stream):
-            conn.execute(statement)
+    for_postgresql = is_postgresql(conn)
+    run_all(
+        conn,
+        (text for stream in staged.streams for text in staging.applying(stream, for_postgresql)),
+    )
 
 
 # ---------------------------------------------------------------- reading

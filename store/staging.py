@@ -20,7 +20,6 @@ from sqlalchemy import (
     Insert,
     MetaData,
     Table,
-    TextClause,
     Update,
     and_,
     case,
@@ -31,13 +30,13 @@ from sqlalchemy import (
     null,
     or_,
     select,
-    text,
     true,
     update,
 )
 from sqlalchemy.dialects import postgresql
 
 from store import temporary
+from store.compiled import text_of
 from store.conversion import columns_of
 from store.tables import KEY, RECORD_TABLES
 
@@ -68,8 +67,14 @@ STAGE: Final[Mapping[str, Table]] = MappingProxyType(
 STAGE_REFS: Final = temporary.table("stage_refs", _METADATA, Column("ref", KEY, primary_key=True))
 
 
-@lru_cache(maxsize=64)
-def find_unchanged(stream: str) -> Update:
+@lru_cache(maxsize=128)
+def comparing(stream: str, for_postgresql: bool) -> tuple[str, ...]:
+    """The statements that mark what is stored as it is, and drop what is older."""
+    statements = (_find_unchanged(stream), _drop_older(stream))
+    return tuple(text_of(statement, for_postgresql) for statement in statements)
+
+
+def _find_unchanged(stream: str) -> Update:
     """Mark the rows that are equal to the stored ones, and those that are older."""
     staged, stored = STAGE[stream], RECORD_TABLES[stream]
     equal = and_(
@@ -88,9 +93,8 @@ def find_unchanged(stream: str) -> Update:
     )
 
 
-@lru_cache(maxsize=64)
-def drop_older(stream: str) -> Delete:
-    """Take the rows out that `find_unchanged` found older than the stored ones."""
+def _drop_older(stream: str) -> Delete:
+    """Take the rows out that `_find_unchanged` found older than the stored ones."""
     staged = STAGE[stream]
     return delete(staged).where(staged.c[IS_CURRENT].is_(None))
 
@@ -119,9 +123,13 @@ def add_deleted(stream: str) -> Insert:
     return insert(staged).from_select([*columns], rows)
 
 
-@lru_cache(maxsize=64)
-def apply_on_postgresql(stream: str) -> tuple[postgresql.Insert]:
-    """Insert the staged rows, or replace what is stored under their keys."""
+@lru_cache(maxsize=128)
+def applying(stream: str, for_postgresql: bool) -> tuple[str, ...]:
+    """The statements that insert the staged rows, or replace what is stored under their keys."""
+    return _apply_on_postgresql(stream) if for_postgresql else _apply_on_sqlite(stream)
+
+
+def _apply_on_postgresql(stream: str) -> tuple[str]:
     staged, stored = STAGE[stream], RECORD_TABLES[stream]
     columns = columns_of(stream)
     rows = select(*(staged.c[column] for column in columns)).where(~staged.c[IS_CURRENT])
@@ -130,11 +138,10 @@ def apply_on_postgresql(stream: str) -> tuple[postgresql.Insert]:
         index_elements=[stored.c.ref],
         set_={column: upsert.excluded[column] for column in columns if column != "ref"},
     )
-    return (replace,)
+    return (text_of(replace, for_postgresql=True),)
 
 
-@lru_cache(maxsize=64)
-def apply_on_sqlite(stream: str) -> tuple[TextClause, ...]:
+def _apply_on_sqlite(stream: str) -> tuple[str, ...]:
     """Update, then insert: half the time of an upsert.
 
     SQLite rewrites the entries of every index whose column is assigned, equal or not. So the
@@ -159,7 +166,7 @@ def apply_on_sqlite(stream: str) -> tuple[TextClause, ...]:
     if in_order:
         statements.append(_assign(table.name, stage, in_order, moved))
     statements.append(f"INSERT INTO {table} (ref, {listed}) {new}")
-    return tuple(text(statement) for statement in statements)
+    return tuple(statements)
 
 
 def _assign(table: str, stage: str, columns: Sequence[str], refs: str) -> str:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
+from typing import Final
 
-from sqlalchemy import Column, Connection, MetaData, Table
+from sqlalchemy import Column, Connection, Dialect, MetaData, Table
 from sqlalchemy.schema import CreateIndex, CreateTable
 
+from store.compiled import run_all
 from store.engine import is_postgresql
+
+MOST_DEAD: Final = 256 * 1024
+"""Bytes of a PostgreSQL table up to which its rows are deleted. No autovacuum ever visits temporary
+tables, so dead rows stay; but a TRUNCATE makes new files and catalogue rows, and takes thirty times
+as long as a DELETE of some hundred rows."""
 
 
 def table(name: str, metadata: MetaData, *columns: Column[object]) -> Table:
@@ -21,11 +29,17 @@ def prepare(conn: Connection, tables: Sequence[Table]) -> None:
     names = [table.name for table in tables]
     existing = memory.lasting("tables", names, lambda: _existing(conn))
     for missing in (table for table in tables if table.name not in existing):
-        conn.execute(CreateTable(missing))
-        for index in missing.indexes:
-            conn.execute(CreateIndex(index))
+        for statement in _making(missing, conn.dialect):
+            conn.exec_driver_sql(statement)
         memory.note("tables", missing.name)
     _empty(conn, [name for name in names if name in existing])
+
+
+@cache
+def _making(table: Table, dialect: Dialect) -> tuple[str, ...]:
+    """The statements that make a table: each new connection needs them again."""
+    indexes = [str(CreateIndex(index).compile(dialect=dialect)) for index in table.indexes]
+    return (str(CreateTable(table).compile(dialect=dialect)), *indexes)
 
 
 def analyze(conn: Connection, name: str, rows: int, columns: Sequence[str] = ()) -> None:
@@ -52,6 +66,15 @@ def analyze(conn: Connection, name: str, rows: int, columns: Sequence[str] = ())
         # prepare all its statements again.
         conn.exec_driver_sql(f"ANALYZE temp.{name}")
         memory.note("analyzed", name)
+
+
+def analyze_all(conn: Connection, sizes: Mapping[str, int]) -> None:
+    """Tell the planner the sizes of some temporary tables, by name; see `analyze`."""
+    if is_postgresql(conn):
+        run_all(conn, [f"ANALYZE {name}" for name, rows in sizes.items() if rows])
+        return
+    for name, rows in sizes.items():
+        analyze(conn, name, rows)
 
 
 def _memory_of(conn: Connection) -> _Memory:
@@ -104,19 +127,30 @@ def _existing(conn: Connection) -> frozenset[str]:
 
 
 def _empty(conn: Connection, names: Sequence[str]) -> None:
-    full = _full(conn, names) if len(names) > 1 else list(names)
-    if not full:
+    if not names:
         return
-    # DELETE would leave dead rows on PostgreSQL that no autovacuum ever visits.
     if is_postgresql(conn):
-        conn.exec_driver_sql(f"TRUNCATE {', '.join(full)}")
+        sizes = _sizes(conn, names)
+        large = [name for name, size in sizes.items() if size > MOST_DEAD]
+        emptied = [f"DELETE FROM {name}" for name in sizes if name not in large]  # noqa: S608 - our own names
+        run_all(conn, [*emptied, *([f"TRUNCATE {', '.join(large)}"] if large else [])])
         return
-    for name in full:
+    for name in _full(conn, names) if len(names) > 1 else names:
         conn.exec_driver_sql(f"DELETE FROM temp.{name}")  # noqa: S608 - our own names
 
 
+def _sizes(conn: Connection, names: Sequence[str]) -> dict[str, int]:
+    """The bytes of those PostgreSQL tables that hold a row, dead rows included."""
+    questions = ", ".join(
+        f"CASE WHEN EXISTS (SELECT 1 FROM {name}) THEN pg_relation_size('{name}') END"  # noqa: S608 - our own names
+        for name in names
+    )
+    found = conn.exec_driver_sql(f"SELECT {questions}").one()
+    return {name: size for name, size in zip(names, found, strict=True) if size is not None}
+
+
 def _full(conn: Connection, names: Sequence[str]) -> list[str]:
-    """Those that hold a row; most do not, and one question is cheaper than a TRUNCATE for each."""
+    """Those that hold a row: most do not, and one question is cheaper than a DELETE for each."""
     questions = ", ".join(f"EXISTS (SELECT 1 FROM {name})" for name in names)  # noqa: S608 - our own names
     filled = conn.exec_driver_sql(f"SELECT {questions}").one()
     return [name for name, is_filled in zip(names, filled, strict=True) if is_filled]
