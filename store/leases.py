@@ -10,13 +10,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Final
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, bindparam, select, update
 
 from store.engine import database_now, now_after
 from store.errors import LeaseLost
 from store.tables import LEASES
 from store.upsert import upsert
+
+# Made once: every transaction asks one of them.
+_ROW: Final = select(LEASES.c.token, LEASES.c.expires_at).where(LEASES.c.name == bindparam("lease"))
+_LOCKED: Final = _ROW.with_for_update()
+_FREE: Final = _ROW.with_for_update(skip_locked=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +61,7 @@ def acquire(conn: Connection, name: str, holder: str, ttl: timedelta) -> Lease |
     """
     upsert(conn, LEASES, [{"name": name, "token": 0}], replacing=())
     # A row that is locked belongs to a transaction that commits under the lease right now.
-    free = (
-        select(LEASES.c.token, LEASES.c.expires_at)
-        .where(LEASES.c.name == name)
-        .with_for_update(skip_locked=True)
-    )
-    row = conn.execute(free).first()
+    row = conn.execute(_FREE, {"lease": name}).first()
     if row is None or (row.expires_at is not None and row.expires_at > database_now(conn)):
         return None
     token: int = row.token + 1
@@ -106,12 +107,7 @@ def ensure(conn: Connection, lease: Lease) -> None:
     Raises:
         LeaseLost: it expired or was taken over; roll back.
     """
-    held = (
-        select(LEASES.c.token, LEASES.c.expires_at)
-        .where(LEASES.c.name == lease.name)
-        .with_for_update()
-    )
-    row = conn.execute(held).first()
+    row = conn.execute(_LOCKED, {"lease": lease.name}).first()
     if (
         row is None
         or row.token != lease.token
@@ -123,8 +119,7 @@ def ensure(conn: Connection, lease: Lease) -> None:
 
 def is_held(conn: Connection, lease: Lease) -> bool:
     """Whether a lease is still ours, without keeping it so; for acts that no transaction holds."""
-    query = select(LEASES.c.token, LEASES.c.expires_at).where(LEASES.c.name == lease.name)
-    row = conn.execute(query).first()
+    row = conn.execute(_ROW, {"lease": lease.name}).first()
     return (
         row is not None
         and row.token == lease.token

@@ -128,9 +128,10 @@ class Running:
             StoreUnavailable: The database is away.
         """
         with writing(self.runtime.engine) as conn:
-            self.guard(conn)
+            for lease in self.held:
+                leases.ensure(conn, lease)
             yield conn
-            # A rebuild of minutes would else leave us a lease that ran out meanwhile.
+            # Not at its begin: nobody sees it before the commit, and a rebuild takes minutes.
             for lease in self.held:
                 leases.extend(conn, lease, self.runtime.lease_ttl)
 
