@@ -440,6 +440,8 @@ class _Story:
         calendar = Calendar(settings.week_starts, settings.fiscal_year_starts)
         today = self._now.astimezone(self._catalog.company.timezone).date()
         period = period_named(self._place.period, today, calendar)
+        if self._recipe.is_up_to_now and period.start > today.toordinal():
+            return Worth()  # a period has no such value before it begins
         book = self._book()
         view = View(book, self._grouping, self._place.key, period, today.toordinal(), calendar)
         return Worth.made(

@@ -362,3 +362,16 @@ def test_a_cost_of_a_file_that_is_not_told_any_more_is_a_reason(books: Books) ->
 
     assert sorted(told(found)) == [("new", "file:c", 1), ("removed", "file:b", -4)]
     assert_adds_up(found)
+
+
+def test_a_period_that_began_since_has_its_value_by_the_clock_alone(books: Books) -> None:
+    books.commit(account("A"), won("D1", date(2024, 5, 20)))
+    books.publish()
+    then = books.now
+    books.publish(later=timedelta(days=40))
+
+    found = why(books, "customers_start", "2024-07", since=then)
+
+    assert told(found) == [("clock", None, Decimal(1))]
+    assert found.is_complete
+    assert_adds_up(found)
