@@ -4,10 +4,11 @@
 
 The company and the batches are those of `bench.engine`. Each statement is timed at the driver and
 counted to the part of a commit that it serves; what is left is this process's own work. On
-PostgreSQL statements that otherwise go out together are waited for one by one here; shown are the
-time of the clock, that of the server's processor (where the machine tells it) and how long the
-server planned. Below stand what no code of ours can go below: the waits for answers, the rows that
-are written, what is read and logged for them.
+PostgreSQL statements that otherwise go out together are waited for one by one here. Shown are the
+time of the clock, that of the processor (of PostgreSQL's server where the machine tells it), which
+does not depend on who else uses the machine, and how long the server planned. Below stand what no
+code of ours can go below: the waits for answers, the rows that are written, what is read and logged
+for them.
 """
 
 from __future__ import annotations
@@ -97,9 +98,11 @@ class Watch:
         self._is_together = False
         self._part = REST
         self._server: Callable[[], float] = lambda: 0.0
+        """For how long whoever runs the statements has worked."""
         if engine.dialect.name == "postgresql":
             event.listen(engine, "connect", self._follow_postgresql)
         else:
+            self._server = time.process_time
             self._follow_sqlite(engine)
 
     @contextlib.contextmanager
@@ -280,14 +283,10 @@ class Parts:
         for name in {name for page in self._pages for name in page}:
             spent = [page.get(name, Spent()) for page in self._pages]
             rows.append((name, [_median(getattr(one, what) for one in spent) for what in _SHOWN]))
-        own = _median(
-            whole - sum(spent.clock for spent in page.values())
-            for whole, page in zip(self._whole, self._pages, strict=True)
-        )
-        rows.append((OWN_WORK, [0, own, 0, 0]))
+        rows.append((OWN_WORK, [0, self._left("clock", self._whole), self._own_processor(), 0]))
         rows.sort(key=lambda row: -row[1][1])
         rows.append(("all", [sum(figures[place] for _, figures in rows) for place in range(4)]))
-        lines = ["| part | statements | ms | ms of the server's processor | of planning |"]
+        lines = ["| part | statements | ms | ms of a processor | of planning |"]
         lines.append("|---|---|---|---|---|")
         for name, (count, *seconds) in rows:
             shown = " | ".join(f"{1000 * taken:.1f}" for taken in seconds)
@@ -300,6 +299,17 @@ class Parts:
         lines.append(f"| {SERIES}, ms | {1000 * self._series():.2f} |")
         lines += [f"| {name} | {_median(found):,.0f} |" for name, found in self._facts.items()]
         return "\n".join(lines)
+
+    def _left(self, what: str, of: Sequence[float]) -> float:
+        """What remains of each page's time without that of its statements."""
+        return _median(
+            whole - sum(getattr(spent, what) for spent in page.values())
+            for whole, page in zip(of, self._pages, strict=True)
+        )
+
+    def _own_processor(self) -> float:
+        # PostgreSQL's statements are the work of another process.
+        return _median(self._worked) if self._is_postgresql else self._left("server", self._worked)
 
     def _latency(self) -> float:
         with reading(self._product.engine) as conn:
