@@ -83,6 +83,8 @@ def _told_anew(stream: str, rules: StreamRules) -> Select[Any]:
         )
         .where(
             staged.c.is_changed,
+            # Said first: of most records nothing of the kind differs, and it is known from here.
+            or_(*counting.of_any),
             or_(
                 and_(is_copy, or_(*counting.of_copies)),
                 # Asked last: it is one more look for each.
@@ -239,16 +241,17 @@ class _Filling:
             either.append(staged.c[EXTRA].is_distinct_from(stored.c[EXTRA]))
         if self._rules.money and self._money is not None:
             either.append(staged.c[_CURRENCY].is_distinct_from(stored.c[_CURRENCY]))
-        of_its_own, of_copies = list(either), list(either)
+        of_any, of_its_own, of_copies = list(either), list(either), list(either)
         for name in self._fields:
             says = staged.c[name].is_not(None) == stored.c[name].is_not(None)
             of_its_own.append(~says)
             differs = staged.c[name].is_distinct_from(stored.c[name])
             if name == self._money:
                 differs = or_(differs, staged.c[_CURRENCY].is_distinct_from(stored.c[_CURRENCY]))
+            of_any.append(differs)
             is_asked = name in self._preferred
             of_copies.append(differs if is_asked else and_(own.c[name].is_(None), differs))
-        return _WhatCounts(of_its_own, of_copies)
+        return _WhatCounts(of_any, of_its_own, of_copies)
 
     # ---- one record
 
@@ -324,6 +327,9 @@ class _Filling:
 class _WhatCounts:
     """Conditions, any of which makes other values of copies count."""
 
+    of_any: Sequence[ColumnElement[bool]]
+    """Of any record, without knowing whether it has copies or is one: without one of these none of
+    the others holds."""
     of_its_own: Sequence[ColumnElement[bool]]
     """Of a record with copies."""
     of_copies: Sequence[ColumnElement[bool]]
