@@ -271,6 +271,7 @@ def test_after_each_step_of_a_short_history_every_value_is_exact(machine: type[H
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(0)  # as long as so many batches take
 def test_after_each_step_of_long_histories_every_value_is_exact(machine: type[Histories]) -> None:
     number = SEED
     while machine.committed < BATCHES:
