@@ -131,6 +131,7 @@ _FAMILIES: Final[Mapping[str, Family]] = MappingProxyType(
             ),
             _family("upsellers", "buyers", "anonymous", source="purchases", is_by_kind=True),
             _family("lifespans", "customers", "days", source="purchases"),
+            _family("undated_buyers", "customers", source="purchases"),
             _family(
                 "activity",
                 *("change", "lost", "gained"),

@@ -163,13 +163,17 @@ UPSELL_CUSTOMERS: Final = Kpi(
     example=_upsell("1", "1"),
 )
 
-_EVER: Final = Term("customers", family="lifespans", span=Span.UPTO)
+_EVER: Final = (
+    Term("customers", family="lifespans", span=Span.UPTO),
+    # They bought by the end of all times, but by that of no other period that anybody knows of.
+    Term("customers", family="undated_buyers", span=Span.UPTO),
+)
 
 
 def _of_customers(kpi: Kpi, own: OwnSettings) -> Kpi:
     if own.of != "customers":
         return kpi
-    return replace(kpi, denominator=(_EVER,), used=(_EVER,), left_out={})
+    return replace(kpi, denominator=_EVER, used=_EVER, left_out={})
 
 
 UPSELL_RATE: Final = Kpi(

@@ -48,6 +48,7 @@ CONTRIBUTIONS: Final[Mapping[str, Contribution]] = MappingProxyType(
             customers.buyers,
             customers.upsellers,
             customers.lifespans,
+            customers.undated_buyers,
             customers.activity,
             customers.contract_activity,
             marketing.leads_created,

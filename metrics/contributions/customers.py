@@ -32,7 +32,7 @@ from metrics.dimensions import DEAL_COLUMNS, Grouping
 from metrics.periods import LAST_DAY, Kind
 from store.compiled import AnySelect
 from store.identity_tables import ACCOUNT_FALLBACKS
-from store.tables import ACCOUNTS, CONTRACTS, IDENTITY
+from store.tables import ACCOUNTS, CONTRACTS, IDENTITY, NO_DAY
 
 UPSELL: Final = "upsell"
 """The kind of deals that sell more to a customer."""
@@ -240,6 +240,40 @@ def lifespans(facts: Facts, _: Family) -> Grouped:
             dated.c.day,
             flag(dated.c.before.is_(None)).label("m1"),
             func.coalesce(dated.c.day - dated.c.before, zero).label("m2"),
+        )
+
+    return Grouped(rows=rows)
+
+
+def undated_buyers(facts: Facts, _: Family) -> Grouped:
+    """Accounts that bought in a group, nobody knows when: none of their purchases has a day."""
+
+    def rows(grouping: Grouping) -> AnySelect:
+        purchases = facts.of("purchases")
+        columns = [purchases.c[name] for name in grouping]
+        chosen = (
+            select(
+                purchases.c.side,
+                key_column(columns).label("key"),
+                purchases.c.account,
+                purchases.c.closed_day,
+            )
+            .where(purchases.c.account.is_not(None), *(one.is_not(None) for one in columns))
+            .subquery("chosen")
+        )
+        bought = both_ways(chosen, facts)
+        unit = (bought.c.key, bought.c.sign, bought.c.account)
+        buyers = (
+            select(*unit[:2])
+            .group_by(*unit)
+            .having(func.count(bought.c.closed_day) == zero)
+            .subquery("undated")
+        )
+        return select(
+            buyers.c.key,
+            buyers.c.sign.label("side"),
+            number(NO_DAY).label("day"),
+            one.label("m1"),
         )
 
     return Grouped(rows=rows)

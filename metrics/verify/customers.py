@@ -182,7 +182,9 @@ def _upsell_rate(view: View, ask: Ask) -> Result:
         if view.period.start > view.today:
             # Who will have bought by then nobody knows.
             return Result(0)
-        customers = len(_ever(view))
+        # Who bought on a day that nobody knows bought by the end of all times.
+        is_of_all = view.period.is_everything
+        customers = _buyers(view, "buyers")[0] if is_of_all else len(_ever(view))
         return ratio(customers, upsellers, customers)
     buyers, anonymous = _buyers(view, "buyers")
     return ratio(buyers, upsellers, buyers, {"no_account": anonymous})

@@ -103,3 +103,25 @@ def test_the_age_of_a_deal_that_is_closed_is_no_value_and_not_nothing(books: Boo
     assert age == Decimal(148)
     assert books.number("stage_age_days", "now", "deal", "crm:D1") is None
     assert books.number("is_stalled", "now", "deal", "crm:D1") == 0
+
+
+def test_who_bought_on_an_unknown_day_is_among_all_that_ever_bought(database_url: str) -> None:
+    own = {"upsell_rate": OwnSettings(of="customers")}
+    books = Books(database_url, KpiSettings(company=BERLIN, use=("upsell_rate",), own=own))
+    books.commit(
+        won("D1", None, account="A", kind="upsell"),
+        won("D2", date(2024, 2, 1), account="A", owner="ben"),
+        won("D3", None, account="B", owner="ben"),
+        won("D4", None, account=None),
+    )
+    books.publish()
+    rates = [books.number("upsell_rate"), books.number("upsell_rate", "all", "owner", "crm:ana")]
+    books.check()
+    books.commit(won("D3", date(2024, 2, 2), account="B", kind="upsell"))
+    books.publish()
+
+    assert rates == [Decimal("0.5"), 1]
+    assert books.number("upsell_rate") == 1
+    assert books.number("upsell_rate", "2024-02") == Decimal("0.5")
+    books.check()
+    books.close()
