@@ -500,7 +500,15 @@ def _not_logged_in(error: ConnectorError) -> ConnectorError:
 
 
 def _has_results(content: Json) -> bool:
-    return isinstance(content.get("results"), list)
+    """Whether there is a list, each row of which says what it is about."""
+    results = content.get("results")
+    return isinstance(results, list) and all(
+        isinstance(row, dict) and not _NAMED_BY.isdisjoint(row) for row in results
+    )
+
+
+_NAMED_BY: Final = frozenset({"id", "from", "name"})
+"""Records, links and properties have one of these; a row without any cannot be placed."""
 
 
 def is_object(content: Json) -> bool:

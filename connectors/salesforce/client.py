@@ -373,6 +373,12 @@ class SalesforceClient:
             raise MalformedAnswer(
                 self.connection, "Salesforce's answer to a query lacks records, done or totalSize."
             )
+        # Sums have no id; where one row has, each has.
+        has_ids = {isinstance(row, Mapping) and "Id" in row for row in records}
+        if not all(isinstance(row, Mapping) for row in records) or len(has_ids) > 1:
+            raise MalformedAnswer(
+                self.connection, "Salesforce's answer to a query has rows that are no records."
+            )
         next_url = page.get("nextRecordsUrl")
         if not done and not isinstance(next_url, str):
             raise MalformedAnswer(

@@ -69,7 +69,13 @@ def test_no_call_takes_a_broken_answer_for_its_end(crm: Crm, path: str, kind: st
 
 
 @pytest.mark.parametrize("path", ["objects/deals?", "deals/search", "batch/read", "associations"])
-@pytest.mark.parametrize("body", ['{"status": "COMPLETE"}', "[]", "null", '{"results": null}'])
+@pytest.mark.parametrize(
+    "body",
+    [
+        *('{"status": "COMPLETE"}', "[]", "null", '{"results": null}'),
+        *('{"results": [null]}', '{"results": [{"properties": {}}]}'),
+    ],
+)
 def test_json_without_results_is_a_fault(crm: Crm, path: str, body: str) -> None:
     crm.create("deals", {"dealname": "D"})
     crm.fault("status", path=path, status=200, body=body, times="forever")

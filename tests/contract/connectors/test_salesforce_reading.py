@@ -276,6 +276,8 @@ NAMELESS = {name: value for name, value in ROW.items() if name != "Name"}
         {"totalSize": 2, "done": True, "records": [ROW, EARLIER]},
         {"totalSize": 1, "done": True, "records": [{"Id": "001000000000001AAA"}]},
         {"totalSize": 1, "done": True, "records": [NAMELESS]},
+        {"totalSize": 2, "done": True, "records": [ROW, None]},
+        {"totalSize": 2, "done": True, "records": [ROW, {"Name": "Account 0001"}]},
         {"totalSize": 1, "done": True},
         {"totalSize": 1, "records": [ROW]},
         {"totalSize": 1, "done": False, "records": [ROW]},

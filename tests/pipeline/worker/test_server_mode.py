@@ -10,11 +10,12 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
+import psutil
 import psycopg
 import pytest
 import redis
@@ -46,6 +47,15 @@ astray = timedelta(hours=float(os.environ["HOURS"]))
 with time_machine.travel(datetime.now(UTC) + astray, tick=True):
     from worker.app import run_worker
     sys.exit(run_worker(concurrency=2))
+""",
+    # A library that keeps 150 MB of every task.
+    "swelling_worker": """
+import sys
+from celery.signals import task_postrun
+kept = []
+task_postrun.connect(lambda **_: kept.append(b"x" * 150_000_000), weak=False)
+from worker.app import run_worker
+sys.exit(run_worker(concurrency=1))
 """,
     # Somebody sets the clock by JUMP seconds as soon as a file is there.
     "jumping_beat": """
@@ -374,6 +384,28 @@ def test_a_worker_whose_clock_is_an_hour_off_does_all_the_work(
         wait_until(lambda: len(site.writes()) > written, site)
 
         assert site.redundant_writes() == []
+
+
+@pytest.mark.slow
+def test_a_child_that_grows_beyond_300_mb_is_replaced_and_the_work_goes_on(
+    server_site: Site,
+) -> None:
+    largest: dict[int, int] = {}
+
+    def look(worker: psutil.Process) -> bool:
+        for child in worker.children():
+            with suppress(psutil.Error):
+                size = child.memory_info().rss // 2**20
+                largest[child.pid] = max(size, largest.get(child.pid, 0))
+        return len(largest) > 3 and said(server_site, "swelling_worker").count("step done") > 3
+
+    with running(server_site, "swelling_worker") as worker, running(server_site, "beat"):
+        wait_until(lambda: look(psutil.Process(worker.pid)), server_site)
+        assert worker.poll() is None
+
+    assert max(largest.values()) < 300 + 150 + 50, (
+        "each child ends after the task that was too much"
+    )
 
 
 def test_silence_is_not_health(server_site: Site) -> None:
