@@ -102,7 +102,8 @@ def _groups_and_periods() -> Iterator[str]:
         "fields of your own mapping, and by every other text field of these records, by up to "
         f"{len(OWN_PLACES)} of each. The value of a dimension is the record's value today; records "
         "without one are in no group of it. Texts are told apart by their first "
-        f"{LONGEST_VALUE} characters."
+        f"{LONGEST_VALUE} characters. `size_band` "
+        "goes by the amount in the deal's own currency: no rate moves a deal to another band."
     )
     yield ""
     yield (

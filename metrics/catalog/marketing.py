@@ -180,7 +180,8 @@ MODEL_WORDS: Final = {
 }
 _TOUCHES_CAVEAT: Final = (
     "Touches are campaign memberships of the account's contacts, or of leads converted into it, up "
-    "to the close; where a deal has contact roles, only those of these people."
+    "to the close; where a deal has contact roles, only those of these people. A lead that was "
+    "merged touches by the memberships that its CRM hands on to the winner, as Salesforce does."
 )
 _NONE_CAVEAT: Final = (
     f"Deals without a touch have the campaign {NO_CAMPAIGN}: all campaigns together make the "

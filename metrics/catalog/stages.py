@@ -502,6 +502,7 @@ PIPELINE_VELOCITY: Final = Kpi(
     counting_day="now",
     caveats=(
         "No value where any part has none, or where every deal was won on the day it was created.",
+        "A group without open deals has no value: nothing of it is on its way.",
         "Says what a day would bring if the future were like the last 90 days.",
     ),
     example=WorkedExample(
