@@ -68,12 +68,15 @@ class Recorder:
         """Effects at which not everybody would die: what the living know is in no snapshot."""
         self.points = 0
         """Effects that were looked at."""
+        self.digests: dict[int, bytes] = {}
+        """What each of them would leave, if it were the death of all."""
         self.known: dict[bytes, frozenset[str]] = {}
         """What states left open that were no news."""
         self.found: list[str] = []
         self._is_news = is_news
         self._after = after
         self._believed: object = None
+        self._last = b""
 
     def look(self, site: Installation, people: People, watch: Watch) -> None:
         """A process is about to have an effect."""
@@ -86,12 +89,15 @@ class Recorder:
         who = None if is_last else world.current.process
         lasting = (watch.version, crm.rows, crm.journal, crm.refusing, crm.locked)
         if (who, people.done, lasting) == self._believed:
+            if is_last:
+                self.digests[world.count] = self._last
             return
         self._believed = (who, people.done, lasting)
         if not is_last:
             self.others.append(world.count)
             return
         found = digest(watch.conn, crm, people.done, world.now)
+        self.digests[world.count] = self._last = found
         self.found += runs_that_do_not_add_up(watch.conn)
         open_now = left_open(watch.conn)
         if not self._is_news(found):
@@ -235,7 +241,8 @@ class Laboratory:
             found = [
                 *watch.found,
                 *findings(site, lost_answers=repeated, with_order=not world.late_writes),
-                *self._stay_quiet(site),
+                # What became quiet has just gone through a first cycle without edits.
+                *self._stay_quiet(site, cycles=1),
             ]
         return _outcome(world, found, state, played=played, until_quiet=played)
 
@@ -260,11 +267,11 @@ class Laboratory:
             site.world.tell("a new process makes up for what is left")
             site.work(work)
 
-    def _stay_quiet(self, site: Installation) -> list[str]:
-        """I7: two more cycles without edits do nothing."""
+    def _stay_quiet(self, site: Installation, cycles: int = 2) -> list[str]:
+        """I7: more cycles without edits do nothing."""
         site.world.plan = Plan()
         before, written = final_state(site), len(site.crm.journal)
-        for _ in range(2):
+        for _ in range(cycles):
             self._become_quiet(site)
         found = [f"I7: {one}" for one in unlike(before, final_state(site))]
         if len(site.crm.journal) != written:

@@ -37,7 +37,6 @@ from tests.simulation.crm import Crm
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND: Final = timedelta(microseconds=1)
 
-_SUBJECT: Final = "'run ' || kind || ' ' || coalesce(stream, writeback, '')"
 _LEFT_OUT: Final = frozenset({"runs", "leases", "calls"})
 
 _INSTANT: Final = re.compile(
@@ -65,22 +64,26 @@ class Snapshot:
     """How often each lease was taken and each kind of run begun until now."""
 
 
+_OPEN: Final = """\
+SELECT 'lease ' || name FROM leases WHERE holder IS NOT NULL
+UNION SELECT 'run ' || kind || ' ' || coalesce(stream, writeback, '') FROM runs
+WHERE state = 'running'
+"""
+_TAKEN: Final = """\
+SELECT 'lease ' || name, token FROM leases
+UNION SELECT 'run ' || kind || ' ' || coalesce(stream, writeback, ''), count(*) FROM runs
+GROUP BY 1
+"""
+
+
 def left_open(conn: sqlite3.Connection) -> frozenset[str]:
     """Leases that are held and runs that are under way."""
-    query = (
-        "SELECT 'lease ' || name FROM leases WHERE holder IS NOT NULL UNION"
-        f" SELECT {_SUBJECT} FROM runs WHERE state = 'running'"
-    )
-    return frozenset(name for (name,) in conn.execute(query))
+    return frozenset(name for (name,) in conn.execute(_OPEN))
 
 
 def taken(conn: sqlite3.Connection) -> Mapping[str, int]:
     """How often each lease was taken and each kind of run begun so far."""
-    query = (
-        "SELECT 'lease ' || name, token FROM leases UNION"
-        f" SELECT {_SUBJECT}, count(*) FROM runs GROUP BY 1"
-    )
-    return dict(conn.execute(query).fetchall())
+    return dict(conn.execute(_TAKEN).fetchall())
 
 
 def digest(conn: sqlite3.Connection, crm: Crm, acts: int, now: datetime) -> bytes:
@@ -102,7 +105,10 @@ def _tables(conn: sqlite3.Connection) -> list[str]:
 def _without_milliseconds(text: str) -> str:
     instants = {one: _instant(one) for one in set(_INSTANT.findall(text))}
     places = {instant: n for n, instant in enumerate(sorted(set(instants.values())))}
-    words = {one: f"{instant:%d %H:%M} no. {places[instant]}" for one, instant in instants.items()}
+    words = {
+        one: f"{instant.day}. {instant.hour}:{instant.minute} no. {places[instant]}"
+        for one, instant in instants.items()
+    }
     return _INSTANT.sub(lambda found: words[found[0]], text)
 
 

@@ -16,10 +16,10 @@ from worker.results import Kind
 from worker.schedule import LONGEST_RETRY, Step, due
 
 SCENARIOS = {scenario.name: scenario for scenario in scenarios()}
-SEEDS = (17, 105, 126, 130, 137)
+SEEDS = {f"{first} to {first + 9}": range(first, first + 10) for first in range(1, 60, 10)}
 
-STEPS = {"paging": 6, "writing": 8, "taking over": 15}
-"""Each so many-th first crash; `make simulate` tries them all."""
+STEPS = {"paging": 1, "writing": 8, "taking over": 20}
+"""Each so many-th first crash, with all second ones; `make simulate` tries them all."""
 
 
 @pytest.fixture(scope="module")
@@ -78,12 +78,15 @@ def test_the_same_crashes_are_the_same_run(laboratory: Laboratory) -> None:
     assert one.state == other.state
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_some_minutes_of_server_mode_keep_every_promise(laboratory: Laboratory, seed: int) -> None:
-    run = laboratory.run_seed(seed)
+@pytest.mark.parametrize("seeds", SEEDS.values(), ids=SEEDS)
+def test_some_minutes_of_server_mode_keep_every_promise(
+    laboratory: Laboratory, seeds: range
+) -> None:
+    for seed in seeds:
+        run = laboratory.run_seed(seed)
 
-    assert len(run.effects) > 300
-    assert run.found == []
+        assert len(run.effects) > 200
+        assert run.found == [], f"seed {seed}"
 
 
 def test_a_seed_is_the_same_run_every_time(laboratory: Laboratory) -> None:
