@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -205,3 +206,34 @@ def test_lock_files_pin_hashes_and_name_no_address() -> None:
 
 def compose():
     return YAML(typ="safe").load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
+
+
+def test_what_the_guide_prepares_the_containers_can_read_and_nobody_else_the_secrets(
+    tmp_path: Path,
+) -> None:
+    guide = (ROOT / "docs/server.md").read_text(encoding="utf-8")
+    (script,) = re.findall(r"```sh\n(mkdir -p etc.*?)```", guide, re.DOTALL)
+    lines = [line for line in script.splitlines() if not line.startswith(("sudo ", "docker "))]
+    (tmp_path / "config").symlink_to(ROOT / "config")
+
+    secrets = {"SF_CLIENT_ID": "an id", "SF_CLIENT_SECRET": "a secret", "HUBSPOT_KEY": "a key"}
+    subprocess.run(
+        ["bash", "-euc", "umask 077\n" + "\n".join(lines)],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"], **secrets},
+        check=True,
+    )
+
+    def others_may(name: str) -> bool:
+        return bool((tmp_path / name).stat().st_mode & 0o004)
+
+    ours = compose()["services"]["worker"]
+    (mount,) = ours["volumes"]
+    folder, inside, _ = mount.split(":")
+    # A single file would be held by its inode: no edit would ever be seen.
+    assert (tmp_path / folder).is_dir()
+    assert inside == "/etc/kpisync"
+    assert others_may("etc")
+    assert others_may("etc/kpisync.yaml")
+    assert not any(others_may(secret["file"]) for secret in compose()["secrets"].values())
+    assert (tmp_path / ".env").read_text() == "SF_CLIENT_ID=an id\n"
