@@ -166,10 +166,18 @@ class CustomKpi:
         """The families that the engine keeps for it."""
         return tuple(_parts_of(self))
 
+    @property
+    def _fields(self) -> Iterator[Field]:
+        """Every field that decides its values."""
+        values = (one.value for one in (self.above, self.below) if one is not None)
+        return tree.fields_of(self.date, *values, *self.conditions)
+
     @cached_property
     def digest(self) -> str:
         """Of everything that decides its values but records, rates and groupings."""
-        written = replace(self.written, label="", by=())
+        named = {field.name for field in self._fields}
+        own = tuple(one for one in self.written.own if one[0] in named)
+        written = replace(self.written, label="", by=(), own=own)
         return hashlib.sha256(f"{_VERSION} {written!r}".encode()).hexdigest()
 
     @property

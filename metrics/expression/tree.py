@@ -121,6 +121,27 @@ def atoms(condition: Condition | None) -> Iterator[Condition]:
             yield condition
 
 
+def fields_of(*parts: Condition | Value | None) -> Iterator[Field]:
+    """Every field that conditions and values name."""
+    for part in parts:
+        match part:
+            case Field():
+                yield part
+            case Span(start, end):
+                yield from (start, end)
+            case _:
+                for atom in atoms(part):
+                    yield from _fields_of_atom(atom)
+
+
+def _fields_of_atom(atom: Condition) -> Iterator[Field]:
+    match atom:
+        case Flag(field) | IsKnown(field) | Compare(field) | CompareToday(field):
+            yield field
+        case CompareFields(field, _, other):
+            yield from (field, other)
+
+
 def both(one: Condition | None, other: Condition | None) -> Condition | None:
     """The condition that both hold."""
     if one is None or other is None:

@@ -248,22 +248,24 @@ def test_a_value_has_the_unit_of_what_is_counted(changes: dict[str, object], uni
     assert kpi_of(understood(written(**changes))).unit is unit
 
 
-def test_another_expression_is_another_definition_and_another_label_is_not() -> None:
+def test_another_expression_is_another_definition_another_label_or_unused_field_is_not() -> None:
     versions = [
         understood(written(**changes)).version
         for changes in (
             {},
             {"label": "Other words"},
             {"by": (("owner",),)},
+            {"own": (("arr", "number"),)},
             {"where": "amount > 5"},
             {"where": "amount > 6"},
             {"numerator": "count(where lost)"},
-            {"own": (("arr", "number"),)},
+            {"numerator": "sum(arr)"},
+            {"numerator": "sum(arr)", "own": (("arr", "number"),)},
         )
     ]
 
-    assert versions[:3] == [versions[0]] * 3
-    assert len(set(versions)) == 5
+    assert versions[:4] == [versions[0]] * 4
+    assert len(set(versions)) == 6
 
 
 def test_a_name_of_a_built_in_kpi_is_taken() -> None:
