@@ -71,7 +71,8 @@ def _look(runtime: Runtime, config: Config) -> int:
     with reading(runtime.engine) as conn:
         now = database_now(conn)
         told = {(one.rule, one.subject): one for one in alerts.every(conn)}
-        pushes = _latest_pushes(conn)
+        # Values that the CRM refused wait while later runs have nothing to write.
+        pushes = _latest_pushes(conn, passing_over_idle=found.refused_writes > 0)
     delivered = 0
     wrong: set[tuple[str, str]] = set()
     for rule in _rules(config):
@@ -205,10 +206,13 @@ def _failed_writes(rule: AlertRule, pushes: dict[str, runs.Run]) -> Iterator[Tro
             yield Trouble("writeback_failed", name, words)
 
 
-def _latest_pushes(conn: Connection) -> dict[str, runs.Run]:
+def _latest_pushes(conn: Connection, *, passing_over_idle: bool) -> dict[str, runs.Run]:
     newest: dict[str, runs.Run] = {}
     for run in runs.every(conn):
-        if run.kind == "push" and run.writeback and run.state != runs.RUNNING:
+        if run.kind != "push" or not run.writeback or run.state == runs.RUNNING:
+            continue
+        is_idle = run.state == "ok" and not run.sent
+        if not (is_idle and passing_over_idle):
             newest.setdefault(run.writeback, run)
     return newest
 
