@@ -507,8 +507,9 @@ def _has_results(content: Json) -> bool:
     )
 
 
-_NAMED_BY: Final = frozenset({"id", "from", "name"})
-"""Records, links and properties have one of these; a row without any cannot be placed."""
+_NAMED_BY: Final = frozenset({"id", "from", "name", "interval"})
+"""Records, links, properties and days of statistics have one of these; a row without any cannot be
+placed."""
 
 
 def is_object(content: Json) -> bool:
