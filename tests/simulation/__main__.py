@@ -124,10 +124,16 @@ def _progress(what: str, done: int, of: int, total: Tally) -> None:
         sys.stdout.flush()
 
 
+def _what_it_stands_for(total: Tally) -> str:
+    if not total.singles:
+        return ""
+    return f"{total.singles:,} crashes and {total.pairs:,} pairs of them in "
+
+
 def _summary(what: str, total: Tally, seconds: float) -> str:
     end = "\r" if sys.stdout.isatty() else ""
     return (
-        f"{end}{what}: {total.points:,} crashes or seeds, {total.runs:,} runs to the end, "
+        f"{end}{what}: {_what_it_stands_for(total)}{total.runs:,} runs to the end, "
         f"{total.effects:,} effects, {len(total.found)} broke a promise; {seconds:.0f} s, "
         f"{1000 * total.processor_seconds / max(total.runs, 1):.0f} ms of processor a run"
     )

@@ -21,8 +21,10 @@ First = Snapshot | int
 class Tally:
     """What was looked at, and what was found."""
 
-    points: int = 0
-    """Crashes, single or second, whose end is known now."""
+    singles: int = 0
+    """Single crashes whose end is known now."""
+    pairs: int = 0
+    """Pairs of crashes whose end is known now."""
     runs: int = 0
     """Those that were played to the end; the others left what one of these had left."""
     crashes: int = 0
@@ -36,7 +38,8 @@ class Tally:
 
     def add(self, other: Tally) -> None:
         """Count another one in."""
-        self.points += other.points
+        self.singles += other.singles
+        self.pairs += other.pairs
         self.runs += other.runs
         self.crashes += other.crashes
         self.effects += other.effects
@@ -72,21 +75,19 @@ class Explorer:
     def __init__(self, laboratory: Laboratory, scenario: Scenario) -> None:
         self._laboratory = laboratory
         self._scenario = scenario
-        self.calm = laboratory.run(scenario)
-        seen = Recorder(Once())
-        laboratory.run(scenario, expected=self.calm.state, recorder=seen)
-        self.firsts: list[First] = sorted(
-            [*(one for one in seen.snapshots if one.number <= self.calm.played), *seen.others],
-            key=number_of,
-        )
+        seen = Recorder(Once(), is_for_scenario=True)
+        self.calm = laboratory.run(scenario, recorder=seen)
+        self.firsts: list[First] = sorted([*seen.snapshots, *seen.others], key=number_of)
         """Every first crash that leaves something else than another."""
+        self._alike = seen.alike
 
     def after(self, first: First, claim: Claim | None = None) -> Tally:
         """The end of a first crash; with a claim also those of all second ones behind it."""
         seen = Recorder(claim or (lambda _: False), after=number_of(first))
         once = self._crashed(first, seen if claim else None)
         total = self._tally(once, number_of(first))
-        total.points += seen.points
+        total.singles = self._alike[first.digest if isinstance(first, Snapshot) else first]
+        total.pairs = total.singles * seen.points
         total.left_open |= seen.known
         total.found += [f"{self._label(number_of(first))}: {one}" for one in seen.found[:3]]
         if isinstance(first, Snapshot):
@@ -96,7 +97,6 @@ class Explorer:
                 self._scenario, second, expected=self.calm.state, crashes=2
             )
             total.add(self._tally(twice, number_of(first), second.number))
-            total.points -= 1
             total.closed[second.digest] = _closed(second.taken, twice.taken)
         return total
 
@@ -112,7 +112,13 @@ class Explorer:
     def _tally(self, run: Outcome, *crashes: int) -> Tally:
         label = self._label(*crashes)
         found = [f"{label}: {'; '.join(run.found[:3])}"] if run.found else []
-        return Tally(1, 1, run.crashes, len(run.effects), run.processor_seconds, found)
+        return Tally(
+            runs=1,
+            crashes=run.crashes,
+            effects=len(run.effects),
+            processor_seconds=run.processor_seconds,
+            found=found,
+        )
 
     def _label(self, *crashes: int) -> str:
         return f"--scenario '{self._scenario.name}' " + " ".join(f"--crash {n}" for n in crashes)

@@ -76,6 +76,12 @@ def seeded(laboratory: Laboratory, seed: int) -> Tally:
     try:
         run = laboratory.run_seed(seed)
     except (Exception, Stuck) as error:  # noqa: BLE001 - whichever it is, the other seeds are to be tried
-        return Tally(1, 1, found=[f"--seed {seed}: {type(error).__name__}: {error}"])
+        return Tally(runs=1, found=[f"--seed {seed}: {type(error).__name__}: {error}"])
     found = [f"--seed {seed}: {'; '.join(run.found[:3])}"] if run.found else []
-    return Tally(1, 1, run.crashes, len(run.effects), run.processor_seconds, found)
+    return Tally(
+        runs=1,
+        crashes=run.crashes,
+        effects=len(run.effects),
+        processor_seconds=run.processor_seconds,
+        found=found,
+    )

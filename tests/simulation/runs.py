@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -56,18 +57,27 @@ class Outcome:
 class Recorder:
     """Keeps what a crash at each effect would leave behind, once for all that leave the same."""
 
-    def __init__(self, is_news: Callable[[bytes], bool] = lambda _: True, after: int = 0) -> None:
-        """Look at effects behind that of a number.
+    def __init__(
+        self,
+        is_news: Callable[[bytes], bool],
+        *,
+        after: int = 0,
+        is_for_scenario: bool = False,
+    ) -> None:
+        """Look at the effects between two.
 
         Args:
             is_news: Whether a state with this digest is to be kept.
             after: The effect of the last crash.
+            is_for_scenario: Not at those while it becomes quiet afterwards.
         """
         self.snapshots: list[Snapshot] = []
         self.others: list[int] = []
         """Effects at which not everybody would die: what the living know is in no snapshot."""
         self.points = 0
         """Effects that were looked at."""
+        self.alike: Counter[bytes | int] = Counter()
+        """How many effects a state, or an effect at which others live on, stands for."""
         self.digests: dict[int, bytes] = {}
         """What each of them would leave, if it were the death of all."""
         self.known: dict[bytes, frozenset[str]] = {}
@@ -75,8 +85,9 @@ class Recorder:
         self.found: list[str] = []
         self._is_news = is_news
         self._after = after
+        self.is_for_scenario = is_for_scenario
         self._believed: object = None
-        self._last = b""
+        self._last: bytes | int = b""
 
     def look(self, site: Installation, people: People, watch: Watch) -> None:
         """A process is about to have an effect."""
@@ -89,15 +100,17 @@ class Recorder:
         who = None if is_last else world.current.process
         lasting = (watch.version, crm.rows, crm.journal, crm.refusing, crm.locked)
         if (who, people.done, lasting) == self._believed:
-            if is_last:
-                self.digests[world.count] = self._last
+            self._is_like_the_last(world.count)
             return
         self._believed = (who, people.done, lasting)
         if not is_last:
             self.others.append(world.count)
+            self._last = world.count
+            self.alike[world.count] += 1
             return
         found = digest(watch.conn, crm, people.done, world.now)
-        self.digests[world.count] = self._last = found
+        self._last = found
+        self._is_like_the_last(world.count)
         self.found += runs_that_do_not_add_up(watch.conn)
         open_now = left_open(watch.conn)
         if not self._is_news(found):
@@ -115,6 +128,11 @@ class Recorder:
                 taken=taken(watch.conn),
             )
         )
+
+    def _is_like_the_last(self, number: int) -> None:
+        self.alike[self._last] += 1
+        if isinstance(self._last, bytes):
+            self.digests[number] = self._last
 
 
 class Laboratory:
@@ -203,6 +221,8 @@ class Laboratory:
                 world.on_effect = lambda _: recorder.look(site, people, watch)
             world.run()
             played = world.count
+            if recorder is not None and recorder.is_for_scenario:
+                world.on_effect = None
             self._become_quiet(site, scenario.recover)
             until_quiet = world.count
             world.on_effect = None
