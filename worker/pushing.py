@@ -364,7 +364,7 @@ class Push:
         if unread:
             self._running.warn(
                 f"nothing is written before everything was read once; still missing: "
-                f"{', '.join(unread)} (kpisync pull {connection})"
+                f"{', '.join(unread)} ({_pull_of(unread, connection)})"
             )
             return State.WAITING
         if is_stale:
@@ -747,3 +747,9 @@ class Push:
 
     def _ref(self, record_id: str) -> RecordRef:
         return RecordRef(self._spec.connection, self._spec.letter_stream, record_id)
+
+
+def _pull_of(unread: Sequence[str], connection: str) -> str:
+    """The command that reads these streams; one without another connection's name is of this."""
+    behind = {name.rpartition(".")[0] or connection for name in unread}
+    return f"kpisync pull {behind.pop()}" if len(behind) == 1 else "kpisync pull"

@@ -75,6 +75,8 @@ def test_a_stream_that_fails_leaves_the_others_going(site: Site) -> None:
     assert states["deals"] is State.OK
     # Its connection was not read completely: no KPI of half the data reaches the CRM.
     assert states["account_kpis"] is State.WAITING
+    said = [one for result in broken.results for one in result.warnings]
+    assert any("missing: deal_stage_changes (kpisync pull salesforce)" in one for one in said)
     assert states["company_kpis"] is State.OK
     assert whole.exit_code == 0
     assert whole.total("sent") == 6
