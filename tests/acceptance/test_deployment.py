@@ -16,6 +16,8 @@ import psycopg
 import pytest
 from ruamel.yaml import YAML
 
+from store.engine import open_store
+from store.schema import ensure_current
 from tests.fixtures.sandboxes import Sandbox
 from tests.pipeline.worker.site import SEEDED, Site
 
@@ -237,3 +239,27 @@ def test_what_the_guide_prepares_the_containers_can_read_and_nobody_else_the_sec
     assert others_may("etc/kpisync.yaml")
     assert not any(others_may(secret["file"]) for secret in compose()["secrets"].values())
     assert (tmp_path / ".env").read_text() == "SF_CLIENT_ID=an id\n"
+
+
+def test_a_health_check_takes_less_than_two_seconds_of_a_processor(tmp_path: Path) -> None:
+    (tmp_path / "kpisync.yaml").write_text(
+        "version: 1\ncompany: {currency: EUR}\n"
+        "connections: {books: {type: files, folder: ., streams: {costs: {}}}}\n"
+    )
+    engine = open_store(f"sqlite:///{tmp_path}/kpisync.db")
+    ensure_current(engine)
+    engine.dispose()
+    asked = subprocess.Popen(
+        [Path(sys.executable).with_name("kpisync"), "health", "worker"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+    )
+    assert asked.stderr is not None
+    said = asked.stderr.read().decode()
+    _, status, usage = os.wait4(asked.pid, 0)
+    asked.returncode = os.waitstatus_to_exitcode(status)
+    asked.stderr.close()
+
+    assert (asked.returncode, said) == (1, "no fresh heartbeat of a worker on this host\n")
+    # What others do at the same time costs none of it.
+    assert usage.ru_utime + usage.ru_stime < 2
