@@ -41,6 +41,7 @@ def test_a_scenario_has_each_kind_of_effect_that_it_is_about(
     assert KINDS[name] <= seen
 
 
+@pytest.mark.timeout(600)  # some dozens of runs; a busy machine takes its time
 def test_crashes_with_the_same_digest_end_alike_whether_they_break_a_promise_or_not(
     laboratory: Laboratory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -48,6 +49,7 @@ def test_crashes_with_the_same_digest_end_alike_whether_they_break_a_promise_or_
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", ["paging", "writing"])
 def test_all_crashes_with_the_same_digest_end_alike(
     laboratory: Laboratory, monkeypatch: pytest.MonkeyPatch, name: str

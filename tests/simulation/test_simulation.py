@@ -57,6 +57,7 @@ def test_a_crash_at_any_effect_changes_nothing_in_the_end(
     assert total.runs > 20
 
 
+@pytest.mark.timeout(900)  # hundreds of runs; a busy machine takes its time
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_two_crashes_one_after_the_other_change_nothing_in_the_end(
     explorer_of: Callable[[str], Explorer], name: str
