@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
+from functools import cache
 from typing import Final
 
 from tests.simulation.crm import ACCOUNTS, DEALS, SPOILT, Crm
@@ -126,10 +127,11 @@ def _reconcile(runtime: Runtime) -> None:
         perform(runtime, Step(Kind.PULL, CONNECTION, stream, is_full=True))
 
 
-def scenarios() -> list[Scenario]:
+@cache
+def scenarios() -> tuple[Scenario, ...]:
     """All three."""
     usual = defined()
-    return [
+    return (
         Scenario("paging", _edited, _WHILE_PAGING, _one_pass, usual),
         Scenario("writing", _sold, _WHILE_WRITING, _one_pass, usual),
         Scenario(
@@ -140,7 +142,7 @@ def scenarios() -> list[Scenario]:
             defined(periods="month, quarter", deals="where: amount"),
             _reconcile,
         ),
-    ]
+    )
 
 
 @dataclass
