@@ -1,4 +1,4 @@
-"""What is stored of connections and streams that the configuration does not name any more.
+"""What is stored of connections, streams and KPIs that the configuration does not name any more.
 
 Taking a stream out of the file deletes nothing: its records stay and count until somebody says
 otherwise. So they are listed, can be removed, and no org is read under a second name while its
@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 
 from connectors.errors import ConnectorError
 from metrics import cells
-from store import checkpoints, deadletters, records
+from store import checkpoints, deadletters, definitions, records
 from store.canonical import RecordRef
 from store.engine import reading, writing
 from store.errors import RecordsStoredAlready
@@ -81,6 +81,22 @@ def sentences(found: Sequence[Leftover]) -> Iterator[str]:
                 f"{target}: not in the configuration any more; its stored records ({words}) stay "
                 f"and count. Name it again, or remove them: kpisync state forget {target}"
             )
+
+
+def left_kpis(runtime: Runtime, conn: Connection) -> list[str]:
+    """KPIs that had values once and are not kept now; what they were stays on record."""
+    kept = {kpi.name for kpi in runtime.catalog.kpis}
+    known = {one.name for one in definitions.in_force(conn)}
+    return sorted(known - kept - {definitions.RATES})
+
+
+def sentence_of_kpis(left: Sequence[str]) -> Iterator[str]:
+    """What people are told of KPIs that are not kept any more."""
+    if left:
+        yield (
+            f"not in the configuration any more: {', '.join(left)}; no value of theirs is kept up, "
+            "and what they were stays (kpisync kpi values --as-of DATE)"
+        )
 
 
 def ensure_not_twice(runtime: Runtime, connection: str, stream: str) -> None:

@@ -215,6 +215,7 @@ def gather(runtime: Runtime) -> Status:
                 *_configuration_sentences(conn),
                 *_stream_sentences(conn, runtime),
                 *leftovers.sentences(leftovers.leftovers(runtime, conn)),
+                *leftovers.sentence_of_kpis(leftovers.left_kpis(runtime, conn)),
                 *_quarantine_sentences(conn),
                 *(sentence for one in written for sentence in one.sentences()),
                 *(f"sink {one.sink}: {one.state}: {one.error}" for one in sinks if one.error),

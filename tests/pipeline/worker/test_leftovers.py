@@ -72,3 +72,20 @@ def test_a_stream_that_is_taken_out_is_listed_and_never_late(empty_site: Site) -
 
     assert ("salesforce", "accounts") not in {(one.connection, one.stream) for one in seen.streams}
     assert any("salesforce.accounts: not in the configuration" in one for one in seen.sentences)
+
+
+def test_kpis_that_are_left_out_of_the_configuration_are_listed_and_keep_their_past(
+    empty_site: Site,
+) -> None:
+    empty_site.pull("salesforce", "accounts")
+    empty_site.compute()
+
+    with edited(empty_site, ("use: [sales, customer]", "use: [customer]")) as runtime:
+        pipeline.compute(runtime)
+        told = [one for one in gather(runtime).sentences if "win_rate" in one]
+    with edited(empty_site, ("use: [customer]", "use: [sales, customer]")) as runtime:
+        told_again = [one for one in gather(runtime).sentences if "win_rate" in one]
+
+    assert len(told) == 1
+    assert told[0].startswith("not in the configuration any more: ")
+    assert told_again == []
