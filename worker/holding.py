@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -148,7 +149,11 @@ class HeldLeases:
 
 def holder_of_this_process() -> str:
     """Names this process so that another one on this machine can tell whether it still runs."""
-    pid = os.getpid()
+    return _holder(os.getpid())
+
+
+@lru_cache(maxsize=1)  # by its id: a child is another process
+def _holder(pid: int) -> str:
     return f"{_machine()}/{pid}/{_started(pid)}"
 
 

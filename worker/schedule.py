@@ -9,7 +9,7 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, bindparam, func, select
 
 from config.scalars import Cron, Interval
 from metrics import clock
@@ -107,6 +107,22 @@ def is_dirty(runtime: Runtime) -> bool:
         return _is_dirty(conn, runtime)
 
 
+_of_kind = (
+    select(RUNS.c.writeback, func.max(RUNS.c.run).label("run"))
+    .where(
+        RUNS.c.kind == bindparam("kind"),
+        RUNS.c.writeback.is_not(None),
+        RUNS.c.started <= bindparam("until", type_=RUNS.c.started.type),
+    )
+    .group_by(RUNS.c.writeback)
+    .subquery()
+)
+_NEWEST: Final = select(RUNS.c.writeback, RUNS.c.started, RUNS.c.state).join(
+    _of_kind, RUNS.c.run == _of_kind.c.run
+)
+"""The newest run of a kind for each write-back or sink; made once, asked at each look."""
+
+
 class _Look:
     """One look at the tables."""
 
@@ -121,6 +137,7 @@ class _Look:
             for lease in leases.every(conn)
             if lease.is_held and not (lease.holder and is_gone(lease.holder))
         }
+        self._newest: dict[Kind, dict[str, _Push]] = {}
         self._checkpoints = {(one.connection, one.stream): one for one in checkpoints.every(conn)}
         names = runtime.config.connections
         self._paused = {name for name in names if checkpoints.paused(conn, name)}
@@ -311,20 +328,13 @@ class _Look:
 
     def _latest(self, kind: Kind) -> dict[str, _Push]:
         """The newest run of a kind for each write-back or sink."""
-        newest = (
-            select(RUNS.c.writeback, func.max(RUNS.c.run).label("run"))
-            .where(
-                RUNS.c.kind == kind,
-                RUNS.c.writeback.is_not(None),
-                RUNS.c.started <= self._now + _AHEAD,
-            )
-            .group_by(RUNS.c.writeback)
-            .subquery()
-        )
-        query = select(RUNS.c.writeback, RUNS.c.started, RUNS.c.state).join(
-            newest, RUNS.c.run == newest.c.run
-        )
-        return {row.writeback: _Push(row.started, row.state) for row in self._conn.execute(query)}
+        if kind not in self._newest:
+            asked = {"kind": kind, "until": self._now + _AHEAD}
+            self._newest[kind] = {
+                row.writeback: _Push(row.started, row.state)
+                for row in self._conn.execute(_NEWEST, asked)
+            }
+        return self._newest[kind]
 
     def _first_start(self) -> datetime | None:
         return runs.first_start(self._conn)

@@ -261,8 +261,7 @@ class Laboratory:
             found = [
                 *watch.found,
                 *findings(site, lost_answers=repeated, with_order=not world.late_writes),
-                # What became quiet has just gone through a first cycle without edits.
-                *self._stay_quiet(site, cycles=1),
+                *self._stay_quiet(site),
             ]
         return _outcome(world, found, state, played=played, until_quiet=played)
 
@@ -287,11 +286,11 @@ class Laboratory:
             site.world.tell("a new process makes up for what is left")
             site.work(work)
 
-    def _stay_quiet(self, site: Installation, cycles: int = 2) -> list[str]:
-        """I7: more cycles without edits do nothing."""
+    def _stay_quiet(self, site: Installation) -> list[str]:
+        """I7: two more cycles without edits do nothing."""
         site.world.plan = Plan()
         before, written = final_state(site), len(site.crm.journal)
-        for _ in range(cycles):
+        for _ in range(2):
             self._become_quiet(site)
         found = [f"I7: {one}" for one in unlike(before, final_state(site))]
         if len(site.crm.journal) != written:
