@@ -222,7 +222,10 @@ def _serve(cli: Cli, found: Traces, channel: Recorder) -> None:
             lambda: [process.send_signal(signal.SIGTERM) for process in running.values()]
         )
         deadline = time.monotonic() + LONGEST_SECONDS
-        while not channel.said and time.monotonic() < deadline:
+        # Beat and the web may tell of troubles before the worker has begun to log.
+        while time.monotonic() < deadline and not (
+            channel.said and b'"event"' in logs["worker"].read_bytes()
+        ):
             time.sleep(0.2)
         found.texts["the processes' command lines"] = _command_lines(running.values())
     for role, log in logs.items():

@@ -107,12 +107,16 @@ class MemoryConnector:
 
     def _call(self, what: str, act: Callable[[], T], purpose: Purpose = Purpose.READ) -> T:
         """One request: an effect when it is sent, and another when a write was done."""
-        self._world.effect(f"call {what}")
-        self.calls.made += 1
-        if self._settings.ledger is not None:
-            self._settings.ledger.add(1, purpose)
-        self._wire.sent(what)
-        found = act()
+        self._world.current.is_writing = purpose is Purpose.WRITE
+        try:
+            self._world.effect(f"call {what}")
+            self.calls.made += 1
+            if self._settings.ledger is not None:
+                self._settings.ledger.add(1, purpose)
+            self._wire.sent(what)
+            found = act()
+        finally:
+            self._world.current.is_writing = False
         if purpose is Purpose.WRITE:
             self._world.effect(f"done {what}")
         self._wire.answered(what)

@@ -96,6 +96,8 @@ class Actor:
     go: threading.Event = field(default_factory=threading.Event)
     is_over: bool = False
     waits_for_writer: bool = False
+    is_writing: bool = False
+    """In a call that writes: the request, or the count of calls right before it."""
     thread: threading.Thread | None = None
 
 
@@ -118,7 +120,7 @@ class World:
         self.database_ahead = timedelta(0)
         """How far the database's clock is ahead of the world's."""
         self.late_writes = 0
-        """Calls that write and were made after a freeze, by whoever may have lost its lease."""
+        """Calls that write and were cut in two by a freeze, by whoever may have lost its lease."""
         self.freezes = 0
         self.on_commit: Callable[[], None] | None = None
         """Looks at the store after each commit."""
@@ -231,8 +233,9 @@ class World:
                 raise Vanished
             if fate.freeze is not None:
                 self.freezes += 1
-                # Nobody can take back a request that is on its way.
-                self.late_writes += what.startswith("call write")
+                # Nobody can take back a request that is on its way, or all but sent: what stands
+                # between the last look at the lease and the CRM is beyond any look.
+                self.late_writes += actor.is_writing
                 process.frozen_until = self.now + fate.freeze
         self.step_aside()
 

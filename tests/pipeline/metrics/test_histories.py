@@ -26,6 +26,7 @@ from sqlalchemy import func, select
 
 from metrics.cells import commit_page
 from metrics.contributions import CONTRIBUTIONS
+from metrics.definition import OwnSettings
 from metrics.expression.definition import Written
 from metrics.rebuild import rebuild
 from metrics.touching import STREAMS
@@ -82,7 +83,11 @@ CUSTOM = (
         by=(("category",),),
     ),
 )
-SETTINGS = replace(EVERYTHING, custom=CUSTOM)
+SETTINGS = replace(
+    EVERYTHING,
+    custom=CUSTOM,
+    own={**EVERYTHING.own, "upsell_rate": OwnSettings(of="customers")},
+)
 OTHER_RATES = replace(SETTINGS, rates={"JPY": Decimal("0.5"), "XTS": Decimal(3)})
 
 histories = st.lists(st.one_of(records, records, records, deletions), min_size=2, max_size=14)
