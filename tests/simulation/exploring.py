@@ -36,6 +36,17 @@ class Tally:
     closed: dict[bytes, frozenset[str]] = field(default_factory=dict)
     """What was taken again after each state that was played."""
 
+    @classmethod
+    def of(cls, run: Outcome, label: str) -> Tally:
+        """That of one run, called by what plays it again."""
+        return cls(
+            runs=1,
+            crashes=run.crashes,
+            effects=len(run.effects),
+            processor_seconds=run.processor_seconds,
+            found=[f"{label}: {'; '.join(run.found[:3])}"] if run.found else [],
+        )
+
     def add(self, other: Tally) -> None:
         """Count another one in."""
         self.singles += other.singles
@@ -110,15 +121,7 @@ class Explorer:
         )
 
     def _tally(self, run: Outcome, *crashes: int) -> Tally:
-        label = self._label(*crashes)
-        found = [f"{label}: {'; '.join(run.found[:3])}"] if run.found else []
-        return Tally(
-            runs=1,
-            crashes=run.crashes,
-            effects=len(run.effects),
-            processor_seconds=run.processor_seconds,
-            found=found,
-        )
+        return Tally.of(run, self._label(*crashes))
 
     def _label(self, *crashes: int) -> str:
         return f"--scenario '{self._scenario.name}' " + " ".join(f"--crash {n}" for n in crashes)

@@ -77,11 +77,4 @@ def seeded(laboratory: Laboratory, seed: int) -> Tally:
         run = laboratory.run_seed(seed)
     except (Exception, Stuck) as error:  # noqa: BLE001 - whichever it is, the other seeds are to be tried
         return Tally(runs=1, found=[f"--seed {seed}: {type(error).__name__}: {error}"])
-    found = [f"--seed {seed}: {'; '.join(run.found[:3])}"] if run.found else []
-    return Tally(
-        runs=1,
-        crashes=run.crashes,
-        effects=len(run.effects),
-        processor_seconds=run.processor_seconds,
-        found=found,
-    )
+    return Tally.of(run, f"--seed {seed}")
